@@ -1,0 +1,110 @@
+"""Every error that AccMPEG raises on purpose.
+
+Each one is also the builtin a caller would reach for, its message names the thing that is wrong and the
+way out, and the command line prints it as one line. Library errors are translated where they arise.
+
+```
+AccmpegError
+├─ UsageError (ValueError)              an option or argument that can't be meant; exit code 2
+├─ MissingExtraError (ImportError)      an optional part is not installed
+├─ MediaError
+│  ├─ SourceError (OSError)             can't open or read footage
+│  ├─ SinkError (OSError)               can't write a stream or a file
+│  ├─ EncoderError (RuntimeError)       the encoder refused its settings or a frame
+│  │  └─ MapIgnoredError                the encoder would drop the quality map
+│  └─ DecoderError (RuntimeError)       a bitstream that can't be decoded
+├─ CardError (ValueError)               a card that can't be understood
+├─ WeightsError (OSError)               weights missing, changed, or unsafe to load
+├─ DnnError (RuntimeError)              a server DNN that does not fit its card or fails
+│  └─ NoGradientError                   a server DNN that has no usable input gradient
+├─ LabelError (RuntimeError)            labels that can't be made or read
+├─ TrainingError (RuntimeError)         an AccModel that can't be trained
+└─ AccModelError (RuntimeError)         an AccModel that can't run
+```
+"""
+
+__all__ = [
+    "AccModelError",
+    "AccmpegError",
+    "CardError",
+    "DecoderError",
+    "DnnError",
+    "EncoderError",
+    "LabelError",
+    "MapIgnoredError",
+    "MediaError",
+    "MissingExtraError",
+    "NoGradientError",
+    "SinkError",
+    "SourceError",
+    "TrainingError",
+    "UsageError",
+    "WeightsError",
+]
+
+
+class AccmpegError(Exception):
+    """Base of every error raised on purpose; `str(error)` is one line for a person."""
+
+
+class UsageError(AccmpegError, ValueError):
+    """An option or argument that can't be meant; the command line exits with 2."""
+
+
+class MissingExtraError(AccmpegError, ImportError):
+    """An optional part of the package is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the '{extra}' extra: pip install 'accmpeg[{extra}]'")
+
+
+class MediaError(AccmpegError):
+    """Base of everything that goes wrong with pixels and bitstreams."""
+
+
+class SourceError(MediaError, OSError):
+    """Footage that can't be opened or read."""
+
+
+class SinkError(MediaError, OSError):
+    """A stream or file that can't be written."""
+
+
+class EncoderError(MediaError, RuntimeError):
+    """An encoder that refused its settings or a frame."""
+
+
+class MapIgnoredError(EncoderError):
+    """An encoder that would silently drop the quality map."""
+
+
+class DecoderError(MediaError, RuntimeError):
+    """A bitstream that can't be decoded."""
+
+
+class CardError(AccmpegError, ValueError):
+    """A card with a missing, misspelt or senseless key."""
+
+
+class WeightsError(AccmpegError, OSError):
+    """Weights that are missing, differ from their card, or can't be loaded safely."""
+
+
+class DnnError(AccmpegError, RuntimeError):
+    """A server DNN that does not fit its card, or that failed."""
+
+
+class NoGradientError(DnnError):
+    """A server DNN without a usable gradient with respect to its input."""
+
+
+class LabelError(AccmpegError, RuntimeError):
+    """Accuracy-gradient labels that can't be made or read."""
+
+
+class TrainingError(AccmpegError, RuntimeError):
+    """An AccModel that can't be trained from what was given."""
+
+
+class AccModelError(AccmpegError, RuntimeError):
+    """An AccModel that can't run."""

@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+DATA_FOLDER = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real clips, photographs and networks; tests that need it skip where it is missing."""
+    folder = Path(os.environ.get("ACCMPEG_DATA", DATA_FOLDER))
+    if not (folder / "models").is_dir():
+        pytest.skip(f"no real data at {folder}: set ACCMPEG_DATA to a folder with videos/, images/ and models/")
+    return folder
