@@ -1,0 +1,1 @@
+"""The cheap network that predicts accuracy gradients on the camera."""
