@@ -25,7 +25,18 @@ from numpy.typing import NDArray
 from accmpeg.accmodel.planes import Planes
 from accmpeg.errors import LabelError
 
-__all__ = ["ACCGRAD_LOG2_FLOOR", "Label", "LabelItem", "LabelSet", "label_file", "read_labels", "write_label"]
+__all__ = [
+    "ACCGRAD_LOG2_FLOOR",
+    "Journal",
+    "Label",
+    "LabelItem",
+    "LabelSet",
+    "label_file",
+    "read_labels",
+    "read_manifest",
+    "write_label",
+    "write_manifest",
+]
 
 ACCGRAD_LOG2_FLOOR = -24.0
 """Lowest stored log₂ AccGrad; zero gradients are stored as this."""
@@ -78,7 +89,7 @@ class LabelItem:
             )
         # A damaged archive surfaces as whatever the zip, zlib or npy layer met first.
         except Exception as error:
-            raise LabelErrorx from error
+            raise LabelError(f"{self.file} can't be read ({error}): delete it and label again") from error
 
 
 @dataclass(frozen=True, slots=True)
