@@ -1,0 +1,39 @@
+# Everything runs in .venv, made here from nothing but Python 3.11+ and the package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check format bench clean
+
+help:  ## print every target
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+# The demo needs no PyTorch: it gets its own, small stamp.
+$(VENV)/.demo: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("AccMPEG needs Python 3.11 or newer; run make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,train,huggingface,openvino,dev]'
+	@touch $@
+
+setup: $(VENV)/.dev  ## make .venv with everything, for work on the code
+demo: $(VENV)/.demo  ## install and run the main job on the embedded scene
+	$(BIN)/accmpeg demo --out accmpeg-demo
+test: $(VENV)/.dev  ## install and run the tests
+	$(BIN)/python -m pytest -m 'not slow'
+test-all: $(VENV)/.dev  ## the slow tests too
+	$(BIN)/python -m pytest
+check: $(VENV)/.dev  ## types, lint and format
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+format: $(VENV)/.dev  ## put the code in the house format
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+bench: $(VENV)/.dev  ## what every stage costs on this machine
+	$(BIN)/python benchmarks/camera_cost.py
+clean:  ## remove .venv and what was made here
+	rm -rf $(VENV) accmpeg-demo

@@ -1,0 +1,5 @@
+"""`python -m accmpeg` is the `accmpeg` command."""
+
+from accmpeg.cli import main
+
+main()

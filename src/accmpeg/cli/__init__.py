@@ -1,0 +1,31 @@
+"""The `accmpeg` command: one file per verb, registered here."""
+
+import typer
+
+from accmpeg.cli.common import TranslatingGroup, interrupt_on_sigterm
+from accmpeg.cli.demo import demo
+from accmpeg.cli.doctor import doctor
+from accmpeg.cli.encode import encode
+from accmpeg.cli.label import label
+from accmpeg.cli.models import models_app
+from accmpeg.cli.train import train
+from accmpeg.cli.version import version
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    cls=TranslatingGroup,
+    help="Video streams whose macroblock quality follows the accuracy of a server DNN.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for verb in (demo, doctor, label, train, encode, version):
+    app.command()(verb)
+app.add_typer(models_app, name="models")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    interrupt_on_sigterm()
+    app()

@@ -1,0 +1,115 @@
+"""`accmpeg doctor`: what this machine can do, and what to install for what it can't."""
+
+import importlib
+import importlib.metadata
+import os
+import platform
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+import av
+import typer
+from rich.table import Table
+
+import accmpeg
+from accmpeg.cli.common import out, print_json
+
+__all__ = ["Finding", "doctor", "examine"]
+
+State = Literal["ok", "missing", "failed"]
+
+# Module to import, what it is for, and what brings it.
+_PARTS = (
+    ("onnxruntime", "running AccModels", "pip install accmpeg"),
+    ("supervision", "task results and their pictures", "pip install 'accmpeg[server]'"),
+    ("cv2", "the demo's scene and pictures", "pip install 'accmpeg[server]'"),
+    ("torch", "labels and training", "pip install 'accmpeg[train]'"),
+    ("onnx2torch", "gradients of ONNX server DNNs", "pip install 'accmpeg[train]'"),
+    ("transformers", "Hugging Face server DNNs", "pip install 'accmpeg[huggingface]'"),
+    ("openvino", "running AccModels on OpenVINO", "pip install 'accmpeg[openvino]'"),
+)
+_PACKAGE_OF_MODULE = {"cv2": "opencv-python-headless"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    part: str
+    state: State
+    detail: str
+    way_out: str = ""
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Say what this machine can do: versions, codecs, which encoders obey quality maps, runtimes, GPU."""
+    findings = examine()
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+        return
+    table = Table("part", "state", "detail", "way out", box=None, header_style="bold")
+    colours = {"ok": "green", "missing": "yellow", "failed": "red"}
+    for finding in findings:
+        table.add_row(
+            finding.part, f"[{colours[finding.state]}]{finding.state}[/]", finding.detail, finding.way_out
+        )
+    out.print(table)
+
+
+def examine() -> list[Finding]:
+    """Looks at everything once; never raises for what is missing."""
+    return [
+        Finding("accmpeg", "ok", f"{accmpeg.__version__} on Python {platform.python_version()}"),
+        Finding("machine", "ok", f"{platform.machine()}, {os.cpu_count()} processors"),
+        Finding("PyAV", "ok", f"{av.__version__}, FFmpeg libraries {_ffmpeg_version()}"),
+        *_encoders(),
+        *_parts(),
+        _gpu(),
+    ]
+
+
+def _ffmpeg_version() -> str:
+    return ", ".join(f"{name} {'.'.join(map(str, version))}" for name, version in av.library_versions.items())
+
+
+def _encoders() -> list[Finding]:
+    from accmpeg.errors import EncoderError, MapIgnoredError
+    from accmpeg.media.encoder import STEERED_CODECS, prove_steering
+
+    findings = []
+    for codec in STEERED_CODECS:
+        part = f"encoder {codec}"
+        try:
+            prove_steering(codec)
+        except MapIgnoredError as error:
+            findings.append(Finding(part, "failed", str(error), "use another PyAV build or --codec libx264"))
+        except EncoderError as error:
+            findings.append(Finding(part, "missing", str(error), "install PyAV's own wheels: pip install av"))
+        else:
+            findings.append(Finding(part, "ok", "obeys quality maps (proved just now by encoding)"))
+    return findings
+
+
+def _parts() -> list[Finding]:
+    findings = []
+    for module, purpose, way_out in _PARTS:
+        package = _PACKAGE_OF_MODULE.get(module, module)
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(Finding(package, "missing", f"for {purpose}", way_out))
+            continue
+        findings.append(Finding(package, "ok", f"{version}, for {purpose}"))
+    return findings
+
+
+def _gpu() -> Finding:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        return Finding("GPU", "missing", "not looked for: PyTorch is not installed", "a GPU is optional")
+    if torch.cuda.is_available():
+        return Finding("GPU", "ok", torch.cuda.get_device_name(0))
+    return Finding("GPU", "missing", "PyTorch sees none", "optional: training then runs on the CPU")

@@ -1,0 +1,186 @@
+"""`accmpeg encode`: a video in, a standard stream steered by an AccModel out."""
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from accmpeg.cli.common import err, out, parse_bitrate, parse_size, print_json, progress_bar
+from accmpeg.errors import UsageError
+
+if TYPE_CHECKING:
+    from accmpeg.camera import SteeredEncoder
+    from accmpeg.media.encoder import EncoderSettings
+    from accmpeg.media.source import Source
+
+__all__ = ["encode"]
+
+
+class PolicyName(StrEnum):
+    """How scores become QP offsets."""
+
+    GRADED = "graded"
+    BINARY = "binary"
+    NONE = "none"
+
+
+def encode(
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Video, folder of images, address, device, or 'scene'.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="File (mp4, mkv, ts) or address (rtsp, rtmp, udp).")
+    ],
+    accmodel: Annotated[Path | None, typer.Option(help="AccModel card or ONNX file.")] = None,
+    policy: Annotated[
+        PolicyName, typer.Option(help="How scores become QP offsets; none encodes plainly.")
+    ] = PolicyName.GRADED,
+    codec: Annotated[str, typer.Option(help="libx264, libx265 or libvpx-vp9.")] = "libx264",
+    bitrate: Annotated[
+        str | None, typer.Option(help="Rate control to this bitrate, such as 800k or 1.5M.")
+    ] = None,
+    qp: Annotated[
+        int | None, typer.Option(help="Exact QP plus the map's offset, no adaptive quantisation.")
+    ] = None,
+    crf: Annotated[
+        float | None, typer.Option(help="Constant rate factor, with adaptive quantisation. [default: 26]")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Renew the quality map every so many frames.")] = 10,
+    size: Annotated[
+        str | None, typer.Option(help="Stream size, such as 640x360, if not the source's.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Encoder preset.")] = "veryfast",
+    gop: Annotated[int, typer.Option(min=1, help="Frames from one keyframe to the next.")] = 250,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Also write a side-by-side video of scores, offsets and detections.")
+    ] = None,
+    dnn: Annotated[Path | None, typer.Option(help="Server DNN card, for the overlay's detections.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Encode a video so that its macroblock quality follows the server DNN's accuracy."""
+    from accmpeg.accmodel.runtime import AccModel
+    from accmpeg.camera import StageTimes, SteeredEncoder
+    from accmpeg.cli.sources import open_any_source
+    from accmpeg.media.sink import open_sink
+
+    if policy is not PolicyName.NONE and accmodel is None:
+        raise UsageError("--accmodel is missing: name an AccModel, or ask for plain video with --policy none")
+    if dnn is not None and overlay is None:
+        raise UsageError("--dnn only serves --overlay: give both, or neither")
+    times = StageTimes()
+    model = AccModel.load(accmodel) if accmodel is not None and policy is not PolicyName.NONE else None
+    with open_any_source(source) as footage:
+        settings = _settings(footage, codec, bitrate, qp, crf, size, preset, gop)
+        with SteeredEncoder(settings, model, policy.value, every=every, times=times) as steered:
+            started = time.monotonic()
+            with (
+                open_sink(output, steered.encoder) as sink,
+                _overlay_writer(overlay, dnn, settings) as watcher,
+            ):
+                frames, size_bytes = _run(footage, steered, sink, watcher, limit)
+            elapsed_s = time.monotonic() - started
+        summary = _summary(frames, size_bytes, elapsed_s, footage, times)
+    if as_json:
+        print_json({"output": output, "policy": policy.value, **summary})
+    else:
+        _print(output, summary)
+
+
+def _settings(
+    footage: "Source",
+    codec: str,
+    bitrate: str | None,
+    qp: int | None,
+    crf: float | None,
+    size: str | None,
+    preset: str,
+    gop: int,
+) -> "EncoderSettings":
+    from accmpeg.media.encoder import EncoderSettings
+
+    chosen = [
+        name for name, value in (("--bitrate", bitrate), ("--qp", qp), ("--crf", crf)) if value is not None
+    ]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} exclude each other: give one of them")
+    if not chosen:
+        crf = 26.0
+    width_px, height_px = parse_size(size) if size else (footage.info.width_px, footage.info.height_px)
+    return EncoderSettings(
+        width_px=width_px,
+        height_px=height_px,
+        frame_rate=footage.info.frame_rate,
+        time_base=footage.info.time_base,
+        codec=codec,
+        qp=qp,
+        crf=crf,
+        bitrate_bps=parse_bitrate(bitrate) if bitrate else None,
+        preset=preset,
+        gop_frames=gop,
+    )
+
+
+def _run(
+    footage: "Source", steered: "SteeredEncoder", sink: Any, watcher: Any, limit: int | None
+) -> tuple[int, int]:
+    frames = size_bytes = 0
+    iterator = iter(footage)
+    with progress_bar() as progress:
+        task = progress.add_task("encoding", total=limit or footage.info.frame_count)
+        while limit is None or frames < limit:
+            with steered.times.measure("read"):
+                frame = next(iterator, None)
+            if frame is None:
+                break
+            units = steered.encode(frame)
+            frames += 1
+            with steered.times.measure("write"):
+                for unit in units:
+                    size_bytes += unit.size_bytes
+                    sink.write(unit)
+            if watcher is not None:
+                watcher.add(frame, units, steered)
+            progress.advance(task)
+        for unit in steered.flush():
+            size_bytes += unit.size_bytes
+            sink.write(unit)
+    return frames, size_bytes
+
+
+def _overlay_writer(path: Path | None, dnn: Path | None, settings: "EncoderSettings") -> Any:
+    from contextlib import nullcontext
+
+    if path is None:
+        return nullcontext()
+    from accmpeg.cli.overlay import OverlayWriter
+
+    return OverlayWriter(path, dnn, settings)
+
+
+def _summary(frames: int, size_bytes: int, elapsed_s: float, footage: "Source", times: Any) -> dict[str, Any]:
+    duration_s = frames / float(footage.info.frame_rate)
+    return {
+        "frames": frames,
+        "skipped_frames": footage.skipped_frames,
+        "bytes": size_bytes,
+        "bitrate_kbps": round(size_bytes * 8 / duration_s / 1000, 1) if duration_s else 0.0,
+        "frames_per_s": round(frames / elapsed_s, 1) if elapsed_s else 0.0,
+        "cpu_ms_per_frame": {stage: round(ms, 3) for stage, ms in times.per_frame_ms(frames).items()},
+    }
+
+
+def _print(output: str, summary: dict[str, Any]) -> None:
+    out.print(
+        f"{output}: {summary['frames']} frames, {summary['bytes']:,} bytes, {summary['bitrate_kbps']} kbit/s, "
+        f"{summary['frames_per_s']} frames/s"
+    )
+    table = Table("stage", "CPU ms per frame", box=None, header_style="bold")
+    for stage, ms in summary["cpu_ms_per_frame"].items():
+        table.add_row(stage, f"{ms:.3f}")
+    out.print(table)
+    if summary["skipped_frames"]:
+        err.print(f"[yellow]{summary['skipped_frames']} damaged frames of the input were passed over[/]")
