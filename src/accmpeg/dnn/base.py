@@ -1,0 +1,158 @@
+"""Server DNNs: one way to load, run and differentiate any of them.
+
+```
+card ─▶ adapter ─▶ Network  (raw outputs: NumPy to run, tensors to differentiate)
+     └▶ head    ─▶ Dense    (boxes, scores, … in frame pixels) ─▶ result of the task
+```
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from av import VideoFrame
+from numpy.typing import NDArray
+
+from accmpeg.dnn.card import DnnCard, read_card
+from accmpeg.dnn.heads import Head, get_head
+from accmpeg.dnn.preprocess import InputGeometry, Preprocessor, input_from_rgb
+from accmpeg.dnn.registry import get_adapter
+from accmpeg.dnn.results import result_of
+from accmpeg.errors import DnnError, WeightsError
+from accmpeg.tasks import Dense, Task, get_task
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DifferentiableDnn", "Network", "ServerDnn", "load_dnn", "sha256_of"]
+
+
+class Network(Protocol):
+    """What an adapter makes of a card: a network without any knowledge of tasks."""
+
+    @property
+    def max_batch(self) -> int | None:
+        """How many pictures `run` takes at once; None is any number."""
+        ...
+
+    def run(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+        """Raw outputs for `(n, 3, height, width)`, each with a leading n, in the head's order.
+
+        Raises `DnnError` where the network fails.
+        """
+        ...
+
+    def differentiable(self, device: str) -> "Callable[[torch.Tensor], Sequence[torch.Tensor]]":
+        """The same as a function of a tensor, with a gradient with respect to it and none to the weights.
+
+        Raises `NoGradientError` where there is none.
+        """
+        ...
+
+
+class DifferentiableDnn:
+    """A server DNN as a differentiable function of a frame's RGB pixels."""
+
+    def __init__(
+        self,
+        card: DnnCard,
+        head: Head,
+        network: "Callable[[torch.Tensor], Sequence[torch.Tensor]]",
+        device: str,
+    ) -> None:
+        self.card = card
+        self.device = device
+        self._head = head
+        self._network = network
+
+    def __call__(self, frame_rgb: "torch.Tensor") -> Dense:
+        """`(3, H, W)` float RGB, 0 to 255, on `device`; returns tensors in frame pixels."""
+        picture, geometry = input_from_rgb(frame_rgb, self.card.input)
+        return self._head.dense([output[0] for output in self._network(picture)], geometry)
+
+
+class ServerDnn:
+    """A server DNN ready to run; one thread at a time. Made by `load_dnn`."""
+
+    def __init__(self, card: DnnCard, network: Network, head: Head) -> None:
+        self.card = card
+        self.network = network
+        self.task: Task = get_task(card.task, score_threshold=card.score_threshold)
+        self._head = head
+        self._preprocess = Preprocessor(card.input)
+
+    def infer(self, frame: VideoFrame) -> Any:
+        """The task's result for one frame: every candidate above a low floor, not only the sure ones.
+
+        Raises `DnnError` where the network fails or returns NaN.
+        """
+        return self.infer_many([frame])[0]
+
+    def infer_many(self, frames: Sequence[VideoFrame]) -> list[Any]:
+        """Results of several frames, batched where the network and the frame sizes allow it."""
+        prepared = [self._preprocess(frame) for frame in frames]
+        results: list[Any] = []
+        while len(results) < len(prepared):
+            waiting = prepared[len(results) : None]
+            shape = waiting[0][0].shape
+            same = next((i for i, (picture, _) in enumerate(waiting) if picture.shape != shape), len(waiting))
+            group = waiting[: min(same, self.network.max_batch or same)]
+            outputs = self.network.run(np.stack([picture for picture, _ in group]))
+            results += [
+                self._result([output[i] for output in outputs], geometry)
+                for i, (_, geometry) in enumerate(group)
+            ]
+        return results
+
+    def differentiable(self, device: str = "cpu") -> DifferentiableDnn:
+        """The same DNN in PyTorch, for gradients; raises `NoGradientError` where it has none."""
+        return DifferentiableDnn(self.card, self._head, self.network.differentiable(device), device)
+
+    def _result(self, outputs: list[NDArray[Any]], geometry: InputGeometry) -> Any:
+        # A sum is NaN or infinite as soon as one value is, and costs a fraction of isfinite on each.
+        if not all(np.isfinite(np.sum(output, dtype=np.float64)) for output in outputs):
+            raise DnnError(
+                f"{self.card.name} returned NaN or infinite values: check the card's mean, std and colour, "
+                "and the weights"
+            )
+        return result_of(self._head.dense(outputs, geometry), self.card)
+
+
+def load_dnn(card_path: str | Path, *, threads: int | None = None, device: str = "cpu") -> ServerDnn:
+    """Loads the server DNN that a card describes.
+
+    `threads` is the number of CPU threads (None: the runtime's choice); `device` is "cpu" or "cuda".
+    Raises `CardError` for a bad card, `WeightsError` for missing or changed weights, `DnnError` for a network
+    that does not fit its card.
+    """
+    card_path = Path(card_path)
+    card = read_card(card_path)
+    adapter = get_adapter(card.adapter)
+    head = get_head(card)
+    model = card_path.parent / card.model
+    if adapter.model_is_file:
+        _check_weights(card, model, card_path)
+    return ServerDnn(card, adapter.open(card, model, threads, device), head)
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits; raises `OSError`."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_weights(card: DnnCard, model: Path, card_path: Path) -> None:
+    try:
+        found = sha256_of(model)
+    except OSError as error:
+        raise WeightsError(
+            f"the weights of {card.name} can't be read: {model} ({error.strerror}); "
+            f"correct 'model' in {card_path}"
+        ) from error
+    if card.sha256 is not None and found != card.sha256:
+        raise WeightsError(
+            f"{model} is not the file that {card_path} describes (sha256 {found[:12]}…, card says "
+            f"{card.sha256[:12]}…): restore the weights, or import them again"
+        )

@@ -1,0 +1,168 @@
+"""The card of a server DNN, `NAME.card.toml` beside its weights: everything needed to run it and read it.
+
+```toml
+name = "mynet"
+task = "detection"
+adapter = "onnx"
+model = "mynet.onnx"            # relative to the card, or absolute
+sha256 = "…"
+classes = ["person", "car"]
+score_threshold = 0.25
+nms_iou = 0.45                  # leave out where the network suppresses duplicates itself
+
+[input]
+name = "images"
+width_px = 640
+height_px = 640
+size_multiple = 32              # leave out where only width_px x height_px is accepted
+colour = "rgb"
+mean = [0.0, 0.0, 0.0]          # in 0..255 units, in the network's channel order
+std = [255.0, 255.0, 255.0]
+letterbox = "centre"
+pad_value = 114.0
+
+[head]
+name = "yolo"
+```
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from accmpeg.errors import CardError
+from accmpeg.tasks.base import TaskName
+
+__all__ = ["CARD_SUFFIX", "DnnCard", "HeadCard", "InputCard", "KeypointCard", "read_card", "write_card"]
+
+CARD_SUFFIX = ".card.toml"
+
+Fraction01 = Annotated[float, Field(ge=0, le=1)]
+Triple = tuple[float, float, float]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class InputCard(_Section):
+    """What the network reads: a batch of pictures, NCHW float32, (value − mean) / std per channel."""
+
+    name: str
+    width_px: int = Field(ge=1, le=16384)
+    height_px: int = Field(ge=1, le=16384)
+    size_multiple: int | None = Field(default=None, ge=1, le=1024)
+    """With it, frames are padded only up to the next multiple; without it, always to the full size."""
+    colour: Literal["rgb", "bgr"] = "rgb"
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (255.0, 255.0, 255.0)
+    letterbox: Literal["stretch", "centre", "top-left"] = "centre"
+    pad_value: float = Field(default=114.0, ge=0, le=255)
+    layout: Literal["NCHW"] = "NCHW"
+
+    @model_validator(mode="after")
+    def _check(self) -> "InputCard":
+        if min(self.std) <= 0:
+            raise ValueError("std must be above 0")
+        multiple = self.size_multiple or 1
+        if self.width_px % multiple or self.height_px % multiple:
+            raise ValueError(f"{self.width_px}x{self.height_px} is no multiple of size_multiple {multiple}")
+        return self
+
+
+class HeadCard(_Section):
+    """How the network's outputs are read: a head of `accmpeg.dnn.heads`, with its parameters."""
+
+    name: str
+    outputs: list[str] | None = None
+    """Names of the outputs in the order that the head expects; None is the network's own order."""
+    parameters: dict[str, float | int | str | list[int]] = {}
+
+
+class KeypointCard(_Section):
+    """The keypoints of a keypoint network."""
+
+    names: list[str] = Field(min_length=1)
+    visibility_threshold: Fraction01 = 0.5
+
+
+class DnnCard(_Section):
+    """One server DNN. Made by `read_card`, or by hand and stored by `write_card`."""
+
+    name: str = Field(min_length=1)
+    task: TaskName
+    adapter: str
+    model: str = Field(min_length=1)
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    classes: list[str] = Field(min_length=1)
+    score_threshold: Fraction01 = 0.25
+    nms_iou: Fraction01 | None = None
+    """Suppress duplicates above this IoU; None for networks that do it themselves."""
+    input: InputCard
+    head: HeadCard
+    keypoints: KeypointCard | None = None
+    options: dict[str, float | int | str | bool] = {}
+    """What the adapter needs beyond the common keys; each adapter checks its own."""
+    source: str = ""
+    licence: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> "DnnCard":
+        if self.task == "keypoints" and self.keypoints is None:
+            raise ValueError("a keypoints card needs a [keypoints] section with names")
+        return self
+
+
+def read_card(path: str | Path) -> DnnCard:
+    """Reads and checks a card; raises `CardError` naming the key that is missing, unknown or senseless."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CardError(f"{path} can't be read as a card: {reason}") from error
+    try:
+        return DnnCard.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise CardError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise CardError(f"{path}: {explain(error, DnnCard)}") from error
+
+
+def write_card(card: DnnCard, path: str | Path) -> None:
+    """Stores a card as TOML, in one step; raises `OSError`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(tomli_w.dumps(card.model_dump(exclude_none=True, mode="json")).encode())
+    part.replace(path)
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a failed validation as one line, with the nearest valid key for a misspelt one."""
+    problems = error.errors()
+    # A misspelt key is also a missing one: the misspelling is the cause.
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        valid = _keys_at(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"valid keys are {', '.join(valid)}"
+        return f"unknown key '{key}': {hint}"
+    if first["type"] == "missing":
+        return f"the key '{key}' is missing"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {reason}" if key else reason
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    section: Any = model
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        candidates = (annotation, *getattr(annotation, "__args__", ()))
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(section.model_fields)

@@ -1,0 +1,69 @@
+"""What a head is: raw outputs of one picture to `Dense`, for NumPy arrays and PyTorch tensors alike."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from accmpeg.dnn.preprocess import InputGeometry
+from accmpeg.errors import DnnError
+from accmpeg.tasks.base import Array, Dense
+
+__all__ = ["Head", "boxes_from_centres", "expect", "namespace", "sigmoid", "softmax"]
+
+
+class Head(Protocol):
+    """One output layout; made with the card's `head.parameters` as keyword arguments."""
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        """Reads the outputs of one picture (no batch axis); raises `DnnError` for other shapes."""
+        ...
+
+
+def namespace(array: Array) -> Any:
+    """The module, numpy or torch, whose functions work on `array`."""
+    return np if isinstance(array, np.ndarray) else sys.modules["torch"]
+
+
+def sigmoid(values: Array) -> Array:
+    """1 / (1 + e^−x), without overflow warnings."""
+    if isinstance(values, np.ndarray):
+        return 1 / (1 + np.exp(-np.clip(values, -80, 80)))
+    return values.sigmoid()
+
+
+def softmax(values: Array) -> Array:
+    """Softmax over the last axis."""
+    xp = namespace(values)
+    powers = xp.exp(values - xp.amax(values, -1)[..., None])
+    return powers / powers.sum(-1)[..., None]
+
+
+def boxes_from_centres(centres: Array, geometry: InputGeometry) -> Array:
+    """Columns centre x, centre y, width, height in input pixels `(N, 4)` to frame-pixel corners `(N, 4)`."""
+    x, y, half_w, half_h = centres[:, 0], centres[:, 1], centres[:, 2] / 2, centres[:, 3] / 2
+    return namespace(centres).stack(
+        [
+            geometry.x_to_frame(x - half_w),
+            geometry.y_to_frame(y - half_h),
+            geometry.x_to_frame(x + half_w),
+            geometry.y_to_frame(y + half_h),
+        ],
+        -1,
+    )
+
+
+def expect(outputs: Sequence[Array], head: str, shapes: Sequence[tuple[int | None, ...]]) -> None:
+    """Raises `DnnError` unless the outputs have these shapes (None is any size)."""
+    found = [tuple(output.shape) for output in outputs]
+    fits = len(found) == len(shapes) and all(
+        len(have) == len(want) and all(w in (None, h) for h, w in zip(have, want, strict=True))
+        for have, want in zip(found, shapes, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(str(tuple("any" if w is None else w for w in want)) for want in shapes)
+        raise DnnError(
+            f"the head '{head}' reads outputs of {wanted} per picture, the network gave "
+            f"{', '.join(map(str, found))}: correct head.name, head.outputs or classes in the card"
+        )

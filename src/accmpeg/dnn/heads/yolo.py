@@ -1,0 +1,69 @@
+"""YOLOv8-type outputs: one row per quantity, one column per anchor; no objectness.
+
+Rows 0 to 3 are centre x, centre y, width, height in input pixels, then one probability per class, then three
+values per keypoint (x, y, visibility) or the mask coefficients.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from accmpeg.dnn.heads.base import boxes_from_centres, expect, namespace
+from accmpeg.dnn.preprocess import InputGeometry
+from accmpeg.tasks.base import Array, Dense
+
+__all__ = ["YoloHead", "YoloPoseHead", "YoloSegHead"]
+
+
+@dataclass(frozen=True, slots=True)
+class YoloHead:
+    """Detection: `(4 + C, N)`."""
+
+    classes: int
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        expect(outputs, "yolo", [(4 + self.classes, None)])
+        return Dense(
+            boxes_xyxy=boxes_from_centres(outputs[0][:4].T, geometry),
+            scores=outputs[0][4:].T,
+            frame_size_px=(geometry.frame_width, geometry.frame_height),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class YoloPoseHead:
+    """Keypoints: `(4 + C + 3·K, N)`."""
+
+    classes: int
+    keypoints: int
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        expect(outputs, "yolo_pose", [(4 + self.classes + 3 * self.keypoints, None)])
+        rows = outputs[0]
+        points = rows[4 + self.classes :].T.reshape(-1, self.keypoints, 3)
+        x, y = geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1])
+        return Dense(
+            boxes_xyxy=boxes_from_centres(rows[:4].T, geometry),
+            scores=rows[4 : 4 + self.classes].T,
+            keypoints=namespace(rows).stack([x, y, points[..., 2]], -1),
+            frame_size_px=(geometry.frame_width, geometry.frame_height),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class YoloSegHead:
+    """Instance masks: `(4 + C + M, N)` and prototypes `(M, height/4, width/4)`."""
+
+    classes: int
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        masks = outputs[1].shape[0] if len(outputs) == 2 else None
+        first = None if masks is None else 4 + self.classes + masks
+        expect(outputs, "yolo_seg", [(first, None), (masks, None, None)])
+        rows = outputs[0]
+        return Dense(
+            boxes_xyxy=boxes_from_centres(rows[:4].T, geometry),
+            scores=rows[4 : 4 + self.classes].T,
+            mask_coefficients=rows[4 + self.classes :].T,
+            prototypes=geometry.crop(outputs[1]),
+            frame_size_px=(geometry.frame_width, geometry.frame_height),
+        )

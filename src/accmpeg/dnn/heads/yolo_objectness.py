@@ -1,0 +1,29 @@
+"""YOLOv5 and YOLOX outputs `(N, 5 + C)`: centre x, centre y, width, height in input pixels, objectness, classes.
+
+The score of a class is objectness × class probability.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from accmpeg.dnn.heads.base import boxes_from_centres, expect
+from accmpeg.dnn.preprocess import InputGeometry
+from accmpeg.tasks.base import Array, Dense
+
+__all__ = ["YoloObjectnessHead"]
+
+
+@dataclass(frozen=True, slots=True)
+class YoloObjectnessHead:
+    """Detection: `(N, 5 + C)`."""
+
+    classes: int
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        expect(outputs, "yolo_objectness", [(None, 5 + self.classes)])
+        rows = outputs[0]
+        return Dense(
+            boxes_xyxy=boxes_from_centres(rows[:, :4], geometry),
+            scores=rows[:, 5:] * rows[:, 4:5],
+            frame_size_px=(geometry.frame_width, geometry.frame_height),
+        )

@@ -1,0 +1,51 @@
+"""The adapters: one row each. A new kind of network is one file with an `open_…` function, and one row here."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from accmpeg.dnn.card import DnnCard
+from accmpeg.errors import CardError
+
+if TYPE_CHECKING:
+    from accmpeg.dnn.base import Network
+
+__all__ = ["ADAPTERS", "Adapter", "get_adapter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """Where the function that opens a card's network lives; imported only when a card asks for it.
+
+    The function is `(card, model, threads, device) -> Network`, `model` being the card's `model` joined to the
+    card's folder. With `model_is_file` that file exists and its hash was checked before.
+    """
+
+    module: str
+    function: str
+    model_is_file: bool = True
+
+    def open(self, card: DnnCard, model: Path, threads: int | None, device: str) -> "Network":
+        """Opens the network; raises `DnnError` or `WeightsError`."""
+        function = cast(
+            "Callable[[DnnCard, Path, int | None, str], Network]",
+            getattr(import_module(self.module), self.function),
+        )
+        return function(card, model, threads, device)
+
+
+ADAPTERS: dict[str, Adapter] = {
+    "onnx": Adapter("accmpeg.dnn.onnx_adapter", "open_onnx"),
+}
+
+
+def get_adapter(name: str) -> Adapter:
+    """The adapter of that name; raises `CardError` naming the nearest one."""
+    if name not in ADAPTERS:
+        near = difflib.get_close_matches(name, ADAPTERS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(ADAPTERS)}"
+        raise CardError(f"there is no adapter '{name}': {hint}")
+    return ADAPTERS[name]
