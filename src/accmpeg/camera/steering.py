@@ -11,19 +11,31 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from accmpeg.accmodel.runtime import AccModel, Scores
+from accmpeg.accmodel.runtime import Scores
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
+from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.policy import QualityPolicy, make_policy
 from accmpeg.policy.base import bit_weights
 
-__all__ = ["StageTimes", "SteeredEncoder"]
+__all__ = ["Scorer", "StageTimes", "SteeredEncoder"]
+
+
+class Scorer(Protocol):
+    """What makes scores of a frame: an `AccModel`, or anything that can stand in for one."""
+
+    @property
+    def object_threshold(self) -> float:
+        """The object probability above which an object counts as likely."""
+        ...
+
+    def predict(self, frame: av.VideoFrame) -> Scores: ...
 
 
 class StageTimes:
@@ -51,9 +63,9 @@ class StageTimes:
 class SteeredEncoder:
     """Encodes a stream whose macroblock quality follows an AccModel.
 
-    A new map is made from every `every`-th frame, for that frame and those after it: never from a frame that is
-    still to come. Frames of another size are scaled to that of `settings`. Without an `accmodel` the stream is
-    plain.
+    A new map is made from every `every`-th frame, for that frame and those after it: never from a frame that
+    is still to come. Frames of another size are scaled to that of `settings`. Without an `accmodel` the
+    stream is plain.
 
     Raises EncoderError for settings the encoder refuses, MapIgnoredError where it would drop the maps.
     """
@@ -61,7 +73,7 @@ class SteeredEncoder:
     def __init__(
         self,
         settings: EncoderSettings,
-        accmodel: AccModel | None,
+        accmodel: Scorer | None,
         policy: QualityPolicy | str = "graded",
         *,
         every: int = 10,
@@ -131,11 +143,6 @@ class SteeredEncoder:
         with self.times.measure("policy"):
             weights = None
             if self.settings.bitrate_bps is not None:
-                weights = bit_weights(_luma(frame), *self._grid.shape)
+                weights = bit_weights(plane_view(frame, 0), *self._grid.shape)
             self.qp_offsets = self._policy.qp_offsets(self.scores.accgrad, self.scores.objects, weights)
 
-
-def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    plane = frame.planes[0]
-    rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
-    return rows[: frame.height, : frame.width]

@@ -1,0 +1,1 @@
+"""Fair comparisons: the same clips, encoder build and server DNN for every method."""

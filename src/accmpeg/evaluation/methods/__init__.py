@@ -1,0 +1,30 @@
+"""Every method compared: one file each, one row here."""
+
+from accmpeg.evaluation.methods import adaptive_quantisation, binary, constant_qp, graded, oracle
+from accmpeg.evaluation.methods.base import Method, MethodContext, StreamFormat
+from accmpeg.errors import UsageError
+
+__all__ = ["METHODS", "Method", "MethodContext", "StreamFormat", "find_methods"]
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        constant_qp.ConstantQp(),
+        *(adaptive_quantisation.AdaptiveQuantisation(mode) for mode in (0, 1, 2, 3)),
+        binary.Binary(),
+        graded.Graded(),
+        oracle.Oracle("binary"),
+        oracle.Oracle("graded"),
+    )
+}
+
+
+def find_methods(names: str) -> list[Method]:
+    """Methods by comma-separated names, or `all`; raises UsageError for an unknown one."""
+    if names == "all":
+        return list(METHODS.values())
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in METHODS:
+            raise UsageError(f"no method is called {name!r}: choose from {', '.join(METHODS)}, or all")
+    return [METHODS[name] for name in wanted]
