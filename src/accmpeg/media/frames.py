@@ -1,0 +1,82 @@
+"""Frames as every door of this package wants them: 8-bit limited-range yuv420p, odd sizes included."""
+
+import av
+import numpy as np
+from av.filter import Graph
+from av.video.reformatter import ColorRange, Colorspace
+from numpy.typing import NDArray
+
+__all__ = ["FrameCropper", "pad_to_even", "plane_view", "to_yuv420p"]
+
+_FULL_RANGE = int(ColorRange.JPEG)
+
+
+def to_yuv420p(frame: av.VideoFrame) -> av.VideoFrame:
+    """Converts any pixel format, bit depth and range; a limited-range yuv420p frame passes untouched.
+
+    The YCbCr matrix of the frame is kept and stays tagged on it; RGB becomes BT.601.
+    """
+    name = frame.format.name
+    full_range = name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
+    if name == "yuv420p" and not full_range:
+        return frame
+    is_rgb = frame.format.is_rgb
+    converted = frame.reformat(
+        format="yuv420p",
+        src_color_range=ColorRange.JPEG if full_range or is_rgb else ColorRange.MPEG,
+        dst_color_range=ColorRange.MPEG,
+        dst_colorspace=Colorspace.ITU601 if is_rgb else None,
+        threads=1,
+    )
+    converted.color_range = int(ColorRange.MPEG)
+    return converted
+
+
+def plane_view(frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:
+    """One plane as a writable (height, width) view of the frame's own memory, row padding cut off."""
+    plane = frame.planes[index]
+    rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
+    return rows[: plane.height, : plane.width]
+
+
+def pad_to_even(frame: av.VideoFrame) -> av.VideoFrame:
+    """Adds a column or row, edge pixels repeated, where the size is odd; else gives the frame back untouched."""
+    width_px, height_px = frame.width + frame.width % 2, frame.height + frame.height % 2
+    if (width_px, height_px) == (frame.width, frame.height):
+        return frame
+    padded = av.VideoFrame(width_px, height_px, "yuv420p")
+    for index in range(3):
+        source, target = plane_view(frame, index), plane_view(padded, index)
+        rows, cols = (have - got for have, got in zip(target.shape, source.shape, strict=True))
+        target[:] = np.pad(source, ((0, rows), (0, cols)), mode="edge")
+    padded.pts, padded.time_base, padded.duration = frame.pts, frame.time_base, frame.duration
+    padded.colorspace, padded.color_range = frame.colorspace, frame.color_range
+    padded.color_primaries, padded.color_trc = frame.color_primaries, frame.color_trc
+    return padded
+
+
+class FrameCropper:
+    """Cuts frames to their top-left `width_px` × `height_px`, without a copy, side data kept."""
+
+    def __init__(self, width_px: int, height_px: int) -> None:
+        self._size = width_px, height_px
+        self._graph: Graph | None = None
+        self._input_size = (0, 0)
+
+    def crop(self, frame: av.VideoFrame) -> av.VideoFrame:
+        if (frame.width, frame.height) == self._size:
+            return frame
+        if self._graph is None or self._input_size != (frame.width, frame.height):
+            self._input_size = (frame.width, frame.height)
+            self._graph = Graph()
+            self._graph.link_nodes(
+                self._graph.add_buffer(
+                    width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+                ),
+                self._graph.add("crop", f"{self._size[0]}:{self._size[1]}:0:0:exact=1"),
+                self._graph.add("buffersink"),
+            ).configure()
+        self._graph.vpush(frame)
+        cropped = self._graph.vpull()
+        cropped.pts, cropped.time_base = frame.pts, frame.time_base
+        return cropped

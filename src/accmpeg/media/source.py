@@ -1,0 +1,278 @@
+"""Footage and cameras as one kind of thing: a Source that yields yuv420p frames with rising timestamps.
+
+| address | Source |
+|---|---|
+| a video file, or a single picture | its frames; damaged ones are passed over and counted |
+| a folder of pictures | its pictures in order of their numbers, at 25 frames/s |
+| `rtsp://`, `http://`, `udp://`, `rtmp://`, … | the stream; a dead network is an error within about 10 s |
+| `/dev/video0` | a V4L2 camera |
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from accmpeg.errors import SourceError
+from accmpeg.media.addresses import LIVE_SCHEMES, describe, is_url, scheme_of
+from accmpeg.media.footage import (
+    FRAME_RATE,
+    IMAGE_SUFFIXES,
+    Footage,
+    find_footage,
+    folder_pictures,
+    read_still,
+)
+from accmpeg.media.frames import to_yuv420p
+
+__all__ = ["Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
+
+_OPEN_TIMEOUT_S = 5.0  # PyAV waits this long twice: to connect, and to see the first pictures
+_READ_TIMEOUT_S = 10.0
+_FASTEST_FRAME_RATE = 1000
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known at open. `name` holds no secrets; `frame_count` is None where nobody can tell."""
+
+    name: str
+    width_px: int
+    height_px: int
+    frame_rate: Fraction
+    time_base: Fraction
+    frame_count: int | None
+    is_live: bool
+
+
+class Source(ABC):
+    """Iterate once over its frames: yuv420p, all of `info`'s size, pts strictly rising in `info.time_base`."""
+
+    info: SourceInfo
+    skipped_frames: int = 0
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[av.VideoFrame]: ...
+
+    def close(self) -> None:
+        """Frees the file, connection or device."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_source(address: str | Path) -> Source:
+    """Opens footage or a camera and decodes its first frame, so that what comes back surely has one.
+
+    Raises SourceError, naming the address without its secrets, if there is nothing to read, no video in it,
+    or no answer within about 10 s.
+    """
+    text = str(address)
+    if is_url(address):
+        return _StreamSource(text, describe(text))
+    path = Path(text)
+    if text.startswith("/dev/video"):
+        return _StreamSource(text, text, format_name="v4l2")
+    if path.is_dir():
+        return _PictureSource(path, folder_pictures(path))
+    try:
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise SourceError(f"can't read {path}: {error.strerror or error}") from error
+    if path.is_file() and size_bytes == 0:
+        raise SourceError(f"{path} is empty (0 bytes)")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _PictureSource(path, [path])
+    # Without the prefix, FFmpeg would take "a:b.mp4" for an address of scheme a.
+    return _StreamSource(f"file:{path}", str(path))
+
+
+class _PictureSource(Source):
+    def __init__(self, path: Path, pictures: list[Path]) -> None:
+        self._pictures = pictures
+        if not pictures:
+            raise SourceError(f"no pictures in the folder {path}: it needs files such as 000001.jpg")
+        first = self._first_readable()
+        self.info = SourceInfo(
+            name=path.name or str(path),
+            width_px=first.width,
+            height_px=first.height,
+            frame_rate=FRAME_RATE,
+            time_base=1 / FRAME_RATE,
+            frame_count=len(pictures),
+            is_live=False,
+        )
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        self.skipped_frames = 0
+        for index, path in enumerate(self._pictures):
+            try:
+                frame = read_still(path)
+            except SourceError:
+                self.skipped_frames += 1
+                continue
+            if (frame.width, frame.height) != (self.info.width_px, self.info.height_px):
+                raise SourceError(
+                    f"{path} has {frame.width}x{frame.height} px where the first picture has "
+                    f"{self.info.width_px}x{self.info.height_px}: the frames of one clip share one size"
+                )
+            frame.pts, frame.time_base = index, self.info.time_base
+            yield frame
+
+    def _first_readable(self) -> av.VideoFrame:
+        errors: list[SourceError] = []
+        for path in self._pictures:
+            try:
+                return read_still(path)
+            except SourceError as error:
+                errors.append(error)
+        raise errors[0]
+
+
+class _StreamSource(Source):
+    def __init__(self, address: str, name: str, *, format_name: str | None = None) -> None:
+        self._is_file = address.startswith("file:") and not is_url(address)
+        self._name = name
+        self.skipped_frames = 0
+        self._container = self._open(address, format_name)
+        try:
+            self._stream = self._find_video()
+            self._frames = self._decode()
+            self._first = next(self._frames, None)
+            if self._first is None:
+                raise SourceError(f"no frames can be decoded from {name}: it is empty or damaged")
+            self.info = self._describe(self._first, address, format_name)
+        except BaseException:
+            self._container.close()
+            raise
+        self._last_pts: int | None = None
+        self._shift = 0
+        self._used = False
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        if self._used:
+            raise SourceError(f"{self._name} is read already: open it again")
+        self._used = True
+        assert self._first is not None
+        first, self._first = self._first, None
+        yield self._ready(first)
+        del first
+        for frame in self._frames:
+            yield self._ready(frame)
+
+    def close(self) -> None:
+        self._frames.close()
+        self._container.close()
+
+    def _open(self, address: str, format_name: str | None) -> InputContainer:
+        options = _options(scheme_of(address))
+        timeout = None if self._is_file else (_OPEN_TIMEOUT_S, _READ_TIMEOUT_S)
+        try:
+            container = av.open(address, "r", format=format_name, options=options, timeout=timeout)
+        except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
+            # Not chained for an address: libav's own error repeats it with user and password.
+            raise SourceError(f"can't open {self._name}: {_reason(error)}") from (
+                error if self._is_file else None
+            )
+        return container
+
+    def _find_video(self) -> VideoStream:
+        for stream in self._container.streams.video:
+            if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+                stream.thread_count = 1  # the camera's cores belong to the encoder and the AccModel
+                return stream
+        kinds = sorted({stream.type for stream in self._container.streams})
+        raise SourceError(f"{self._name} holds no video{': only ' + ', '.join(kinds) if kinds else ''}")
+
+    def _decode(self) -> Iterator[av.VideoFrame]:  # type: ignore[misc]
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError) as error:
+                if self._is_file:
+                    self.skipped_frames += 1  # a file that breaks off: what came before it stands
+                    return
+                raise SourceError(f"{self._name} broke off: {_reason(error)}") from None
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, ValueError):
+                self.skipped_frames += packet.size > 0
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    self.skipped_frames += 1
+                else:
+                    yield frame
+
+    def _describe(self, first: av.VideoFrame, address: str, format_name: str | None) -> SourceInfo:
+        stream = self._stream
+        rate = stream.average_rate or stream.guessed_rate or FRAME_RATE
+        if not 0 < rate <= _FASTEST_FRAME_RATE:
+            rate = FRAME_RATE
+        scheme = scheme_of(address)
+        is_live = scheme in LIVE_SCHEMES or format_name is not None
+        is_live = is_live or (scheme in ("http", "https") and not self._container.duration)
+        return SourceInfo(
+            name=self._name.rpartition("/")[2] if self._is_file else self._name,
+            width_px=first.width,
+            height_px=first.height,
+            frame_rate=rate,
+            time_base=stream.time_base or 1 / FRAME_RATE,
+            frame_count=stream.frames or None,
+            is_live=is_live,
+        )
+
+    def _ready(self, frame: av.VideoFrame) -> av.VideoFrame:
+        info = self.info
+        if (frame.width, frame.height) != (info.width_px, info.height_px):
+            # Some cameras change their size when the light or the link does; the stream's size is settled.
+            frame = frame.reformat(info.width_px, info.height_px, threads=1)
+        frame = to_yuv420p(frame)
+        step = max(1, round(1 / (info.frame_rate * info.time_base)))
+        pts = frame.pts
+        if pts is None:
+            pts = 0 if self._last_pts is None else self._last_pts + step
+        else:
+            pts += self._shift
+            if self._last_pts is not None and pts <= self._last_pts:
+                # A clock that wrapped or started anew: go on from here, one frame later.
+                self._shift += self._last_pts + step - pts
+                pts = self._last_pts + step
+        self._last_pts = pts
+        frame.time_base = info.time_base
+        frame.pts = pts
+        return frame
+
+
+def _options(scheme: str) -> dict[str, str]:
+    timeout_us = str(int(_OPEN_TIMEOUT_S * 1e6))
+    if scheme in ("rtsp", "rtsps"):
+        return {"rtsp_transport": "tcp", "timeout": timeout_us, "fflags": "nobuffer"}
+    if scheme in ("http", "https"):
+        return {"rw_timeout": timeout_us}
+    if scheme == "udp":
+        return {"timeout": timeout_us, "fflags": "nobuffer"}
+    return {}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, av.error.ExitError):
+        return "no answer in time"
+    return getattr(error, "strerror", None) or type(error).__name__
