@@ -79,7 +79,11 @@ class ServerDnn:
     def __init__(self, card: DnnCard, network: Network, head: Head) -> None:
         self.card = card
         self.network = network
-        self.task: Task = get_task(card.task, score_threshold=card.score_threshold)
+        self.task: Task = get_task(
+            card.task,
+            score_threshold=card.score_threshold,
+            visibility_threshold=card.keypoints.visibility_threshold if card.keypoints else 0.5,
+        )
         self._head = head
         self._preprocess = Preprocessor(card.input)
 

@@ -123,8 +123,8 @@ class OnnxNetwork:
         ):
             if isinstance(size, int) and (size != wanted or card.size_multiple is not None):
                 raise DnnError(
-                    f"{self._model} takes only {shape[3]}x{shape[2]} pictures, but the card of {self._card.name} "
-                    f"says input.{key} = {wanted}"
+                    f"{self._model} takes only {shape[3]}x{shape[2]} pictures, but the card of "
+                    f"{self._card.name} says input.{key} = {wanted}"
                     + (" with a size_multiple" if card.size_multiple is not None else "")
                 )
         return shape

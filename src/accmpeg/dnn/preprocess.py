@@ -95,7 +95,7 @@ class InputGeometry:
 
 
 class Preprocessor:
-    """Turns frames into network inputs, keeping swscale's context between frames; for one thread at a time."""
+    """Turns frames into network inputs, keeping swscale's context; for one thread at a time."""
 
     def __init__(self, card: InputCard) -> None:
         self._card = card
@@ -121,7 +121,7 @@ class Preprocessor:
         green, blue, red = scaled.planes
         order = (red, green, blue) if self._card.colour == "rgb" else (blue, green, red)
         for channel, plane in enumerate(order):
-            pixels = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+            pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
             out, gain, offset = picture[channel], self._gain[channel], self._offset[channel]
             if geometry.content_width < geometry.width or geometry.content_height < geometry.height:
                 out.fill(self._card.pad_value * gain + offset)

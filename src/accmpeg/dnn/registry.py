@@ -1,4 +1,4 @@
-"""The adapters: one row each. A new kind of network is one file with an `open_…` function, and one row here."""
+"""The adapters: a new kind of network is one file with an `open_…` function, and one row here."""
 
 import difflib
 from collections.abc import Callable
@@ -20,8 +20,8 @@ __all__ = ["ADAPTERS", "Adapter", "get_adapter"]
 class Adapter:
     """Where the function that opens a card's network lives; imported only when a card asks for it.
 
-    The function is `(card, model, threads, device) -> Network`, `model` being the card's `model` joined to the
-    card's folder. With `model_is_file` that file exists and its hash was checked before.
+    The function is `(card, model, threads, device) -> Network`, `model` being the card's `model` joined to
+    the card's folder. With `model_is_file` that file exists and its hash was checked before.
     """
 
     module: str

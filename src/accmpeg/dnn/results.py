@@ -6,6 +6,7 @@ precision is taken over all confidences.
 
 from typing import Any
 
+import cv2
 import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
@@ -21,11 +22,13 @@ SCORE_FLOOR = 0.01
 
 MAX_CANDIDATES = 1000
 MAX_RESULTS = 300
+MASKS_AT_ONCE = 16
 
 
 def result_of(dense: Dense, card: DnnCard) -> Any:
     """The task's result for one frame."""
     if card.task == "segmentation":
+        assert dense.logits is not None
         return class_map(dense.logits)
     chosen, scores, class_ids = _choose(dense, card)
     boxes = _boxes(dense, chosen)
@@ -54,13 +57,32 @@ def class_map(logits: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return labels
 
 
-def instance_masks(
-    dense: Dense, chosen: NDArray[np.intp], boxes: NDArray[np.float32]
-) -> sv.CompactMask | None:
-    """Masks `(n, height, width)` of the frame, inside their boxes; None without candidates."""
-    if len(chosen) == 0:
-        return None
-    raise NotImplementedError
+def instance_masks(dense: Dense, chosen: NDArray[np.intp], boxes: NDArray[np.float32]) -> sv.CompactMask:
+    """Masks `(n, height, width)` of the frame: where Σ coefficient·prototype is above 0, inside the box."""
+    prototypes = np.asarray(dense.prototypes, np.float32)
+    _, rows, cols = prototypes.shape
+    logits = np.tensordot(np.asarray(dense.mask_coefficients)[chosen].astype(np.float32), prototypes, 1)
+    width_px, height_px = dense.frame_size_px
+    scale_x, scale_y = cols / width_px, rows / height_px
+    parts = []
+    for first in range(0, max(1, len(chosen)), MASKS_AT_ONCE):
+        some = slice(first, first + MASKS_AT_ONCE)
+        masks = np.zeros((len(chosen[some]), height_px, width_px), np.bool_)
+        for mask, logit, box in zip(masks, logits[some], boxes[some], strict=True):
+            x0, y0 = np.floor(box[:2]).astype(int)
+            x1, y1 = np.ceil(box[2:]).astype(int)
+            if x1 <= x0 or y1 <= y0:
+                continue
+            # Only the box is enlarged, from cell centres to pixel centres.
+            to_cells = np.array(
+                [[scale_x, 0, (x0 + 0.5) * scale_x - 0.5], [0, scale_y, (y0 + 0.5) * scale_y - 0.5]]
+            )
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            size = (int(x1 - x0), int(y1 - y0))
+            large = cv2.warpAffine(logit, to_cells, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            mask[y0:y1, x0:x1] = large > 0
+        parts.append(sv.CompactMask.from_dense(masks, boxes[some], (height_px, width_px)))
+    return sv.CompactMask.merge(parts)
 
 
 def _choose(dense: Dense, card: DnnCard) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.int64]]:

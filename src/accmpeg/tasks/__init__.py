@@ -8,8 +8,8 @@ from accmpeg.tasks.base import ClipAccuracy, Dense, Task, TaskName
 __all__ = ["ClipAccuracy", "Dense", "Task", "TaskName", "get_task"]
 
 
-def get_task(name: str, *, score_threshold: float = 0.25) -> Task:
-    """The task of that name, with the score threshold of a server DNN (0 to 1).
+def get_task(name: str, *, score_threshold: float = 0.25, visibility_threshold: float = 0.5) -> Task:
+    """The task of that name, with the thresholds of a server DNN (0 to 1).
 
     Raises `UsageError` for an unknown name.
     """
@@ -26,7 +26,7 @@ def get_task(name: str, *, score_threshold: float = 0.25) -> Task:
         case "keypoints":
             from accmpeg.tasks.keypoints import KeypointTask
 
-            return KeypointTask(score_threshold)
+            return KeypointTask(score_threshold, visibility_threshold)
         case "instances":
             from accmpeg.tasks.instances import InstanceTask
 

@@ -1,8 +1,8 @@
 """Object detection: results are `supervision.Detections` with boxes in frame pixels.
 
-Accuracy is AP@0.5 over all confidences (COCO's 101 points, mean over the classes of the reference, pooled over
-the clip) and F1 at the DNN's score threshold with one-to-one, class-aware matching. Only references at or
-above the threshold count.
+Accuracy is AP@0.5 over all confidences (COCO's 101 points, mean over the classes of the reference, pooled
+over the clip) and F1 at the DNN's score threshold with one-to-one, class-aware matching. Only references
+at or above the threshold count.
 """
 
 from collections.abc import Sequence

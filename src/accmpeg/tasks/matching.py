@@ -21,7 +21,7 @@ __all__ = [
     "nms",
 ]
 
-FloatArray = NDArray[np.floating[Any]]
+FloatArray = NDArray[np.number[Any]]
 IntArray = NDArray[np.integer[Any]]
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)

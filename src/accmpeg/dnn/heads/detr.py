@@ -1,4 +1,4 @@
-"""DETR-type outputs: class logits `(N, C)` and boxes `(N, 4)` as fractions of the input; no suppression needed.
+"""DETR-type outputs: class logits `(N, C)` and boxes `(N, 4)`, fractions of the input; no suppression.
 
 With `activation = "sigmoid"` every class has its own probability (Deformable DETR and later); with "softmax"
 the last of C + 1 logits is "no object" (DETR, Carion et al., 2020).

@@ -1,8 +1,8 @@
 """NanoDet-Plus outputs `(C + 4·bins, N)`: class logits, then a distribution for each side of the box.
 
 Points run by stride, row-major, with ceil(size / stride) of them along each axis, centred on
-(column·stride, row·stride). The distance to a side is stride × the expectation of 0 … bins−1 under the softmax
-of its bins (generalised focal loss, Li et al., NeurIPS 2020).
+(column·stride, row·stride). The distance to a side is stride × the expectation of 0 … bins−1 under the
+softmax of its bins (generalised focal loss, Li et al., NeurIPS 2020).
 """
 
 from collections.abc import Sequence

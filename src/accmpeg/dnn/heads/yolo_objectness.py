@@ -1,5 +1,6 @@
-"""YOLOv5 and YOLOX outputs `(N, 5 + C)`: centre x, centre y, width, height in input pixels, objectness, classes.
+"""YOLOv5 and YOLOX outputs `(N, 5 + C)`: box, objectness, class probabilities.
 
+The box is centre x, centre y, width, height in input pixels.
 The score of a class is objectness × class probability.
 """
 

@@ -1,0 +1,116 @@
+"""Results drawn on frames, for pictures, reports and overlay videos: the only place that draws them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import supervision as sv
+from numpy.typing import NDArray
+
+from accmpeg.tasks.detection import above
+from accmpeg.tasks.keypoints import boxes_of
+
+__all__ = ["draw"]
+
+Picture = NDArray[np.uint8]
+
+# The drawing functions below take blue first; results are handed back red first.
+COCO_SKELETON = (
+    *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8)),
+    *((7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+)
+SEGMENT_OPACITY = 0.5
+VISIBILITY_THRESHOLD = 0.5
+
+
+def draw(
+    frame_rgb: Picture, result: Any, classes: Sequence[str], *, score_threshold: float = 0.25
+) -> Picture:
+    """A copy of a frame `(h, w, 3)` RGB uint8 with a result of any task drawn on it.
+
+    Detections and instance masks get boxes labelled with class and score, people their skeletons, class maps
+    blended colours with the names of the larger regions. Only results at or above `score_threshold` are drawn.
+    """
+    picture = np.ascontiguousarray(frame_rgb[..., ::-1])
+    if isinstance(result, sv.KeyPoints):
+        picture = _draw_people(picture, result, classes, score_threshold)
+    elif isinstance(result, sv.Detections):
+        sure = above(result, score_threshold)
+        if sure.mask is not None and len(sure):
+            picture = sv.MaskAnnotator(opacity=SEGMENT_OPACITY).annotate(picture, sure)
+        picture = _draw_boxes(picture, sure, classes)
+    else:
+        picture = _draw_class_map(picture, np.asarray(result), classes)
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
+def _line_px(picture: Picture) -> int:
+    return max(1, round(max(picture.shape) / 640))
+
+
+def _draw_boxes(picture: Picture, found: sv.Detections, classes: Sequence[str]) -> Picture:
+    if len(found) == 0:
+        return picture
+    class_ids = found.class_id if found.class_id is not None else np.zeros(len(found), int)
+    scores = found.confidence if found.confidence is not None else [None] * len(found)
+    labels = [
+        _class_name(classes, int(class_id)) + ("" if score is None else f" {score:.2f}")
+        for class_id, score in zip(class_ids, scores, strict=True)
+    ]
+    line_px = _line_px(picture)
+    picture = sv.BoxAnnotator(thickness=line_px).annotate(picture, found)
+    writer = sv.LabelAnnotator(text_scale=0.4 * line_px, text_thickness=max(1, line_px // 2), text_padding=2)
+    return np.asarray(writer.annotate(picture, found, labels=labels), np.uint8)
+
+
+def _draw_people(
+    picture: Picture, people: sv.KeyPoints, classes: Sequence[str], score_threshold: float
+) -> Picture:
+    scores = people.detection_confidence
+    if scores is not None and len(people):
+        kept = people[scores >= score_threshold]
+        assert isinstance(kept, sv.KeyPoints)
+        people = kept
+    found = sv.Detections(
+        xyxy=boxes_of(people), confidence=people.detection_confidence, class_id=people.class_id
+    )
+    picture = _draw_boxes(picture, found, classes)
+    line_px = _line_px(picture)
+    for i, points in enumerate(people.xy):
+        colour = sv.ColorPalette.DEFAULT.by_idx(i + 1).as_bgr()
+        confidence = people.keypoint_confidence
+        visible = np.ones(len(points), bool) if confidence is None else confidence[i] >= VISIBILITY_THRESHOLD
+        at = [(round(float(x)), round(float(y))) for x, y in points]
+        for a, b in COCO_SKELETON if len(points) == 17 else ():
+            if visible[a] and visible[b]:
+                cv2.line(picture, at[a], at[b], colour, line_px, cv2.LINE_AA)
+        for point, seen in zip(at, visible, strict=True):
+            if seen:
+                cv2.circle(picture, point, line_px + 1, colour, -1, cv2.LINE_AA)
+    return picture
+
+
+def _draw_class_map(picture: Picture, labels: NDArray[np.uint8], classes: Sequence[str]) -> Picture:
+    height, width = picture.shape[:2]
+    labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+    colours = np.array([sv.ColorPalette.DEFAULT.by_idx(i).as_bgr() for i in range(256)], np.uint8)
+    picture = cv2.addWeighted(colours[labels], SEGMENT_OPACITY, picture, 1 - SEGMENT_OPACITY, 0)
+    scale = 0.4 * _line_px(picture)
+    for class_id in np.flatnonzero(np.bincount(labels.ravel()) > 0.01 * labels.size):
+        # The point deepest inside the class's regions: a name there names them.
+        depth = cv2.distanceTransform((labels == class_id).astype(np.uint8), cv2.DIST_L2, 3)
+        _, _, _, (x, y) = cv2.minMaxLoc(depth)
+        name = _class_name(classes, int(class_id))
+        (text_width, text_height), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+        at = (
+            int(np.clip(x - text_width // 2, 0, max(0, width - text_width))),
+            int(np.clip(y, text_height, height)),
+        )
+        cv2.putText(picture, name, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3, cv2.LINE_AA)
+        cv2.putText(picture, name, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.asarray(picture, np.uint8)
+
+
+def _class_name(classes: Sequence[str], class_id: int) -> str:
+    return classes[class_id] if 0 <= class_id < len(classes) else f"class {class_id}"

@@ -1,0 +1,124 @@
+"""Instance masks: results are `supervision.Detections` with one mask per object, at the frame's size.
+
+Accuracy is as for detection, with the IoU of masks in place of that of boxes. Masks may be dense arrays or
+`supervision.CompactMask`, which keeps a clip's masks in memory at a hundredth of the size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import supervision as sv
+from numpy.typing import NDArray
+
+from accmpeg.tasks.base import ClipAccuracy, Dense, TaskName
+from accmpeg.tasks.detection import (
+    MATCH_IOU,
+    above,
+    class_ids_of,
+    confidence_of,
+    detection_agreement,
+    pooled_f1,
+    torch_iou,
+)
+from accmpeg.tasks.matching import FrameMatches, clip_average_precision
+
+__all__ = ["InstanceTask"]
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceTask:
+    """Instance segmentation with the score threshold of one server DNN."""
+
+    score_threshold: float = 0.25
+    name: ClassVar[TaskName] = "instances"
+
+    def frame_accuracy(self, result: sv.Detections, reference: sv.Detections) -> float:
+        """Mask AP@0.5 of one frame; without references 1 if nothing is above the threshold, else 0."""
+        return clip_average_precision([self._matches(result, reference)], MATCH_IOU, self.score_threshold)
+
+    def clip_accuracy(
+        self, results: Sequence[sv.Detections], references: Sequence[sv.Detections]
+    ) -> ClipAccuracy:
+        """`value` = mask AP@0.5 pooled over the clip; extras: f1, f1_per_frame_mean, precision, recall."""
+        frames = [self._matches(*pair) for pair in zip(results, references, strict=True)]
+        per_frame = [clip_average_precision([frame], MATCH_IOU, self.score_threshold) for frame in frames]
+        return ClipAccuracy(
+            clip_average_precision(frames, MATCH_IOU, self.score_threshold),
+            float(np.mean(per_frame)) if per_frame else 1.0,
+            pooled_f1(frames, MATCH_IOU, self.score_threshold),
+        )
+
+    def object_boxes(self, result: sv.Detections) -> NDArray[np.float32]:
+        """Boxes of the objects at or above the score threshold, `(n, 4)`."""
+        return np.asarray(above(result, self.score_threshold).xyxy, np.float32)
+
+    def agreement(self, dense: Dense, reference: sv.Detections) -> Any:
+        """`detection_agreement` where overlap is the mean of box IoU and soft mask IoU.
+
+        The soft mask IoU is taken at the prototypes' resolution, inside the reference's box, and only for the
+        candidate that fits a reference best: the others do not reach the maximum anyway.
+        """
+        import torch
+
+        sure = above(reference, self.score_threshold)
+        assert dense.boxes_xyxy is not None
+        assert dense.scores is not None
+        device = dense.boxes_xyxy.device
+        overlap = torch_iou(
+            torch.as_tensor(np.asarray(sure.xyxy, np.float32), device=device), dense.boxes_xyxy
+        )
+        if len(sure):
+            class_ids = torch.as_tensor(class_ids_of(sure), device=device)
+            best = (dense.scores[:, class_ids].T * overlap).detach().argmax(dim=1)
+            mask_iou = self._soft_mask_iou(dense, sure, best)
+            at_best = torch.zeros_like(overlap).scatter(1, best[:, None], 1.0)
+            overlap = at_best * (overlap + mask_iou[:, None]) / 2
+        return detection_agreement(dense, sure, overlap, self.score_threshold)
+
+    def _soft_mask_iou(self, dense: Dense, sure: sv.Detections, candidates: Any) -> Any:
+        """Soft IoU `(n,)` of each reference's mask with that of its candidate."""
+        import torch
+
+        assert dense.prototypes is not None
+        assert dense.mask_coefficients is not None
+        _, rows, cols = dense.prototypes.shape
+        logits = torch.einsum("nm,mhw->nhw", dense.mask_coefficients[candidates], dense.prototypes)
+        wanted = torch.as_tensor(_shrunk_masks(sure, rows, cols), device=logits.device)
+        inside = torch.as_tensor(_box_cells(sure, dense.frame_size_px, rows, cols), device=logits.device)
+        soft = logits.sigmoid() * inside
+        shared = (soft * wanted).sum(dim=(1, 2))
+        union = soft.sum(dim=(1, 2)) + wanted.sum(dim=(1, 2)) - shared
+        return shared / union.clamp(min=1e-6)
+
+    def _matches(self, result: sv.Detections, reference: sv.Detections) -> FrameMatches:
+        sure = above(reference, self.score_threshold)
+        if len(result) and len(sure):
+            assert result.mask is not None
+            assert sure.mask is not None
+            similarity = np.asarray(sv.mask_iou_batch(result.mask, sure.mask))
+        else:
+            similarity = np.zeros((len(result), len(sure)))
+        return FrameMatches(confidence_of(result), class_ids_of(result), class_ids_of(sure), similarity)
+
+
+def _shrunk_masks(objects: sv.Detections, rows: int, cols: int) -> NDArray[np.float32]:
+    """Masks sampled at the centres of `rows` × `cols` cells, `(n, rows, cols)`."""
+    assert objects.mask is not None
+    _, height, width = objects.mask.shape
+    y = ((np.arange(rows) + 0.5) * height / rows).astype(np.intp)
+    x = ((np.arange(cols) + 0.5) * width / cols).astype(np.intp)
+    return np.stack([np.asarray(mask)[y[:, None], x] for mask in objects.mask]).astype(np.float32)
+
+
+def _box_cells(
+    objects: sv.Detections, frame_size_px: tuple[int, int], rows: int, cols: int
+) -> NDArray[np.float32]:
+    """1 for the cells that an object's box touches, `(n, rows, cols)`."""
+    width_px, height_px = frame_size_px
+    x, y = np.arange(cols) * width_px / cols, np.arange(rows) * height_px / rows
+    x0, y0, x1, y1 = (np.asarray(objects.xyxy)[:, side, None] for side in range(4))
+    in_x = (x + width_px / cols > x0) & (x < x1)
+    in_y = (y + height_px / rows > y0) & (y < y1)
+    return (in_y[:, :, None] & in_x[:, None, :]).astype(np.float32)
