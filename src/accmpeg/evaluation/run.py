@@ -14,7 +14,7 @@ import av
 
 from accmpeg.dnn import ServerDnn
 from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.methods.base import Method, MethodContext, StreamFormat
+from accmpeg.evaluation.methods.base import Method, MethodContext, OperatingPoint, StreamFormat
 from accmpeg.media.decoder import Decoder
 from accmpeg.media.encoder import AccessUnit
 from accmpeg.tasks import ClipAccuracy
@@ -46,7 +46,7 @@ class Cell:
 
     clip: str
     method: str
-    quality: int
+    point: OperatingPoint
     size_bytes: int
     bitrate_bps: float
     accuracy: ClipAccuracy
@@ -58,13 +58,13 @@ class Cell:
     results: Sequence[Any] = field(repr=False, compare=False)
 
 
-def encode_clip(clip: Clip, method: Method, quality: int, context: MethodContext) -> Encoded:
+def encode_clip(clip: Clip, method: Method, point: OperatingPoint, context: MethodContext) -> Encoded:
     """Feeds the clip to the method frame by frame; it never sees a frame before its turn."""
     stream = StreamFormat(clip.width_px, clip.height_px, clip.frame_rate, clip.time_base)
     units: list[AccessUnit] = []
     frame_bytes: list[int] = []
     camera_ms: list[float] = []
-    with method.open(stream, quality, context) as steered:
+    with method.open(stream, point, context) as steered:
         for frame in clip.frames:
             start_ns = time.process_time_ns()
             sent = steered.encode(frame)
@@ -104,14 +104,14 @@ def evaluate(
     clip: Clip,
     dnn: ServerDnn,
     method: Method,
-    quality: int,
+    point: OperatingPoint,
     context: MethodContext,
     references: Sequence[Any],
     *,
     step: int = 1,
 ) -> Cell:
     """Encodes, decodes and runs the server DNN on every `step`-th frame; `references` are of those frames."""
-    encoded = encode_clip(clip, method, quality, context)
+    encoded = encode_clip(clip, method, point, context)
     start_ns = time.process_time_ns()
     decoded = decode_sampled(encoded, clip, step)
     decode_ms = (time.process_time_ns() - start_ns) / 1e6 / len(clip.frames)
@@ -121,7 +121,7 @@ def evaluate(
     return Cell(
         clip=clip.name,
         method=method.name,
-        quality=quality,
+        point=point,
         size_bytes=encoded.size_bytes,
         bitrate_bps=encoded.size_bytes * 8 / clip.duration_s,
         accuracy=dnn.task.clip_accuracy(results, references),

@@ -1,10 +1,10 @@
 """Every method compared: one file each, one row here."""
 
 from accmpeg.evaluation.methods import adaptive_quantisation, binary, constant_qp, graded, oracle
-from accmpeg.evaluation.methods.base import Method, MethodContext, StreamFormat
+from accmpeg.evaluation.methods.base import Method, MethodContext, OperatingPoint, StreamFormat
 from accmpeg.errors import UsageError
 
-__all__ = ["METHODS", "Method", "MethodContext", "StreamFormat", "find_methods"]
+__all__ = ["METHODS", "Method", "MethodContext", "OperatingPoint", "StreamFormat", "find_methods"]
 
 METHODS: dict[str, Method] = {
     method.name: method

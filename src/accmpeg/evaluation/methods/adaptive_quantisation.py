@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import MethodContext, StreamFormat
+from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint, StreamFormat
 
 __all__ = ["AdaptiveQuantisation"]
 
@@ -19,5 +19,5 @@ class AdaptiveQuantisation:
     def name(self) -> str:
         return f"aq-{self.mode}"
 
-    def open(self, stream: StreamFormat, quality: int, context: MethodContext) -> SteeredEncoder:
-        return SteeredEncoder(stream.settings(crf=quality, aq_mode=self.mode), None)
+    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder:
+        return SteeredEncoder(stream.settings(point, aq_mode=self.mode), None)

@@ -13,7 +13,22 @@ from accmpeg.camera import SteeredEncoder
 from accmpeg.errors import UsageError
 from accmpeg.media.encoder import EncoderSettings
 
-__all__ = ["Method", "MethodContext", "StreamFormat", "TrueScores", "need_accmodel"]
+__all__ = ["Method", "MethodContext", "OperatingPoint", "StreamFormat", "TrueScores", "need_accmodel"]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """How fine a stream is: a `quality` (a QP or CRF, smaller is finer) or a `bitrate_bps`, one of the two."""
+
+    quality: int | None = None
+    bitrate_bps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.quality is None) == (self.bitrate_bps is None):
+            raise ValueError("an operating point has either a quality or a bitrate_bps")
+
+    def __str__(self) -> str:
+        return f"q{self.quality}" if self.quality is not None else f"{(self.bitrate_bps or 0) / 1000:g} kbit/s"
 
 
 @dataclass(frozen=True)
@@ -28,15 +43,10 @@ class StreamFormat:
     gop_frames: int = 250
 
     def settings(
-        self,
-        *,
-        qp: int | None = None,
-        crf: float | None = None,
-        bitrate_bps: int | None = None,
-        aq_mode: int | None = None,
-        steerable: bool = False,
+        self, point: OperatingPoint, *, aq_mode: int | None, steerable: bool = False
     ) -> EncoderSettings:
-        """These settings with one way to set the rate."""
+        """These settings at an operating point; without an `aq_mode` blocks have the exact QP asked for."""
+        flat = aq_mode is None
         return EncoderSettings(
             width_px=self.width_px,
             height_px=self.height_px,
@@ -44,10 +54,11 @@ class StreamFormat:
             time_base=self.time_base,
             preset=self.preset,
             gop_frames=self.gop_frames,
-            qp=qp,
-            crf=crf,
-            bitrate_bps=bitrate_bps,
-            aq_mode=aq_mode,
+            qp=point.quality if flat else None,
+            crf=None if flat else point.quality,
+            bitrate_bps=point.bitrate_bps,
+            aq_mode=1 if flat and point.bitrate_bps is not None else aq_mode,
+            aq_strength=0.0001 if flat and point.bitrate_bps is not None else None,
             steerable=steerable,
         )
 
@@ -95,8 +106,8 @@ class MethodContext:
 class Method(Protocol):
     """One system compared. `source` names the paper or documentation it follows.
 
-    The bench hands `open` the shared format and a quality level (a QP or CRF, smaller is finer), feeds frames
-    to the stream one at a time and never shows it a later one.
+    The bench hands `open` the shared format and an operating point, feeds frames to the stream one at a time and
+    never shows it a later one.
     """
 
     @property
@@ -105,7 +116,7 @@ class Method(Protocol):
     @property
     def source(self) -> str: ...
 
-    def open(self, stream: StreamFormat, quality: int, context: MethodContext) -> SteeredEncoder: ...
+    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder: ...
 
 
 def need_accmodel(context: MethodContext, method: str) -> AccModel:

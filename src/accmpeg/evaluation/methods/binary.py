@@ -1,7 +1,7 @@
 """AccMPEG as published: two quality levels by predicted accuracy gradient, no adaptive quantisation."""
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import MethodContext, StreamFormat, need_accmodel
+from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint, StreamFormat, need_accmodel
 from accmpeg.policy import BinaryPolicy
 
 __all__ = ["Binary", "binary_policy"]
@@ -9,9 +9,10 @@ __all__ = ["Binary", "binary_policy"]
 _SPAN_QP = 10
 
 
-def binary_policy(quality: int) -> BinaryPolicy:
-    """The paper's policy about a quality level: its 30/40 pair, shifted."""
-    return BinaryPolicy(qp_high=quality, qp_low=min(51, quality + _SPAN_QP))
+def binary_policy(point: OperatingPoint) -> BinaryPolicy:
+    """The paper's policy about an operating point: its 30/40 pair, shifted."""
+    high = 30 if point.quality is None else point.quality
+    return BinaryPolicy(qp_high=high, qp_low=min(51, high + _SPAN_QP))
 
 
 class Binary:
@@ -20,10 +21,10 @@ class Binary:
     name = "binary"
     source = "Du et al., MLSys 2022, section 4"
 
-    def open(self, stream: StreamFormat, quality: int, context: MethodContext) -> SteeredEncoder:
+    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder:
         return SteeredEncoder(
-            stream.settings(qp=quality, steerable=True),
+            stream.settings(point, aq_mode=None, steerable=True),
             need_accmodel(context, self.name),
-            binary_policy(quality),
+            binary_policy(point),
             every=context.every,
         )

@@ -1,7 +1,7 @@
 """x264 at a constant QP: the baseline of the AccMPEG paper."""
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import MethodContext, StreamFormat
+from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint, StreamFormat
 
 __all__ = ["ConstantQp"]
 
@@ -12,5 +12,5 @@ class ConstantQp:
     name = "constant-qp"
     source = "Du et al., MLSys 2022, section 6; x264 --qp"
 
-    def open(self, stream: StreamFormat, quality: int, context: MethodContext) -> SteeredEncoder:
-        return SteeredEncoder(stream.settings(qp=quality), None)
+    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder:
+        return SteeredEncoder(stream.settings(point, aq_mode=None), None)

@@ -1,7 +1,7 @@
 """Our map: graded offsets by predicted accuracy gradient and objects, on adaptive quantisation."""
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import MethodContext, StreamFormat, need_accmodel
+from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint, StreamFormat, need_accmodel
 
 __all__ = ["Graded"]
 
@@ -12,9 +12,9 @@ class Graded:
     name = "graded"
     source = "this project: accmpeg.policy.graded"
 
-    def open(self, stream: StreamFormat, quality: int, context: MethodContext) -> SteeredEncoder:
+    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder:
         return SteeredEncoder(
-            stream.settings(crf=quality, aq_mode=1, steerable=True),
+            stream.settings(point, aq_mode=1, steerable=True),
             need_accmodel(context, self.name),
             "graded",
             every=context.every,

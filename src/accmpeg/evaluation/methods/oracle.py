@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import MethodContext, StreamFormat
+from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint, StreamFormat
 from accmpeg.evaluation.methods.binary import binary_policy
 
 __all__ = ["Oracle"]
@@ -21,10 +21,10 @@ class Oracle:
     def name(self) -> str:
         return f"oracle-{self.policy}"
 
-    def open(self, stream: StreamFormat, quality: int, context: MethodContext) -> SteeredEncoder:
+    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder:
         model = context.oracle()
         if self.policy == "binary":
-            settings = stream.settings(qp=quality, steerable=True)
-            return SteeredEncoder(settings, model, binary_policy(quality), every=context.every)
-        settings = stream.settings(crf=quality, aq_mode=1, steerable=True)
+            settings = stream.settings(point, aq_mode=None, steerable=True)
+            return SteeredEncoder(settings, model, binary_policy(point), every=context.every)
+        settings = stream.settings(point, aq_mode=1, steerable=True)
         return SteeredEncoder(settings, model, "graded", every=context.every)

@@ -1,0 +1,132 @@
+"""The demo's comparison: plain x264, x264 with adaptive quantisation, and AccMPEG, at the same bytes.
+
+```
+clip ─┬▶ AccMPEG graded at B bit/s ───────────────┐
+      ├▶ x264 adaptive quantisation at B bit/s ───┼▶ decode ─▶ server DNN ─▶ accuracy, delay
+      └▶ x264 at the constant QP nearest in bytes ┘
+```
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accmpeg.accmodel.runtime import AccModel
+from accmpeg.dnn import ServerDnn
+from accmpeg.evaluation.clip import Clip
+from accmpeg.evaluation.link import fifo_delays_ms
+from accmpeg.evaluation.methods import METHODS, MethodContext, OperatingPoint
+from accmpeg.evaluation.run import Cell, encode_clip, evaluate, reference_results
+from accmpeg.tasks import ClipAccuracy
+
+__all__ = ["LINK_BANDWIDTH_BPS", "Comparison", "Row", "compare"]
+
+LINK_BANDWIDTH_BPS = 1_000_000
+_PROPAGATION_MS = 20.0
+_QP_RANGE = (16, 50)
+
+TITLES = {
+    "constant-qp": "x264, constant QP",
+    "aq-1": "x264, adaptive quantisation",
+    "graded": "AccMPEG, graded map",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of the table."""
+
+    title: str
+    cell: Cell
+    delay_p50_ms: float
+    delay_p95_ms: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything the table and the report show."""
+
+    clip: Clip
+    dnn: ServerDnn
+    accmodel: AccModel
+    bitrate_bps: int
+    step: int
+    rows: Sequence[Row]
+    references: Sequence[Any]
+    source_accuracy: ClipAccuracy | None
+    """Against true labels, on the source frames: what no encoder can beat by much."""
+
+
+def compare(
+    clip: Clip,
+    dnn: ServerDnn,
+    dnn_card: Path,
+    accmodel: AccModel,
+    *,
+    bitrate_bps: int,
+    step: int,
+    every: int = 10,
+    report: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Runs the three methods on a clip; `report` is told what is being done.
+
+    Accuracy is measured on every `step`-th frame. Raises what encoders, decoders and the server DNN raise.
+    """
+    context = MethodContext(dnn_card, accmodel, every)
+    report("server DNN on the source frames")
+    references = reference_results(clip, dnn, step)
+    cells: dict[str, Cell] = {}
+    at_rate = OperatingPoint(bitrate_bps=bitrate_bps)
+    for name in ("graded", "aq-1"):
+        report(TITLES[name])
+        cells[name] = evaluate(clip, dnn, METHODS[name], at_rate, context, references, step=step)
+    report(TITLES["constant-qp"])
+    nearest = _nearest_qp(clip, context, cells["graded"].size_bytes)
+    cells["constant-qp"] = evaluate(
+        clip, dnn, METHODS["constant-qp"], OperatingPoint(quality=nearest), context, references, step=step
+    )
+    labels = None if clip.labels is None else clip.labels[::step]
+    return Comparison(
+        clip=clip,
+        dnn=dnn,
+        accmodel=accmodel,
+        bitrate_bps=bitrate_bps,
+        step=step,
+        rows=[_row(clip, cells[name]) for name in TITLES],
+        references=references,
+        source_accuracy=None if labels is None else dnn.task.clip_accuracy(references, labels),
+    )
+
+
+def _nearest_qp(clip: Clip, context: MethodContext, size_bytes: int) -> int:
+    """The constant QP whose stream is nearest in size, by bisection."""
+
+    def size_at(qp: int) -> int:
+        point = OperatingPoint(quality=qp)
+        return encode_clip(clip, METHODS["constant-qp"], point, context).size_bytes
+
+    finer, coarser = _QP_RANGE
+    while coarser - finer > 1:
+        middle = (finer + coarser) // 2
+        if size_at(middle) > size_bytes:
+            finer = middle
+        else:
+            coarser = middle
+    return min((finer, coarser), key=lambda qp: abs(np.log(size_at(qp) / size_bytes)))
+
+
+def _row(clip: Clip, cell: Cell) -> Row:
+    interval_ms = 1000 / float(clip.frame_rate)
+    delays_ms = fifo_delays_ms(
+        [index * interval_ms for index in range(len(clip.frames))],
+        cell.encoded.camera_ms,
+        cell.encoded.frame_bytes,
+        bandwidth_bps=LINK_BANDWIDTH_BPS,
+        propagation_ms=_PROPAGATION_MS,
+        server_ms=cell.server_ms_per_frame,
+    )
+    p50, p95 = np.percentile(delays_ms, [50, 95])
+    return Row(TITLES[cell.method], cell, float(p50), float(p95))
