@@ -1,0 +1,152 @@
+"""The card of an AccModel, `NAME.card.toml` beside `NAME.onnx`: its DNN, training, cost and quality."""
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from accmpeg.accmodel.planes import LONG_SIDE_PX, SIZE_MULTIPLE_PX
+from accmpeg.dnn.card import CARD_SUFFIX, explain
+from accmpeg.errors import CardError, WeightsError
+
+__all__ = [
+    "AccModelCard",
+    "Calibration",
+    "Cost",
+    "Quality",
+    "ServedDnn",
+    "TrainingRecord",
+    "card_path",
+    "read_accmodel_card",
+    "sha256_of",
+    "verified_weights",
+    "write_accmodel_card",
+]
+
+Fraction01 = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ServedDnn(_Section):
+    """The server DNN whose accuracy the AccModel follows."""
+
+    name: str
+    task: str
+    sha256: str | None = None
+
+
+class TrainingRecord(_Section):
+    """What the AccModel was trained from, and how."""
+
+    footage: list[str]
+    """Names of the label sets."""
+    label_settings: list[dict[str, Any]]
+    frames: int
+    clips: int
+    held_out_frames: int
+    held_out_clips: int
+    epochs: float
+    minutes: float
+    seed: int
+    device: str
+
+
+class Calibration(_Section):
+    """How the outputs read: `accgrad` is log₂ AccGrad per macroblock, `objects` a probability."""
+
+    object_threshold: Fraction01 = 0.5
+    """At it, `object_recall` of the macroblocks with objects were found on held-out frames."""
+    object_recall: Fraction01 = 0.95
+
+
+class Cost(_Section):
+    """What one map costs; time is that of one core of the machine that trained it."""
+
+    width_px: int
+    height_px: int
+    macs: int
+    parameters: int
+    ms: float
+
+
+class Quality(_Section):
+    """Means over frames of clips that training never saw; see `accmpeg.accmodel.quality`."""
+
+    footage: str
+    clips: int
+    frames: int
+    top_share: float | None = None
+    """AccGrad held by the predicted top 20 % of macroblocks, relative to that of the true top 20 %."""
+    rank_correlation: float | None = None
+    log_correlation: float | None = None
+    objects_iou: float | None = None
+    objects_recall: float | None = None
+
+
+class AccModelCard(_Section):
+    """One AccModel; stored as TOML by `write_accmodel_card`."""
+
+    name: str = Field(min_length=1)
+    format: Literal[1] = 1
+    model: str = Field(min_length=1)
+    """Weights, relative to the card."""
+    sha256: Sha256
+    long_side_px: int = Field(default=LONG_SIDE_PX, ge=SIZE_MULTIPLE_PX, le=8192)
+    outputs: list[Literal["accgrad", "objects"]] = Field(min_length=1)
+    """Maps in the order of the network's output channels."""
+    dnn: ServedDnn
+    training: TrainingRecord | None = None
+    calibration: Calibration = Calibration()
+    cost: Cost | None = None
+    quality: list[Quality] = []
+
+
+def card_path(path: str | Path) -> Path:
+    """The card of an AccModel that is named by its card or by its ONNX file."""
+    path = Path(path)
+    return path if path.name.endswith(CARD_SUFFIX) else path.with_name(path.stem + CARD_SUFFIX)
+
+
+def read_accmodel_card(path: str | Path) -> AccModelCard:
+    """Reads and checks a card; raises `CardError` naming the key that is missing, unknown or senseless."""
+    path = card_path(path)
+    try:
+        return AccModelCard.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CardError(f"the AccModel card {path} can't be read: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise CardError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise CardError(f"{path}: {explain(error, AccModelCard)}") from error
+
+
+def write_accmodel_card(card: AccModelCard, path: Path) -> None:
+    """Stores a card in one step; raises `OSError`."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(tomli_w.dumps(card.model_dump(exclude_none=True, mode="json")).encode())
+    part.replace(path)
+
+
+def verified_weights(card: AccModelCard, card_file: Path) -> bytes:
+    """The bytes of the card's ONNX file; raises `WeightsError` where it is missing or has changed."""
+    file = card_file.parent / card.model
+    try:
+        weights = file.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"the AccModel's weights {file} can't be read: {error.strerror}") from error
+    if sha256_of(weights) != card.sha256:
+        raise WeightsError(f"{file} is not the file that {card_file.name} describes (sha256 differs)")
+    return weights
+
+
+def sha256_of(data: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(data).hexdigest()

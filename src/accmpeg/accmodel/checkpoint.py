@@ -1,0 +1,72 @@
+"""Training state on disk: one safetensors file, replaced in one step; nothing is ever unpickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from accmpeg.errors import TrainingError
+
+__all__ = ["load_checkpoint", "optimizer_tensors", "restore_optimizer", "save_checkpoint"]
+
+
+def save_checkpoint(path: Path, groups: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+    """Writes groups of tensors and a JSON-able state; raises `OSError` (full disk), leaving the old file."""
+    flat = {
+        f"{group}/{name}": tensor.detach().cpu().contiguous()
+        for group, tensors in groups.items()
+        for name, tensor in tensors.items()
+    }
+    part = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        part.write_bytes(safetensors.torch.save(flat, metadata={"state": json.dumps(state)}))
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """The groups and the state, None where there is no file; raises `TrainingError` for a damaged one."""
+    if not path.exists():
+        return None
+    groups: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            state = json.loads(file.metadata()["state"])
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                group, name = key.split("/", 1)
+                groups.setdefault(group, {})[name] = file.get_tensor(key)
+    except Exception as error:
+        raise TrainingError(
+            f"the checkpoint {path} is damaged ({error}): start again with --restart"
+        ) from error
+    return groups, state
+
+
+def optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's running averages by parameter name."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in network.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(
+    network: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
+    """Undoes `optimizer_tensors`."""
+    for name, parameter in network.named_parameters():
+        prefix = f"{name}/"
+        optimizer.state[parameter] = {
+            # Adam keeps its step count on the CPU whatever the device.
+            key.removeprefix(prefix): value if key.endswith("/step") else value.to(parameter.device)
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }

@@ -1,0 +1,58 @@
+"""A label set that can be learnt in seconds: bright discs on noise carry the AccGrad and are the objects."""
+
+from pathlib import Path
+
+import numpy as np
+
+from accmpeg.accgrad.labels import Journal, Label, label_file, write_label, write_manifest
+from accmpeg.accmodel.planes import Planes, model_size
+from accmpeg.media.grid import MacroblockGrid
+
+SHA256 = "ab" * 32
+
+
+def synthetic_label(
+    rng: np.random.Generator, width_px: int, height_px: int, *, objects: bool = True
+) -> Label:
+    width, height = model_size(width_px, height_px)
+    y = rng.integers(40, 90, (height, width)).astype(np.uint8)
+    mass = np.full((height, width), 0.001)
+    rows, cols = np.mgrid[:height, :width]
+    for _ in range(2):
+        radius = rng.uniform(0.1, 0.2) * height
+        disc = (rows - rng.uniform(0, height)) ** 2 + (cols - rng.uniform(0, width)) ** 2 < radius**2
+        y[disc], mass[disc] = 200, 1.0
+    grid = MacroblockGrid(width_px, height_px)
+    accgrad = grid.resample(mass, height, width)
+    return Label(
+        np.log2(accgrad),
+        accgrad > 0.5 if objects else None,
+        Planes(y, np.full((2, height // 2, width // 2), 128, np.uint8)),
+        width_px,
+        height_px,
+    )
+
+
+def write_synthetic_labels(
+    folder: Path,
+    frames: int = 24,
+    *,
+    clips: int = 8,
+    objects: bool = True,
+    seed: int = 0,
+    sha256: str = SHA256,
+) -> Path:
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    write_manifest(
+        folder,
+        {"dnn": {"name": "discs", "task": "detection", "sha256": sha256}, "settings": {"at": "low"}},
+    )
+    journal = Journal(folder / "journal.jsonl")
+    for number in range(frames):
+        size = [(320, 192), (250, 170), (192, 256)][number % 3]
+        write_label(label_file(folder, number), synthetic_label(rng, *size, objects=objects))
+        clip = f"clip-{seed}-{number % clips}"
+        file = label_file(folder, number).relative_to(folder).as_posix()
+        journal.add("label", f"{clip}.mp4", file=file, clip=clip, frame_index=number)
+    return folder
