@@ -33,16 +33,17 @@ DEAF_ENCODERS = (
 class EncoderSettings:
     """How one stream is encoded. Exactly one of `qp`, `crf` and `bitrate_bps` is given.
 
-    - `qp`: every block's QP is exactly `qp` plus its offset (libx264; libvpx-vp9 and libsvtav1 take the number
-      on their own 0 to 63 scale, and have no such promise).
+    - `qp`: every block's QP is `qp` plus its offset. In libx264 that is exact, but for one habit of its own:
+      a macroblock within 1 QP of the one before it is given that one's QP. libvpx-vp9 and libsvtav1 read
+      the number on their own 0 to 63 scale, and promise nothing exact.
     - `crf`: the encoder's constant-quality scale, adaptive quantisation on.
     - `bitrate_bps`: average rate, held by a VBV of `vbv_buffer_ms`; it can be changed while encoding.
 
     `time_base` is the unit of the access units' timestamps (the source's keeps variable frame rates exact;
     default 1/90000 s). `preset` takes x264's names; VP9 reads them as cpu-used 9 (ultrafast) to 1 (veryslow),
     and takes a number too, as SVT-AV1 does. `aq_mode` and `aq_strength` default to what steers: `qp` has
-    adaptive quantisation practically off, the other modes have mode 1. `steerable=False` gives an encoder that
-    takes no maps and is not probed. `extra` holds further FFmpeg options, which win over all others.
+    adaptive quantisation practically off, the other modes have mode 1. `steerable=False` gives an encoder
+    that takes no maps and is not probed. `extra` holds further FFmpeg options, which win over all others.
     """
 
     width_px: int

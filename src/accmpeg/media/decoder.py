@@ -1,11 +1,12 @@
-"""Access units back to frames, with the QP of every macroblock on request; and one still through the real encoder."""
+"""Access units back to frames, with every macroblock's QP on request; and stills through the real encoder."""
 
 from fractions import Fraction
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import av
 import numpy as np
+from av.buffer import Buffer
 from av.sidedata.encparams import VideoEncParams, VideoEncParamsType
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
@@ -24,8 +25,8 @@ class Decoder:
     """Decodes access units as they come off the wire, one by one and without delay.
 
     `codec` is FFmpeg's decoder name (`Encoder.decoder_name`). `parameter_sets` may be empty when the first
-    unit is a keyframe. `read_qp` keeps every block's QP for `qp_map`. `width_px` and `height_px` are the size of
-    the source frames: an odd size comes back as such, cut from the even one that was coded.
+    unit is a keyframe. `read_qp` keeps every block's QP for `qp_map`. `width_px` and `height_px` are the
+    size of the source frames: an odd size comes back as such, cut from the even one that was coded.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Decoder:
             if was_waiting and not isinstance(unit, AccessUnit):
                 return []
             raise DecoderError(
-                f"a damaged {self._codec} access unit of {len(data)} bytes: decoding goes on at the next keyframe"
+                f"damaged {self._codec} access unit ({len(data)} bytes): decoding resumes at a keyframe"
             ) from error
         if self._waits_for_keyframe:
             while frames and not frames[0].key_frame:
@@ -128,7 +129,7 @@ def qp_map(frame: av.VideoFrame) -> NDArray[np.int32]:
     Trust it on IDR pictures: elsewhere a skipped macroblock reports the QP of the one before it. Raises
     DecoderError where the frame carries no QPs.
     """
-    side_data = frame.side_data.get("VIDEO_ENC_PARAMS")  # type: ignore[attr-defined]
+    side_data = frame.side_data.get("VIDEO_ENC_PARAMS")
     if not isinstance(side_data, VideoEncParams) or side_data.codec_type != VideoEncParamsType.H264:
         raise DecoderError("this frame carries no QPs: decode H.264 with Decoder(read_qp=True)")
     grid = MacroblockGrid(frame.width, frame.height)
@@ -136,7 +137,9 @@ def qp_map(frame: av.VideoFrame) -> NDArray[np.int32]:
         raise DecoderError(
             f"{side_data.nb_blocks} QP blocks do not make a frame of {frame.width}x{frame.height} px"
         )
-    blocks = np.frombuffer(bytes(side_data), _BLOCK, side_data.nb_blocks, side_data.blocks_offset)  # type: ignore[call-overload]
+    blocks = np.frombuffer(
+        memoryview(cast(Buffer, side_data)), _BLOCK, side_data.nb_blocks, side_data.blocks_offset
+    )
     qps = np.empty(grid.shape, np.int32)
     qps[blocks["src_y"] // MACROBLOCK_PX, blocks["src_x"] // MACROBLOCK_PX] = (
         side_data.qp + blocks["delta_qp"]
@@ -147,7 +150,7 @@ def qp_map(frame: av.VideoFrame) -> NDArray[np.int32]:
 def encode_still(
     frame: av.VideoFrame, qp: int, qp_offsets: NDArray[np.floating] | None = None
 ) -> tuple[av.VideoFrame, int]:
-    """One IDR picture through libx264 at a fixed QP: the decoded frame, at the source size, and its size in bytes."""
+    """One IDR picture through libx264 at a fixed QP: the decoded frame, of the source size, and its bytes."""
     settings = EncoderSettings(
         width_px=frame.width,
         height_px=frame.height,

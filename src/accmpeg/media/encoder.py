@@ -71,7 +71,7 @@ class Encoder:
         ):
             raise MapIgnoredError(
                 f"{settings.codec} would silently drop the quality map with {shown(self._options)}: "
-                f"leave the adaptive-quantisation and rate options at their defaults, or ask for an encoder without maps"
+                "leave the adaptive-quantisation and rate options at their defaults, or encode without maps"
             )
         self._bitrate_bps = settings.bitrate_bps
         self._time_base = settings.time_base or _DEFAULT_TIME_BASE
@@ -246,7 +246,7 @@ class Encoder:
         if self._last_pts is not None and stamped <= self._last_pts:
             raise EncoderError(
                 f"timestamps must rise: {float(stamped * self._time_base):.6f} s came after "
-                f"{float(self._last_pts * self._time_base):.6f} s (a finer time_base keeps close frames apart)"
+                f"{float(self._last_pts * self._time_base):.6f} s (a finer time_base parts close frames)"
             )
         self._last_pts = stamped
         picture.duration = 0

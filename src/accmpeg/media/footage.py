@@ -20,7 +20,38 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
 )
 VIDEO_SUFFIXES = frozenset(
-    [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".m2v", ".flv", ".wmv", ".asf", ".3gp", ".ogv", ".ivf", ".y4m", ".gif", ".mjpeg", ".mjpg", ".h264", ".264", ".h265", ".265", ".hevc", ".vob", ".mxf", ".nut"]
+    {
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".mpg",
+        ".mpeg",
+        ".m2v",
+        ".flv",
+        ".wmv",
+        ".asf",
+        ".3gp",
+        ".ogv",
+        ".ivf",
+        ".y4m",
+        ".gif",
+        ".mjpeg",
+        ".mjpg",
+        ".h264",
+        ".264",
+        ".h265",
+        ".265",
+        ".hevc",
+        ".vob",
+        ".mxf",
+        ".nut",
+    }
 )
 
 FRAME_RATE = Fraction(25)
@@ -41,8 +72,8 @@ class Footage:
 def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
     """All footage under files and folders, in a stable order.
 
-    Folders are walked recursively, hidden entries and other kinds of files passed over. A folder whose pictures all
-    have purely numeric names is one clip; other pictures are stills. Nothing is opened here.
+    Folders are walked recursively, hidden entries and other kinds of files passed over. A folder whose
+    pictures all have purely numeric names is one clip; other pictures are stills. Nothing is opened here.
     Raises SourceError for a path that does not exist, and if nothing is found at all.
     """
     found: list[Footage] = []
@@ -84,7 +115,7 @@ def read_still(path: str | Path) -> av.VideoFrame:
         raise SourceError(f"{path} is empty (0 bytes)")
     try:
         # From memory, because FFmpeg reads "%03d" in a picture's name as a pattern.
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             frame = next((f for f in container.decode(video=0) if not f.is_corrupt), None)
     except (av.FFmpegError, IndexError, ValueError) as error:
         raise SourceError(f"{path} is not a picture that FFmpeg can read: {_short(error)}") from error

@@ -40,7 +40,7 @@ def plane_view(frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:
 
 
 def pad_to_even(frame: av.VideoFrame) -> av.VideoFrame:
-    """Adds a column or row, edge pixels repeated, where the size is odd; else gives the frame back untouched."""
+    """Adds a column or row, edge pixels repeated, where the size is odd; else gives the frame back."""
     width_px, height_px = frame.width + frame.width % 2, frame.height + frame.height % 2
     if (width_px, height_px) == (frame.width, frame.height):
         return frame

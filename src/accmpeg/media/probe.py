@@ -33,10 +33,10 @@ _PROBE_FRAMES = 4  # the first is a keyframe, on which VP9 takes no map
 def map_steers(codec_name: str, options: tuple[tuple[str, str], ...], *, rate_controlled: bool) -> bool:
     """Whether an encoder with these FFmpeg options follows quality maps, found out by trying; cached.
 
-    Four noise frames are encoded twice: once with the left half 20 QP better and the right half 20 QP worse, once
-    the other way round. If the map is read, the error moves to the other half: its ratio between the
-    halves must change tenfold. (Maps that are read move it a hundredfold; libvpx with `aq-mode=3`, which overrules
-    most of the map, moves it 2.4-fold.)
+    Four noise frames are encoded twice: once with the left half 20 QP better and the right half 20 QP worse,
+    once the other way round. If the map is read, the error moves to the other half: its ratio between the
+    halves must change tenfold. (Maps that are read move it a hundredfold; libvpx with `aq-mode=3`, which
+    overrules most of the map, moves it 2.4-fold.)
     """
     codec = CODECS[codec_name]
     rate = rate_options(_PROBE_BITRATE_BPS, 1000) if rate_controlled else {}
@@ -101,7 +101,7 @@ def open_context(
     flags: int = 0,
 ) -> VideoCodecContext:
     if codec.name == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # it writes its banner to stderr whatever FFmpeg's log level is
+        os.environ.setdefault("SVT_LOG", "0")  # it writes its banner to stderr whatever FFmpeg's log level is
     context = VideoCodecContext.create(codec.name, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = size_px

@@ -1,7 +1,7 @@
 """Quality maps on frames: one QP offset per macroblock, carried to the encoder as regions of interest.
 
-FFmpeg's encoders read `AVRegionOfInterest` side data: rectangles with `qoffset = offset / 51`. Two ways put it
-on a frame, with identical output: `av_frame_new_side_data` through ctypes (a dense map costs some tens of
+FFmpeg's encoders read `AVRegionOfInterest` side data: rectangles with `qoffset = offset / 51`. Two ways put
+it on a frame, with identical output: `av_frame_new_side_data` through ctypes (a dense map costs some tens of
 microseconds) and, where that is not proven to work, the `addroi` filter, one per rectangle. Callers see
 one function, `MapAttacher.attached`.
 """
@@ -9,6 +9,7 @@ one function, `MapAttacher.attached`.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import cast
 
 import av
 import av.filter
@@ -29,7 +30,7 @@ _REGION = np.dtype(
     [(name, np.uint32 if name == "self_size" else np.int32) for name in
      ("self_size", "top", "bottom", "left", "right", "qoffset_num", "qoffset_den")]
 )  # fmt: skip
-_SIDE_DATA_KIND: int = Type.REGIONS_OF_INTEREST.value
+_SIDE_DATA_KIND = cast(int, Type.REGIONS_OF_INTEREST.value)
 
 Rectangle = tuple[int, int, int, int, int]
 

@@ -9,7 +9,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -54,7 +54,7 @@ class SourceInfo:
 
 
 class Source(ABC):
-    """Iterate once over its frames: yuv420p, all of `info`'s size, pts strictly rising in `info.time_base`."""
+    """Iterate once over its frames: yuv420p, all of `info`'s size, pts rising in `info.time_base`."""
 
     info: SourceInfo
     skipped_frames: int = 0
@@ -198,7 +198,7 @@ class _StreamSource(Source):
         kinds = sorted({stream.type for stream in self._container.streams})
         raise SourceError(f"{self._name} holds no video{': only ' + ', '.join(kinds) if kinds else ''}")
 
-    def _decode(self) -> Iterator[av.VideoFrame]:  # type: ignore[misc]
+    def _decode(self) -> Generator[av.VideoFrame, None, None]:
         packets = self._container.demux(self._stream)
         while True:
             try:

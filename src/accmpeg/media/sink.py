@@ -1,0 +1,218 @@
+"""Where access units go: mp4, mkv and ts files, or any address that FFmpeg muxes to.
+
+A file is written under its name plus `.part` and renamed when it is complete, so that a file of the final
+name is always whole.
+"""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av.container import OutputContainer
+from av.stream import Stream
+
+from accmpeg.errors import SinkError
+from accmpeg.media.addresses import describe, is_url, scheme_of
+from accmpeg.media.encoder import AccessUnit, Encoder
+
+__all__ = ["Sink", "open_sink"]
+
+_ALL = ("h264", "hevc", "vp9", "av1")
+_FORMATS = {  # FFmpeg's muxer → what it holds so that it can be read back
+    "mp4": _ALL,
+    "mov": ("h264", "hevc"),
+    "matroska": _ALL,
+    "webm": ("vp9", "av1"),
+    "mpegts": ("h264", "hevc"),
+    "flv": ("h264", "hevc"),
+    "ivf": ("vp9", "av1"),
+    "h264": ("h264",),
+    "hevc": ("hevc",),
+    "rtsp": _ALL,
+    "rtp_mpegts": ("h264", "hevc"),
+}
+_SUFFIXES = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".ts": "mpegts",
+    ".flv": "flv",
+    ".ivf": "ivf",
+    ".h264": "h264",
+    ".hevc": "hevc",
+}
+_SCHEMES = {
+    "rtsp": "rtsp",
+    "rtsps": "rtsp",
+    "rtmp": "flv",
+    "rtmps": "flv",
+    "udp": "mpegts",
+    "tcp": "mpegts",
+    "srt": "mpegts",
+    "rtp": "rtp_mpegts",
+    "http": "mpegts",
+    "https": "mpegts",
+}
+_TIMEOUT_S = 10.0
+
+
+class Sink:
+    """Made by `open_sink`. Every method raises SinkError, naming the file or address, when writing fails."""
+
+    def __init__(self, name: str, container: OutputContainer, encoder: Encoder, path: Path | None) -> None:
+        self._name = name
+        self._path = path
+        self._container: OutputContainer | None = container
+        self._encoder = encoder
+        self._stream: Stream | None = None
+        self._frame_ticks = max(1, round(1 / (encoder.settings.frame_rate * encoder.time_base)))
+        self.bytes_written = 0
+
+    def write(self, unit: AccessUnit) -> None:
+        """Adds one access unit; they come in the order in which the encoder gave them."""
+        if self._container is None:
+            raise SinkError(f"{self._name} is closed: nothing more can be written to it")
+        try:
+            if self._stream is None:
+                self._stream = _add_stream(self._container, unit, self._encoder)
+            packet = _packet(unit, self._stream)
+            packet.duration = self._frame_ticks
+            self._container.mux(packet)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._drop()
+            raise SinkError(f"can't write {self._name}: {_reason(error)}") from None
+        self.bytes_written += unit.size_bytes
+
+    def close(self) -> None:
+        """Completes the file and gives it its name. A second call does nothing."""
+        if self._container is None:
+            return
+        if not self.bytes_written:
+            self._drop()
+            raise SinkError(f"nothing was written to {self._name}: no frames came")
+        try:
+            self._container.close()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._drop()
+            raise SinkError(f"can't finish {self._name}: {_reason(error)}") from None
+        self._container = None
+        if self._path is not None:
+            try:
+                _part(self._path).replace(self._path)
+            except OSError as error:
+                raise SinkError(f"can't give {self._path} its name: {error.strerror or error}") from error
+
+    def discard(self) -> None:
+        """Gives up: an unfinished file is deleted, an older one of the same name stays."""
+        if self._container is not None:
+            self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Ctrl-C keeps what is written; a failure must not leave a short file that looks complete.
+        if error is None or (isinstance(error, KeyboardInterrupt) and self.bytes_written):
+            self.close()
+        else:
+            self.discard()
+
+    def _drop(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            with contextlib.suppress(av.FFmpegError, OSError, ValueError):
+                container.close()
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                _part(self._path).unlink()
+
+
+def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
+    """Opens a file (mp4, mkv, webm, ts, … by its suffix) or an address (rtsp, rtmp, udp, …) for an encoder.
+
+    Raises SinkError for an unknown suffix or scheme, a missing folder, a codec that the format can't hold.
+    Timestamps are as fine as the container's: mkv, webm and flv round to 1 ms; raw .h264 and .hevc have none.
+    """
+    if is_url(address):
+        name, path, target = describe(address), None, str(address)
+        format_name, known = (
+            _SCHEMES.get(scheme_of(address)),
+            ", ".join(f"{scheme}://" for scheme in _SCHEMES),
+        )
+    else:
+        path = Path(address)
+        name, target = str(path), f"file:{_part(path)}"
+        format_name, known = _SUFFIXES.get(path.suffix.lower()), ", ".join(_SUFFIXES)
+    if format_name is None:
+        raise SinkError(f"can't tell the format of {name}: use one of {known}")
+    if encoder.decoder_name not in _FORMATS[format_name]:
+        held = ", ".join(_FORMATS[format_name])
+        raise SinkError(f"{name} ({format_name}) can't hold {encoder.decoder_name}, only {held}")
+    if path is not None:
+        _check_file(path)
+    options = {"rtsp_transport": "tcp"} if format_name == "rtsp" else {}
+    try:
+        container = av.open(target, "w", format=format_name, container_options=options, timeout=_TIMEOUT_S)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise SinkError(f"can't open {name}: {_reason(error)}") from None
+    return Sink(name, container, encoder, path)
+
+
+def _add_stream(container: OutputContainer, unit: AccessUnit, encoder: Encoder) -> Stream:
+    """Declares the stream as FFmpeg itself understands it from the first access unit.
+
+    Muxers want pixel format, profile, colour tags and parameter sets, which PyAV can't set one by one.
+    Reading the unit back from memory fills them in; a muxer told nothing but the codec wrote VP9 into mp4
+    files that nothing opened.
+    """
+    memory = io.BytesIO()
+    with av.open(memory, "w", format="nut") as writer:
+        first = writer.add_mux_stream(
+            encoder.settings.codec,
+            rate=encoder.settings.frame_rate,
+            width=encoder.coded_width_px,
+            height=encoder.coded_height_px,
+            time_base=encoder.time_base,
+        )
+        writer.mux(_packet(unit, first))
+    memory.seek(0)
+    with av.open(memory, "r", format="nut") as reader:
+        stream = container.add_stream_from_template(reader.streams.video[0], opaque=True)
+    stream.time_base = encoder.time_base
+    return stream
+
+
+def _packet(unit: AccessUnit, stream: Stream) -> "av.Packet[Stream]":
+    packet: av.Packet[Stream] = av.Packet(unit.data)
+    packet.stream = stream
+    packet.time_base = unit.time_base
+    packet.pts, packet.dts = unit.pts, unit.dts
+    packet.is_keyframe = unit.is_keyframe
+    return packet
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise SinkError(f"{path} is a folder: give the name of a file")
+    if not path.parent.is_dir():
+        raise SinkError(f"can't write {path}: the folder {path.parent} does not exist")
+    try:
+        _part(path).touch()
+    except OSError as error:
+        raise SinkError(f"can't write {path}: {error.strerror or error}") from error
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
