@@ -1,6 +1,7 @@
 """Results drawn on frames, for pictures, reports and overlay videos: the only place that draws them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,11 +12,10 @@ from numpy.typing import NDArray
 from accmpeg.tasks.detection import above
 from accmpeg.tasks.keypoints import boxes_of
 
-__all__ = ["draw"]
+__all__ = ["draw", "write_png"]
 
 Picture = NDArray[np.uint8]
 
-# The drawing functions below take blue first; results are handed back red first.
 COCO_SKELETON = (
     *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8)),
     *((7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
@@ -30,8 +30,9 @@ def draw(
     """A copy of a frame `(h, w, 3)` RGB uint8 with a result of any task drawn on it.
 
     Detections and instance masks get boxes labelled with class and score, people their skeletons, class maps
-    blended colours with the names of the larger regions. Only results at or above `score_threshold` are drawn.
+    blended colours with the names of the larger regions. Results below `score_threshold` are left out.
     """
+    # OpenCV and supervision draw with blue first.
     picture = np.ascontiguousarray(frame_rgb[..., ::-1])
     if isinstance(result, sv.KeyPoints):
         picture = _draw_people(picture, result, classes, score_threshold)
@@ -45,8 +46,14 @@ def draw(
     return np.ascontiguousarray(picture[..., ::-1])
 
 
+def write_png(path: str | Path, picture_rgb: Picture) -> None:
+    """Writes a picture `(h, w, 3)` RGB uint8 as PNG; raises `OSError`."""
+    _, data = cv2.imencode(".png", np.ascontiguousarray(picture_rgb[..., ::-1]))
+    Path(path).write_bytes(data.tobytes())
+
+
 def _line_px(picture: Picture) -> int:
-    return max(1, round(max(picture.shape) / 640))
+    return max(1, int(max(picture.shape[:2]) / 640 + 0.5))
 
 
 def _draw_boxes(picture: Picture, found: sv.Detections, classes: Sequence[str]) -> Picture:
@@ -93,9 +100,10 @@ def _draw_people(
 
 def _draw_class_map(picture: Picture, labels: NDArray[np.uint8], classes: Sequence[str]) -> Picture:
     height, width = picture.shape[:2]
-    labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+    labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
     colours = np.array([sv.ColorPalette.DEFAULT.by_idx(i).as_bgr() for i in range(256)], np.uint8)
-    picture = cv2.addWeighted(colours[labels], SEGMENT_OPACITY, picture, 1 - SEGMENT_OPACITY, 0)
+    blended = cv2.addWeighted(colours[labels], SEGMENT_OPACITY, picture, 1 - SEGMENT_OPACITY, 0)
+    picture = blended.astype(np.uint8, copy=False)
     scale = 0.4 * _line_px(picture)
     for class_id in np.flatnonzero(np.bincount(labels.ravel()) > 0.01 * labels.size):
         # The point deepest inside the class's regions: a name there names them.
@@ -109,7 +117,7 @@ def _draw_class_map(picture: Picture, labels: NDArray[np.uint8], classes: Sequen
         )
         cv2.putText(picture, name, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3, cv2.LINE_AA)
         cv2.putText(picture, name, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
-    return np.asarray(picture, np.uint8)
+    return picture
 
 
 def _class_name(classes: Sequence[str], class_id: int) -> str:

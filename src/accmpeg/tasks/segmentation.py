@@ -1,7 +1,8 @@
 """Semantic segmentation: results are class maps `(h, w)` uint8 at the DNN's own resolution.
 
-A map covers exactly the frame. Accuracy is mIoU over the classes that the reference holds, from one confusion matrix of the whole clip; pixel
-agreement goes with it. Reference pixels of `IGNORED` (unlabelled in true labels) do not count.
+A map covers exactly the frame. Accuracy is mIoU over the classes that the reference holds, from one confusion
+matrix of the whole clip; pixel agreement goes with it. Reference pixels of `IGNORED` (unlabelled in true
+labels) do not count.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,88 @@
+"""Proving that a server DNN is read rightly: it runs, PyTorch agrees, and the gradient is usable."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import supervision as sv
+from av import VideoFrame
+from numpy.typing import NDArray
+
+from accmpeg.dnn.base import ServerDnn
+from accmpeg.dnn.preprocess import Preprocessor
+from accmpeg.errors import NoGradientError
+
+__all__ = ["Finding", "check_dnn", "largest_difference"]
+
+MAX_DIFFERENCE = 1e-3
+"""Largest allowed difference between runtime and PyTorch, as a share of the output's range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    value: str
+    ok: bool
+
+
+def check_dnn(dnn: ServerDnn, frame: VideoFrame) -> tuple[Any, list[Finding]]:
+    """Runs a server DNN on a frame; returns its result and what was found.
+
+    Raises `DnnError` where it does not run at all.
+    """
+    dnn.infer(frame)
+    started = time.perf_counter()
+    result = dnn.infer(frame)
+    took_ms = 1000 * (time.perf_counter() - started)
+    findings = [Finding("runs", f"{took_ms:.1f} ms, {_summary(dnn, result)}", True)]
+    try:
+        findings += _check_gradient(dnn, frame, result)
+    except NoGradientError as error:
+        findings.append(Finding("gradient", str(error), False))
+    return result, findings
+
+
+def largest_difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> float:
+    """The largest difference of corresponding outputs, each as a share of its range."""
+    return max(
+        float(np.abs(a - b).max() / max(float(np.ptp(a)), 1e-12)) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _check_gradient(dnn: ServerDnn, frame: VideoFrame, result: Any) -> list[Finding]:
+    differentiable = dnn.differentiable()
+    import torch
+
+    picture, _ = Preprocessor(dnn.card.input)(frame)
+    outputs = dnn.network.run(picture[None])
+    with torch.no_grad():
+        tensors = dnn.network.differentiable("cpu")(torch.from_numpy(picture[None]))
+    difference = largest_difference(outputs, [tensor.numpy() for tensor in tensors])
+    rgb = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1).float().requires_grad_(True)
+    agreement = dnn.task.agreement(differentiable(rgb), result)
+    if not agreement.requires_grad:
+        raise NoGradientError("the agreement does not depend on the picture")
+    (gradient,) = torch.autograd.grad(agreement, rgb)
+    finite = bool(torch.isfinite(gradient).all())
+    share = float((gradient != 0).float().mean())
+    return [
+        Finding(
+            "PyTorch equals runtime", f"{difference:.1e} of the output range", difference <= MAX_DIFFERENCE
+        ),
+        Finding("agreement with itself", f"{float(agreement.detach()):.3f}", bool(torch.isfinite(agreement))),
+        Finding("gradient finite", "yes" if finite else "no", finite),
+        Finding("gradient non-zero", f"at {share:.0%} of the values", finite and share > 0),
+    ]
+
+
+def _summary(dnn: ServerDnn, result: Any) -> str:
+    if isinstance(result, sv.Detections | sv.KeyPoints):
+        boxes = dnn.task.object_boxes(result)
+        assert boxes is not None
+        return f"{len(boxes)} object{'' if len(boxes) == 1 else 's'} at or above {dnn.card.score_threshold:g}"
+    present = np.unique(np.asarray(result))
+    return f"{len(present)} classes: " + ", ".join(dnn.card.classes[i] for i in present[:8])

@@ -1,0 +1,296 @@
+"""Making cards: from the JSON description beside an ONNX file, from the file itself, and from answers.
+
+A description says in words what a card says in keys (`input.letterbox`: "keep aspect ratio, … centred"). What
+the words do not settle is left open, and asked for.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av import VideoFrame
+from pydantic import ValidationError
+
+from accmpeg.dnn.base import ServerDnn, sha256_of
+from accmpeg.dnn.card import CARD_SUFFIX, DnnCard, explain, write_card
+from accmpeg.dnn.heads import HEADS, get_head
+from accmpeg.dnn.onnx_adapter import OnnxNetwork, open_session
+from accmpeg.errors import CardError, UsageError
+
+__all__ = ["QUESTIONS", "Ask", "Imported", "find_models", "import_model"]
+
+Answers = dict[str, Any]
+Ask = Callable[[str, str, str | None], str]
+"""Asks a person: key, question, default; returns the answer as text."""
+
+QUESTIONS: Mapping[str, str] = {
+    "task": "Task (detection, segmentation, keypoints, instances)",
+    "classes": "Class names, separated by commas, or a text file with one per line",
+    "input.width_px": "Input width in pixels",
+    "input.height_px": "Input height in pixels",
+    "input.size_multiple": "Multiple that other input sizes must have, or 'none' if the size is fixed",
+    "input.colour": "Channel order (rgb, bgr)",
+    "input.mean": "Mean subtracted per channel, on the 0..255 scale (three numbers)",
+    "input.std": "Divisor per channel, on the 0..255 scale (three numbers; 255,255,255 for 0..1)",
+    "input.letterbox": "How a frame of another shape is fitted (stretch, centre, top-left)",
+    "head.name": f"Output layout ({', '.join(HEADS)})",
+    "score_threshold": "Score threshold, 0 to 1",
+    "nms_iou": "IoU above which duplicates are suppressed, or 'none'",
+    "keypoints.names": "Keypoint names, separated by commas, or a text file with one per line",
+}
+"""What a card needs and an ONNX file does not tell, with the question that asks for it."""
+
+NOT_FOR_SEGMENTATION = ("score_threshold", "nms_iou")
+LISTS = ("classes", "keypoints.names", "head.outputs")
+OPTIONAL = ("input.pad_value", "keypoints.visibility_threshold", "source", "licence", "name", "head.outputs")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of one model: its card, or the reason why there is none."""
+
+    model: Path
+    card: Path | None
+    note: str
+
+
+def find_models(path: Path) -> list[Path]:
+    """The ONNX files of a folder, or the one file; raises `UsageError` where there are none."""
+    found = sorted(path.glob("*.onnx")) if path.is_dir() else [path] if path.is_file() else []
+    if not found or any(model.suffix != ".onnx" for model in found):
+        raise UsageError(f"{path} is neither an ONNX file nor a folder with ONNX files")
+    return found
+
+
+def import_model(
+    model: Path,
+    cards: Path,
+    *,
+    data: Path | None = None,
+    answers: Mapping[str, str] | None = None,
+    ask: Ask | None = None,
+    replace: bool = False,
+) -> Imported:
+    """Writes the card of one ONNX file into the folder `cards`, after running the network once with it.
+
+    `answers` (key → text) win over the description; `ask` is called for what is still open. Weights are
+    named relative to the card where they lie inside `data` or beside it. Raises `CardError` naming the open
+    keys if there is nobody to ask, `UsageError` for an answer that can't be meant, and what `load_dnn` raises.
+    """
+    described = _read_description(model.with_suffix(".json"))
+    if described is not None and re.search(r"classification|backbone", described.get("task", ""), re.I):
+        return Imported(model, None, f"skipped: {described['task']} is not a task of a server DNN")
+    session = open_session(model)
+    shape = session.get_inputs()[0].shape
+    draft: Answers = {"input.name": session.get_inputs()[0].name}
+    draft |= {
+        key: size
+        for key, size in zip(("input.height_px", "input.width_px"), shape[-2:], strict=True)
+        if isinstance(size, int)
+    }
+    if "input.width_px" in draft:
+        draft["input.size_multiple"] = None
+    if described is not None:
+        draft |= _from_description(described)
+    for key, text in (answers or {}).items():
+        draft[key] = _parse(key, text)
+    outputs = [output.shape for output in session.get_outputs()]
+    _complete(draft, model, ask, {"head.name": _guess_head(outputs), "score_threshold": "0.25"})
+
+    card_path = cards / f"{draft.get('name', model.stem)}{CARD_SUFFIX}"
+    card = _build(draft, model, card_path, data)
+    dnn = ServerDnn(card, OnnxNetwork(card, model, session), get_head(card))
+    dnn.infer(VideoFrame.from_ndarray(np.full((96, 160, 3), 114, np.uint8), format="rgb24"))
+    if card_path.exists() and not replace:
+        raise CardError(f"{card_path} exists: give --replace to write it anew")
+    write_card(card, card_path)
+    return Imported(model, card_path, f"{card.task}, head {card.head.name}")
+
+
+def _read_description(path: Path) -> dict[str, Any] | None:
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CardError(f"{path} can't be read as a description: {error}") from error
+    if not isinstance(described, dict):
+        raise CardError(f"{path} is not a description: expected an object with 'task', 'input' and 'outputs'")
+    return described
+
+
+def _from_description(described: Mapping[str, Any]) -> Answers:
+    """The card keys that a description settles; whatever it words in another way stays open."""
+    entry = described.get("input", {})
+    text = {key: str(value).lower() for key, value in entry.items()}
+    found: Answers = {"task": _task(str(described.get("task", "")).lower())}
+    if len(entry.get("native", [])) == 4:
+        found["input.height_px"], found["input.width_px"] = entry["native"][2:]
+    multiple = re.search(r"multiples? of (\d+)", text.get("dynamic", ""))
+    if multiple:
+        found["input.size_multiple"] = int(multiple[1])
+    elif "height" not in text.get("dynamic", "height"):
+        found["input.size_multiple"] = None
+    if text.get("colour") in ("rgb", "bgr"):
+        found["input.colour"] = text["colour"]
+    found |= _normalisation(text.get("range", ""), text.get("normalisation", ""))
+    found |= _letterbox(text.get("letterbox", ""))
+    found |= _head(described.get("outputs", {}))
+    for key in ("classes", "score_threshold", "licence", "name"):
+        if key in described:
+            found[key] = described[key]
+    nms_iou = described.get("nms_iou")
+    if isinstance(nms_iou, int | float):
+        found["nms_iou"] = nms_iou
+    elif "not needed" in str(nms_iou):
+        found["nms_iou"] = None
+    if "keypoints" in described:
+        found["keypoints.names"] = described["keypoints"]
+        found["keypoints.visibility_threshold"] = described.get("keypoint_visibility_threshold", 0.5)
+    source = described.get("source")
+    if isinstance(source, dict):
+        found["source"] = "/".join(str(source[k]) for k in ("repository", "commit", "path") if k in source)
+    return {key: value for key, value in found.items() if value is not None or key in _MAY_BE_NONE}
+
+
+_MAY_BE_NONE = ("input.size_multiple", "nms_iou")
+
+
+def _task(text: str) -> str | None:
+    words = {
+        "keypoint": "keypoints",
+        "instance segmentation": "instances",
+        "semantic segmentation": "segmentation",
+        "object detection": "detection",
+    }
+    return next((task for word, task in words.items() if word in text), None)
+
+
+def _normalisation(value_range: str, rule: str) -> Answers:
+    unit = 255.0 if value_range.startswith("0..1") else 1.0
+    triple = r"\[([^\]]+)\]"
+    if both := re.search(rf"\(x-{triple}\)/{triple}", rule):
+        mean, std = ([float(v) * unit for v in group.split(",")] for group in both.groups())
+        return {"input.mean": mean, "input.std": std}
+    if only := re.search(rf"x-{triple}", rule):
+        return {"input.mean": [float(v) * unit for v in only[1].split(",")], "input.std": [unit] * 3}
+    if "pixel/127.5-1" in rule:
+        return {"input.mean": [127.5] * 3, "input.std": [127.5] * 3}
+    if rule.startswith("none") and value_range.startswith("0.."):
+        return {"input.mean": [0.0] * 3, "input.std": [unit] * 3}
+    return {}
+
+
+def _letterbox(text: str) -> Answers:
+    found: Answers = {}
+    if "top-left" in text:
+        found["input.letterbox"] = "top-left"
+    elif "centred" in text:
+        found["input.letterbox"] = "centre"
+    elif "plain" in text and "resize" in text:
+        found["input.letterbox"] = "stretch"
+    if pad := re.search(r"value (\d+)", text):
+        found["input.pad_value"] = float(pad[1])
+    return found
+
+
+def _head(outputs: Mapping[str, Mapping[str, Any]]) -> Answers:
+    text = " ".join(str(output.get("decode", "")) for output in outputs.values()).lower()
+    rows_first = "rows 0-3: cx,cy,w,h" in text
+    if rows_first and "mask coefficients" in text:
+        return {"head.name": "yolo_seg", "head.outputs": list(outputs)}
+    if rows_first and "visibility" in text:
+        return {"head.name": "yolo_pose"}
+    if rows_first:
+        return {"head.name": "yolo"}
+    if "score = objectness" in text:
+        return {"head.name": "yolo_objectness"}
+    if bins := re.search(r"x (\d+) bins", text):
+        strides = re.search(r"stride ([\d,]+)", text)
+        found: Answers = {"head.name": "nanodet", "head.parameters": {"bins": int(bins[1])}}
+        if strides:
+            found["head.parameters"]["strides"] = [int(s) for s in strides[1].strip(",").split(",")]
+        return found
+    if "queries" in text and {"logits", "boxes"} <= set(outputs):
+        activation = "sigmoid" if "sigmoid" in text else "softmax"
+        return {
+            "head.name": "detr",
+            "head.outputs": ["logits", "boxes"],
+            "head.parameters": {"activation": activation},
+        }
+    return {"head.name": "logits"} if "argmax" in text else {}
+
+
+def _guess_head(outputs: list[list[Any]]) -> str | None:
+    """The likeliest layout from the output shapes alone: a default for the question, no more."""
+    if len(outputs) == 1 and len(outputs[0]) == 4:
+        return "logits"
+    if len(outputs) == 2 and len(outputs[1]) == 4:
+        return "yolo_seg"
+    if len(outputs) == 2:
+        return "detr"
+    if len(outputs) == 1 and len(outputs[0]) == 3:
+        return "yolo" if isinstance(outputs[0][1], int) else "yolo_objectness"
+    return None
+
+
+def _complete(draft: Answers, model: Path, ask: Ask | None, defaults: Mapping[str, str | None]) -> None:
+    """Asks for every open key; raises `CardError` naming them all where nobody can be asked."""
+    still_open = []
+    for key, question in QUESTIONS.items():
+        task = draft.get("task")
+        if key in draft or (key == "keypoints.names" and task != "keypoints"):
+            continue
+        if key in NOT_FOR_SEGMENTATION and task == "segmentation":
+            continue
+        if ask is not None:
+            draft[key] = _parse(key, ask(key, question, defaults.get(key)))
+        else:
+            still_open.append(key)
+    if still_open:
+        raise CardError(
+            f"{model}: nothing says {', '.join(still_open)}: give each as --set key=value, or run this in a "
+            "terminal to be asked"
+        )
+
+
+def _parse(key: str, text: str) -> Any:
+    """An answer as the card's value."""
+    text = text.strip()
+    if key in LISTS:
+        try:
+            named = Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else None
+        except (OSError, UnicodeDecodeError):
+            named = None
+        return [name.strip() for name in named or text.split(",") if name.strip()]
+    if key in _MAY_BE_NONE and text.lower() == "none":
+        return None
+    if key not in QUESTIONS and key not in OPTIONAL:
+        raise UsageError(f"--set {key}: choose one of {', '.join((*QUESTIONS, *OPTIONAL))}")
+    if key in ("input.mean", "input.std"):
+        try:
+            return [float(value) for value in text.replace(",", " ").split()]
+        except ValueError:
+            raise UsageError(f"{key}: give three numbers such as 0,0,0, not '{text}'") from None
+    return text
+
+
+def _build(draft: Answers, model: Path, card_path: Path, data: Path | None) -> DnnCard:
+    nested: dict[str, Any] = {"name": model.stem, "adapter": "onnx", "sha256": sha256_of(model)}
+    for key, value in draft.items():
+        section, _, name = key.rpartition(".")
+        if value is not None:
+            (nested.setdefault(section, {}) if section else nested)[name] = value
+    weights, folder = model.resolve(), card_path.parent.resolve()
+    near = weights.is_relative_to((data or folder).resolve())
+    nested["model"] = Path(os.path.relpath(weights, folder)).as_posix() if near else str(weights)
+    try:
+        # Answers come as text; the card's own types are read out of it.
+        return DnnCard.model_validate(nested)
+    except ValidationError as error:
+        raise CardError(f"{model}: {explain(error, DnnCard)}") from error
