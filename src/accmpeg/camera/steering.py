@@ -145,4 +145,3 @@ class SteeredEncoder:
             if self.settings.bitrate_bps is not None:
                 weights = bit_weights(plane_view(frame, 0), *self._grid.shape)
             self.qp_offsets = self._policy.qp_offsets(self.scores.accgrad, self.scores.objects, weights)
-

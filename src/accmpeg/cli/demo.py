@@ -47,7 +47,14 @@ def demo(
     with err.status("reading the clip") as status:
         clip = _own_clip(video, limit) if video else _embedded_clip(limit)
         comparison = compare(
-            clip, server_dnn, dnn_card, model, bitrate_bps=bitrate_bps, step=step, every=every, report=status.update
+            clip,
+            server_dnn,
+            dnn_card,
+            model,
+            bitrate_bps=bitrate_bps,
+            step=step,
+            every=every,
+            report=status.update,
         )
         status.update("writing the report")
         report = folder / "report.html"
@@ -57,7 +64,9 @@ def demo(
         print_json({"clip": clip.name, "synthetic": video is None, "report": str(report), "rows": rows})
         return
     if video is None:
-        out.print("The embedded scene is synthetic: rendered by this project, as is what its models learned from.")
+        out.print(
+            "The embedded scene is synthetic: rendered by this project, as is what its models learned from."
+        )
     table = Table("method", "bytes", box=None, header_style="bold")
     labelled = rows[0]["accuracy_vs_labels"] is not None
     if labelled:

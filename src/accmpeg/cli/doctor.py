@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Annotated, Literal
 
 import av
@@ -76,13 +77,17 @@ def _ffmpeg_version() -> str:
 
 def _encoders() -> list[Finding]:
     from accmpeg.errors import EncoderError, MapIgnoredError
-    from accmpeg.media.encoder import STEERED_CODECS, prove_steering
+    from accmpeg.media.codecs import CODECS
+    from accmpeg.media.encoder import Encoder, EncoderSettings
 
     findings = []
-    for codec in STEERED_CODECS:
+    for codec in (row.name for row in CODECS.values() if row.steerable):
         part = f"encoder {codec}"
+        settings = EncoderSettings(
+            width_px=640, height_px=360, frame_rate=Fraction(30), codec=codec, bitrate_bps=1_000_000
+        )
         try:
-            prove_steering(codec)
+            Encoder(settings).close()
         except MapIgnoredError as error:
             findings.append(Finding(part, "failed", str(error), "use another PyAV build or --codec libx264"))
         except EncoderError as error:

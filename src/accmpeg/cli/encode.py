@@ -175,8 +175,8 @@ def _summary(frames: int, size_bytes: int, elapsed_s: float, footage: "Source", 
 
 def _print(output: str, summary: dict[str, Any]) -> None:
     out.print(
-        f"{output}: {summary['frames']} frames, {summary['bytes']:,} bytes, {summary['bitrate_kbps']} kbit/s, "
-        f"{summary['frames_per_s']} frames/s"
+        f"{output}: {summary['frames']} frames, {summary['bytes']:,} bytes, "
+        f"{summary['bitrate_kbps']} kbit/s, {summary['frames_per_s']} frames/s"
     )
     table = Table("stage", "CPU ms per frame", box=None, header_style="bold")
     for stage, ms in summary["cpu_ms_per_frame"].items():

@@ -31,7 +31,6 @@ class OverlayWriter:
 
             self._dnn = load_dnn(dnn_card)
         self._decoder: Decoder | None = None
-        self._codec = settings.codec
         self._panel = (
             _PANEL_WIDTH_PX,
             max(2, round(settings.height_px * _PANEL_WIDTH_PX / settings.width_px / 2) * 2),
@@ -51,7 +50,12 @@ class OverlayWriter:
     def add(self, frame: av.VideoFrame, units: list[AccessUnit], steered: "SteeredEncoder") -> None:
         """Decodes the units of one frame and writes its panels."""
         if self._decoder is None:
-            self._decoder = Decoder(_DECODER_OF[self._codec], steered.encoder.parameter_sets)
+            self._decoder = Decoder(
+                steered.encoder.decoder_name,
+                steered.encoder.parameter_sets,
+                width_px=steered.settings.width_px,
+                height_px=steered.settings.height_px,
+            )
         for unit in units:
             for decoded in self._decoder.decode(unit):
                 picture = self._panels(decoded, steered)
@@ -88,9 +92,6 @@ class OverlayWriter:
         finally:
             self._sink.__exit__(kind, error, trace)
             self._encoder.close()
-
-
-_DECODER_OF = {"libx264": "h264", "libx265": "hevc", "libvpx-vp9": "vp9"}
 
 
 def _resized(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

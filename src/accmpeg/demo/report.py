@@ -59,7 +59,9 @@ def _row_values(row: Row, comparison: Comparison) -> dict[str, Any]:
 def write_report(comparison: Comparison, path: Path, *, synthetic: bool) -> None:
     """Writes the HTML report. Raises SinkError where the file can't be written."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("accmpeg.demo", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("accmpeg.demo", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     document = environment.get_template("report.html").render(
         version=accmpeg.__version__,
@@ -102,9 +104,13 @@ def _scenes(comparison: Comparison) -> list[tuple[int, list[Picture]]]:
         for row in comparison.rows:
             image = decoded[row.title][sample].to_ndarray(format="rgb24")
             pictures.append((f"{row.title}: results", _drawn(image, row.cell.results[sample], comparison)))
-        pictures.append(("Predicted accuracy gradient (log scale, bright is high)", heat_over(rgb, scores.accgrad)))
+        pictures.append(
+            ("Predicted accuracy gradient (log scale, bright is high)", heat_over(rgb, scores.accgrad))
+        )
         pictures.append(("QP offsets (green finer, violet coarser)", offsets_over(rgb, offsets)))
-        scenes.append((int(sample * step), [Picture(caption, _data_address(image)) for caption, image in pictures]))
+        scenes.append(
+            (int(sample * step), [Picture(caption, _data_address(image)) for caption, image in pictures])
+        )
     return scenes
 
 

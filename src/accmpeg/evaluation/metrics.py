@@ -45,7 +45,9 @@ def rate_at_accuracy(sizes: Sequence[float], accuracies: Sequence[float], accura
     return float(np.exp(np.interp(accuracy, reached, log_size)))
 
 
-def _rising(sizes: Sequence[float], accuracies: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _rising(
+    sizes: Sequence[float], accuracies: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Log-sizes and accuracies of the points that no smaller point reaches: what one would really use."""
     order = np.argsort(sizes)
     kept_sizes: list[float] = []

@@ -28,7 +28,7 @@ def heat_over(image: RgbImage, values: NDArray[np.floating], opacity: float = 0.
 
 
 def offsets_over(image: RgbImage, qp_offsets: NDArray[np.floating], opacity: float = 0.6) -> RgbImage:
-    """Blends QP offsets `(rows, cols)` over their picture: green is finer, violet coarser, ±12 the full colour."""
+    """Blends QP offsets `(rows, cols)` over their picture: green finer, violet coarser, full at ±12."""
     return _blend(image, _colours(qp_offsets / 24 + 0.5, _DIVERGING), opacity)
 
 

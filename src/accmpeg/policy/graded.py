@@ -20,10 +20,10 @@ class GradedPolicy:
     raw    = −alpha·l + outside_penalty·outside             outside = 1 − P(object)/threshold, at least 0
     offset = clip(raw + k, lowest, highest)
     ```
-    P(object) is first grown by one macroblock, so that the edges of objects stay inside. k makes the mean over
-    the last `history_maps` maps zero, so a frame with more in it gets more bits, but no frame's own mean moves
-    further than `frame_shift` from zero: where the model sees nothing, the picture stays about as good as
-    plain video. In a rate-controlled stream k makes the bit-weighted mean of each map zero.
+    P(object) is first grown by one macroblock, so that the edges of objects stay inside. k makes the mean
+    over the last `history_maps` maps zero, so a frame with more in it gets more bits, but no frame's own mean
+    moves further than `frame_shift` from zero: where the model sees nothing, the picture stays about as good
+    as plain video. In a rate-controlled stream k makes the bit-weighted mean of each map zero.
 
     The limits −11 and +13 are the −6 and +18 about a mean of +5 with a base QP 5 finer.
     """

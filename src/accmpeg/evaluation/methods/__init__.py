@@ -1,8 +1,8 @@
 """Every method compared: one file each, one row here."""
 
+from accmpeg.errors import UsageError
 from accmpeg.evaluation.methods import adaptive_quantisation, binary, constant_qp, graded, oracle
 from accmpeg.evaluation.methods.base import Method, MethodContext, OperatingPoint, StreamFormat
-from accmpeg.errors import UsageError
 
 __all__ = ["METHODS", "Method", "MethodContext", "OperatingPoint", "StreamFormat", "find_methods"]
 

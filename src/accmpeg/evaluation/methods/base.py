@@ -18,7 +18,7 @@ __all__ = ["Method", "MethodContext", "OperatingPoint", "StreamFormat", "TrueSco
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How fine a stream is: a `quality` (a QP or CRF, smaller is finer) or a `bitrate_bps`, one of the two."""
+    """How fine a stream is: either a `quality` (a QP or CRF, smaller is finer) or a `bitrate_bps`."""
 
     quality: int | None = None
     bitrate_bps: int | None = None
@@ -28,7 +28,9 @@ class OperatingPoint:
             raise ValueError("an operating point has either a quality or a bitrate_bps")
 
     def __str__(self) -> str:
-        return f"q{self.quality}" if self.quality is not None else f"{(self.bitrate_bps or 0) / 1000:g} kbit/s"
+        return (
+            f"q{self.quality}" if self.quality is not None else f"{(self.bitrate_bps or 0) / 1000:g} kbit/s"
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class StreamFormat:
 
 
 class TrueScores:
-    """True scores in an AccModel's place; each frame of a clip is labelled once, whatever the number of encodes.
+    """True scores in an AccModel's place; each frame of a clip is labelled once for all encodes.
 
     Not a system: it costs a pass through the server DNN per map and knows what a camera can't.
     """
@@ -106,8 +108,8 @@ class MethodContext:
 class Method(Protocol):
     """One system compared. `source` names the paper or documentation it follows.
 
-    The bench hands `open` the shared format and an operating point, feeds frames to the stream one at a time and
-    never shows it a later one.
+    The bench hands `open` the shared format and an operating point, feeds frames to the stream one at a time
+    and never shows it a later one.
     """
 
     @property
