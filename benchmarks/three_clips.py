@@ -15,7 +15,7 @@ from rich.console import Console
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.cli.common import progress_bar
-from accmpeg.dnn import load_dnn
+from accmpeg.dnn.base import load_dnn
 from accmpeg.evaluation.clip import read_clip
 from accmpeg.evaluation.methods import MethodContext, OperatingPoint, find_methods
 from accmpeg.evaluation.metrics import bd_rate_percent

@@ -39,7 +39,7 @@ def demo(
     from accmpeg.demo import assets_path
     from accmpeg.demo.comparison import compare
     from accmpeg.demo.report import report_rows, write_report
-    from accmpeg.dnn import load_dnn
+    from accmpeg.dnn.base import load_dnn
 
     dnn_card = dnn or assets_path() / "detector.card.toml"
     server_dnn = load_dnn(dnn_card)

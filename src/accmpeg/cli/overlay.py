@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from accmpeg.media.decoder import Decoder
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
+from accmpeg.media.frames import rgb_of
 from accmpeg.media.heatmap import heat_over, offsets_over
 from accmpeg.media.sink import open_sink
 
@@ -27,7 +28,7 @@ class OverlayWriter:
     def __init__(self, path: Path, dnn_card: Path | None, settings: EncoderSettings) -> None:
         self._dnn = None
         if dnn_card is not None:
-            from accmpeg.dnn import load_dnn
+            from accmpeg.dnn.base import load_dnn
 
             self._dnn = load_dnn(dnn_card)
         self._decoder: Decoder | None = None
@@ -64,7 +65,7 @@ class OverlayWriter:
                     self._sink.write(written)
 
     def _panels(self, decoded: av.VideoFrame, steered: "SteeredEncoder") -> av.VideoFrame:
-        rgb = decoded.to_ndarray(format="rgb24")
+        rgb = rgb_of(decoded)
         panels = [self._with_results(decoded, rgb)]
         if steered.scores is not None and steered.qp_offsets is not None:
             panels += [heat_over(rgb, steered.scores.accgrad), offsets_over(rgb, steered.qp_offsets)]
@@ -96,4 +97,4 @@ class OverlayWriter:
 
 def _resized(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-    return frame.reformat(width=size[0], height=size[1], interpolation="AREA").to_ndarray(format="rgb24")
+    return rgb_of(frame.reformat(width=size[0], height=size[1], interpolation="AREA"))

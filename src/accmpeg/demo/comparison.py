@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from accmpeg.accmodel.runtime import AccModel
-from accmpeg.dnn import ServerDnn
+from accmpeg.dnn.base import ServerDnn
 from accmpeg.evaluation.clip import Clip
 from accmpeg.evaluation.link import fifo_delays_ms
 from accmpeg.evaluation.methods import METHODS, MethodContext, OperatingPoint

@@ -15,7 +15,7 @@ import accmpeg
 from accmpeg.demo.comparison import LINK_BANDWIDTH_BPS, Comparison, Row
 from accmpeg.errors import SinkError
 from accmpeg.evaluation.run import decode_sampled
-from accmpeg.media.frames import plane_view
+from accmpeg.media.frames import plane_view, rgb_of
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.heatmap import heat_over, offsets_over
 from accmpeg.policy import GradedPolicy
@@ -91,7 +91,7 @@ def _scenes(comparison: Comparison) -> list[tuple[int, list[Picture]]]:
     scenes = []
     for sample in np.unique(np.linspace(0.1, 0.9, _PICTURES) * (samples - 1)).astype(int):
         frame = clip.frames[sample * step]
-        rgb = frame.to_ndarray(format="rgb24")
+        rgb = rgb_of(frame)
         scores = comparison.accmodel.predict(frame)
         weights = bit_weights(plane_view(frame, 0), *MacroblockGrid(frame.width, frame.height).shape)
         policy = GradedPolicy(object_threshold=comparison.accmodel.object_threshold)
@@ -102,7 +102,7 @@ def _scenes(comparison: Comparison) -> list[tuple[int, list[Picture]]]:
             truth = "Source, the server DNN's results", _drawn(rgb, comparison.references[sample], comparison)
         pictures = [truth]
         for row in comparison.rows:
-            image = decoded[row.title][sample].to_ndarray(format="rgb24")
+            image = rgb_of(decoded[row.title][sample])
             pictures.append((f"{row.title}: results", _drawn(image, row.cell.results[sample], comparison)))
         pictures.append(
             ("Predicted accuracy gradient (log scale, bright is high)", heat_over(rgb, scores.accgrad))

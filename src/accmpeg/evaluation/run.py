@@ -12,7 +12,7 @@ from typing import Any
 
 import av
 
-from accmpeg.dnn import ServerDnn
+from accmpeg.dnn.base import ServerDnn
 from accmpeg.evaluation.clip import Clip
 from accmpeg.evaluation.methods.base import Method, MethodContext, OperatingPoint, StreamFormat
 from accmpeg.media.decoder import Decoder

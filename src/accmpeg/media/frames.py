@@ -6,7 +6,7 @@ from av.filter import Graph
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-__all__ = ["FrameCropper", "pad_to_even", "plane_view", "to_yuv420p"]
+__all__ = ["FrameCropper", "pad_to_even", "plane_view", "rgb_of", "to_yuv420p"]
 
 _FULL_RANGE = int(ColorRange.JPEG)
 
@@ -37,6 +37,11 @@ def plane_view(frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:
     plane = frame.planes[index]
     rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
     return rows[: plane.height, : plane.width]
+
+
+def rgb_of(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """The picture as RGB, (height, width, 3)."""
+    return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
 
 def pad_to_even(frame: av.VideoFrame) -> av.VideoFrame:

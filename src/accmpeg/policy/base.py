@@ -19,7 +19,8 @@ _BISECTION_STEPS = 24
 class QualityPolicy(Protocol):
     """Turns the scores of one frame into QP offsets; may remember earlier maps, never later ones."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def qp_offsets(
         self,

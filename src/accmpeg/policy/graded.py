@@ -58,7 +58,8 @@ class GradedPolicy:
             running = centred(self._history.add(raw), self.lowest, self.highest)
             own = centred(raw.ravel(), self.lowest, self.highest)
             shift = min(max(running, own - self.frame_shift), own + self.frame_shift)
-        return np.rint(np.clip(raw + np.float32(shift), self.lowest, self.highest)).astype(np.float32)
+        offsets = np.clip(raw + np.float32(shift), self.lowest, self.highest)
+        return np.rint(offsets).astype(np.float32, copy=False)
 
     def _raw(self, accgrad_log2: FloatMap, objects: FloatMap | None) -> FloatMap:
         # In units of the frame's own peak, so that exp2 neither overflows nor vanishes.

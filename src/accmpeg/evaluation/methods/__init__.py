@@ -6,17 +6,15 @@ from accmpeg.evaluation.methods.base import Method, MethodContext, OperatingPoin
 
 __all__ = ["METHODS", "Method", "MethodContext", "OperatingPoint", "StreamFormat", "find_methods"]
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        constant_qp.ConstantQp(),
-        *(adaptive_quantisation.AdaptiveQuantisation(mode) for mode in (0, 1, 2, 3)),
-        binary.Binary(),
-        graded.Graded(),
-        oracle.Oracle("binary"),
-        oracle.Oracle("graded"),
-    )
-}
+_ALL: tuple[Method, ...] = (
+    constant_qp.ConstantQp(),
+    *(adaptive_quantisation.AdaptiveQuantisation(mode) for mode in (0, 1, 2, 3)),
+    binary.Binary(),
+    graded.Graded(),
+    oracle.Oracle("binary"),
+    oracle.Oracle("graded"),
+)
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
 
 def find_methods(names: str) -> list[Method]:
