@@ -3,7 +3,7 @@
 ```
 FOLDER/
   manifest.json        server DNN (name, task, sha256), settings, footage, counts, skipped with reasons
-  journal.jsonl        one line per finished label, skipped frame and finished clip: what resuming reads
+  journal.jsonl        one line per finished label and skipped frame: what resuming reads
   0000/000000.npz …    at most 1000 labels per folder
 ```
 
@@ -27,6 +27,8 @@ from accmpeg.errors import LabelError
 
 __all__ = [
     "ACCGRAD_LOG2_FLOOR",
+    "JOURNAL_NAME",
+    "MANIFEST_NAME",
     "Journal",
     "Label",
     "LabelItem",
@@ -187,8 +189,7 @@ class Journal:
 
     path: Path
     labels: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
-    skipped: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
-    finished: dict[str, dict[str, Any]] = field(default_factory=dict)
+    skipped: dict[tuple[str, int | None], dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "Journal":
@@ -209,9 +210,6 @@ class Journal:
         return journal
 
     def _apply(self, entry: dict[str, Any]) -> None:
-        if entry["what"] == "finished":
-            self.finished[entry["source"]] = entry
-            return
         frame = (entry["source"], entry["frame_index"])
         if entry["what"] == "label":
             self.labels[frame] = entry
@@ -220,7 +218,7 @@ class Journal:
             self.skipped[frame] = entry
 
     def add(self, what: str, source: str, **facts: Any) -> None:
-        """Appends one line (`label`, `skipped` or `finished`); raises `OSError`."""
+        """Appends one line (`label` or `skipped`); raises `OSError`."""
         entry = {"what": what, "source": source, **facts}
         # A leading newline closes a line that an earlier crash or full disk may have cut short.
         with self.path.open("a", encoding="utf-8") as stream:

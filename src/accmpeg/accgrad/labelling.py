@@ -1,0 +1,308 @@
+"""Making label sets: footage in, one label per sampled frame out, resumable and on several processes.
+
+```
+footage ─▶ decode, sample, cap size ─▶ H, L through libx264 ─▶ D(H) ─▶ AccGrad ─▶ NNNN/NNNNNN.npz ─▶ journal
+           (this process)              └───────────── worker processes ─────────────────────────┘
+```
+"""
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from av import VideoFrame
+from av.video.reformatter import Interpolation
+
+from accmpeg.accgrad.labels import (
+    JOURNAL_NAME,
+    MANIFEST_NAME,
+    Journal,
+    label_file,
+    read_manifest,
+    write_manifest,
+)
+from accmpeg.accgrad.worker import Job, Labeller, LabelSettings, Outcome, start_worker, work_here
+from accmpeg.dnn.card import DnnCard, read_card
+from accmpeg.errors import LabelError, MediaError, UsageError
+from accmpeg.media.source import Footage, open_source, read_still
+
+__all__ = ["LabelReport", "LabelSettings", "Sampling", "label_footage"]
+
+QUEUED_JOBS_PER_WORKER = 2
+
+Progress = Callable[[int, int | None], None]
+"""Called with (frames done, frames in all if known)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which frames are labelled: every still, and every `every`-th frame of a clip, at most `limit` of it."""
+
+    every: int = 10
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UsageError(f"--every {self.every}: give 1 or more")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit {self.limit}: give 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReport:
+    """What one run did: labels made and found, frames or files skipped; `seconds` of wall time."""
+
+    new: int
+    kept: int
+    skipped: int
+    seconds: float
+
+    @property
+    def ms_per_frame(self) -> float:
+        """Wall milliseconds per new label; NaN if there were none."""
+        return 1000 * self.seconds / self.new if self.new else float("nan")
+
+
+def label_footage(
+    card_path: str | Path,
+    footage: Sequence[Footage],
+    folder: str | Path,
+    settings: LabelSettings | None = None,
+    sampling: Sampling | None = None,
+    *,
+    workers: int | None = None,
+    device: str = "cpu",
+    restart: bool = False,
+    progress: Progress | None = None,
+) -> LabelReport:
+    """Labels sampled frames of `footage` into `folder`, going on from what is already there.
+
+    `workers` spawned processes with one thread each label at once (as many as there are cores, on a GPU
+    one; 1 means this process, with all threads), so a script that calls this needs a `__main__` guard.
+    Footage or frames that can't be labelled are skipped, counted, and named in the manifest. Raises
+    `LabelError` where the folder holds labels of another DNN or other settings, nothing could be labelled,
+    or the disk is full; what was finished stays.
+    """
+    folder, card_path = Path(folder), Path(card_path)
+    settings, sampling = settings or LabelSettings(), sampling or Sampling()
+    if workers is None:
+        workers = 1 if device != "cpu" else min(os.cpu_count() or 1, 8)
+    if workers < 1:
+        raise UsageError(f"--workers {workers}: give 1 or more")
+    if workers > 1 and device != "cpu":
+        raise UsageError(f"--workers {workers} --device {device}: a GPU is used by one process")
+    started = time.monotonic()
+    try:
+        run = _Run(folder, read_card(card_path), settings, sampling, footage, restart)
+        jobs = run.jobs()
+        if workers == 1:
+            labeller = Labeller(card_path, settings, device=device)
+            outcomes = ((job, labeller.work(job, folder)) for job in jobs)
+        else:
+            outcomes = _outcomes_of_pool(card_path, settings, jobs, folder, workers)
+        with closing(outcomes):
+            for job, outcome in outcomes:
+                run.settle(job, outcome)
+                if progress is not None:
+                    progress(run.done, run.expected)
+        run.finish()
+    except OSError as error:
+        if isinstance(error, MediaError):
+            raise
+        raise LabelError(
+            f"can't write labels to {folder}: {error.strerror or error}; finished ones are kept"
+        ) from error
+    report = LabelReport(run.new, run.kept, run.skipped, time.monotonic() - started)
+    if not run.journal.labels:
+        raise LabelError(run.nothing_labelled())
+    return report
+
+
+class _Run:
+    """The state of one labelling run: what is asked for, what is on disk, what has been done."""
+
+    def __init__(
+        self,
+        folder: Path,
+        card: DnnCard,
+        settings: LabelSettings,
+        sampling: Sampling,
+        footage: Sequence[Footage],
+        restart: bool,
+    ) -> None:
+        self._folder, self._settings, self._sampling, self._footage = folder, settings, sampling, footage
+        self._dnn = {"name": card.name, "task": card.task, "sha256": card.sha256}
+        folder.mkdir(parents=True, exist_ok=True)
+        if restart:
+            _clear(folder)
+        self._manifest = read_manifest(folder) or {"dnn": self._dnn, "settings": asdict(settings)}
+        self._check_same()
+        write_manifest(folder, self._manifest)
+        self.journal = Journal.read(folder)
+        self.new = self.kept = self.skipped = 0
+        self.expected = sum(_expected_frames(item, sampling) for item in footage)
+
+    @property
+    def done(self) -> int:
+        return self.new + self.kept + self.skipped
+
+    def _check_same(self) -> None:
+        found = {**self._manifest["dnn"], **self._manifest["settings"]}
+        asked = {**self._dnn, **asdict(self._settings)}
+        for name in sorted(asked):
+            if found.get(name) != asked[name]:
+                raise LabelError(
+                    f"{self._folder} holds labels made with {name} {found.get(name)}, not {asked[name]}: "
+                    "give another folder, or --restart to delete them"
+                )
+
+    def jobs(self) -> Iterator[Job]:
+        """Frames still to label, decoded one after the other; unreadable footage is noted and passed over."""
+        number = self.journal.next_number
+        for item in self._footage:
+            source = str(item.path.resolve())
+            labelled = {index for origin, index in self.journal.labels if origin == source}
+            if labelled and self._is_finished(source):
+                self.kept += len(labelled)
+                continue
+            try:
+                for index, frame in _sampled_frames(item, self._sampling):
+                    if index in labelled:
+                        self.kept += 1
+                        continue
+                    yield Job.of(_capped(frame, self._settings.max_side_px), number, item.clip, source, index)
+                    number += 1
+            except MediaError as error:
+                self._skip(source, item.clip, None, str(error))
+
+    def settle(self, job: Job, outcome: Outcome) -> None:
+        """Notes in the journal what became of a job; raises `LabelError` for a reason to stop."""
+        if outcome.fatal:
+            raise LabelError(f"{outcome.reason}; finished labels are kept")
+        if outcome.reason is not None:
+            self._skip(job.source, job.clip, job.frame_index, outcome.reason)
+            return
+        file = str(label_file(Path(), job.number))
+        self.journal.add("label", job.source, clip=job.clip, frame_index=job.frame_index, file=file)
+        self.new += 1
+
+    def _skip(self, source: str, clip: str, frame_index: int | None, reason: str) -> None:
+        self.skipped += 1
+        self.journal.add("skipped", source, clip=clip, frame_index=frame_index, reason=reason)
+
+    def _is_finished(self, source: str) -> bool:
+        """Whether an earlier run sampled this clip to its end in the same way."""
+        same_sampling = self._manifest.get("sampling") == asdict(self._sampling)
+        return same_sampling and source in {item["source"] for item in self._manifest["footage"]}
+
+    def finish(self) -> None:
+        """Completes the manifest: footage, counts, and what was skipped with its reasons."""
+        skipped = list(self.journal.skipped.values())
+        unfinished = {entry["source"] for entry in skipped}
+        sources = {str(item.path.resolve()): item for item in self._footage}
+        counts = Counter(source for source, _ in self.journal.labels)
+        self._manifest |= {
+            "sampling": asdict(self._sampling),
+            "counts": {"labels": len(self.journal.labels), "skipped": len(skipped)},
+            "footage": [
+                {"source": source, "kind": item.kind, "clip": item.clip, "labels": counts[source]}
+                for source, item in sources.items()
+                if source not in unfinished
+            ],
+            "skipped": skipped,
+        }
+        write_manifest(self._folder, self._manifest)
+
+    def nothing_labelled(self) -> str:
+        """Why there is no label at all, for an error message."""
+        reasons = [entry["reason"] for entry in self.journal.skipped.values()]
+        return f"nothing could be labelled: {reasons[0] if reasons else 'no footage was given'}"
+
+
+def _outcomes_of_pool(
+    card_path: Path, settings: LabelSettings, jobs: Iterator[Job], folder: Path, workers: int
+) -> Generator[tuple[Job, Outcome], None, None]:
+    """Runs jobs on spawned processes; on Ctrl-C the frames in work are still finished and handed out."""
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (card_path, settings))
+    running: dict[Future[Outcome], Job] = {}
+    try:
+        for job in jobs:
+            running[pool.submit(work_here, job, folder)] = job
+            while len(running) >= QUEUED_JOBS_PER_WORKER * workers:
+                yield from _settled(running)
+        while running:
+            yield from _settled(running)
+    except KeyboardInterrupt:
+        pool.shutdown(cancel_futures=True)
+        for future in [future for future in running if future.cancelled()]:
+            del running[future]
+        while running:
+            yield from _settled(running)
+        raise
+    except BrokenProcessPool as error:
+        raise LabelError(
+            "a labelling process died, perhaps out of memory: use fewer --workers (finished labels are kept)"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _settled(running: dict[Future[Outcome], Job]) -> Iterator[tuple[Job, Outcome]]:
+    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in finished:
+        yield running.pop(future), future.result()
+
+
+def _sampled_frames(item: Footage, sampling: Sampling) -> Iterator[tuple[int, VideoFrame]]:
+    """The sampled frames of one piece of footage with their indices; raises `MediaError`."""
+    if item.kind == "still":
+        yield 0, read_still(item.path)
+        return
+    taken = 0
+    with open_source(item.path) as source:
+        for index, frame in enumerate(source):
+            if index % sampling.every == 0:
+                yield index, frame
+                taken += 1
+                if taken == sampling.limit:
+                    return
+
+
+def _expected_frames(item: Footage, sampling: Sampling) -> int:
+    """How many frames a piece of footage should give; 0 where it does not say."""
+    if item.kind == "still":
+        return 1
+    try:
+        with open_source(item.path) as source:
+            frames = source.info.frame_count or 0
+    except MediaError:
+        return 0
+    sampled = -(-frames // sampling.every)
+    return sampled if sampling.limit is None else min(sampled, sampling.limit)
+
+
+def _capped(frame: VideoFrame, max_side_px: int) -> VideoFrame:
+    """The frame, scaled down to even sides where its long side exceeds `max_side_px`."""
+    long_side = max(frame.width, frame.height)
+    if long_side <= max_side_px:
+        return frame
+    width_px, height_px = (
+        max(2, round(side * max_side_px / long_side / 2) * 2) for side in (frame.width, frame.height)
+    )
+    return frame.reformat(width=width_px, height=height_px, interpolation=Interpolation.AREA, threads=1)
+
+
+def _clear(folder: Path) -> None:
+    """Deletes the labels, journal and manifest of a label set, and nothing else; raises `OSError`."""
+    for numbered in folder.glob("[0-9][0-9][0-9][0-9]"):
+        shutil.rmtree(numbered)
+    for name in (JOURNAL_NAME, MANIFEST_NAME):
+        (folder / name).unlink(missing_ok=True)
