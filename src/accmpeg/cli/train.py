@@ -78,7 +78,7 @@ def _report(card: "AccModelCard", output: Path) -> None:
     out.print(
         f"{output}: {card.cost.macs / 1e9:.3f} GMAC, {card.cost.parameters / 1e3:.0f} k parameters, "
         f"{card.cost.ms:.1f} ms per map of {card.cost.width_px}x{card.cost.height_px} on one core; "
-        f"{card.training.epochs:g} epochs of {card.training.frames} frames in {card.training.minutes:.1f} min",
+        f"{card.training.epochs:g} epochs of {card.training.frames} frames, {card.training.minutes:.1f} min",
         soft_wrap=True,
     )
     for quality in card.quality:

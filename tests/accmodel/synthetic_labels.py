@@ -9,6 +9,8 @@ from accmpeg.accmodel.planes import Planes, model_size
 from accmpeg.media.grid import MacroblockGrid
 
 SHA256 = "ab" * 32
+SMALL = {"batch_size": 4, "view_height_px": 160, "view_width_px": 224}
+"""Training settings for pictures of this size."""
 
 
 def synthetic_label(
