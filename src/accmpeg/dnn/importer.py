@@ -5,6 +5,7 @@ the words do not settle is left open, and asked for.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -133,7 +134,9 @@ def _from_description(described: Mapping[str, Any]) -> Answers:
         found["input.height_px"], found["input.width_px"] = entry["native"][2:]
     multiple = re.search(r"multiples? of (\d+)", text.get("dynamic", ""))
     if multiple:
-        found["input.size_multiple"] = int(multiple[1])
+        # A native size that the stated multiple does not divide works too: then so does their common divisor.
+        native = (found.get("input.height_px", 0), found.get("input.width_px", 0))
+        found["input.size_multiple"] = math.gcd(int(multiple[1]), *native)
     elif "height" not in text.get("dynamic", "height"):
         found["input.size_multiple"] = None
     if text.get("colour") in ("rgb", "bgr"):

@@ -75,7 +75,10 @@ class OnnxNetwork:
         import torch
 
         try:
-            module: torch.nn.Module = onnx2torch.convert(str(self._model)).eval().to(device)
+            with warnings.catch_warnings():
+                # A general remark on resizing; `accmpeg models check` measures what it is about.
+                warnings.filterwarnings("ignore", "For linear and cubic interpolation", UserWarning)
+                module: torch.nn.Module = onnx2torch.convert(str(self._model)).eval().to(device)
         except Exception as error:
             raise NoGradientError(
                 f"{self._card.name} can't be converted to PyTorch, so it has no gradient here "

@@ -103,20 +103,23 @@ def _draw_class_map(picture: Picture, labels: NDArray[np.uint8], classes: Sequen
     labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
     colours = np.array([sv.ColorPalette.DEFAULT.by_idx(i).as_bgr() for i in range(256)], np.uint8)
     blended = cv2.addWeighted(colours[labels], SEGMENT_OPACITY, picture, 1 - SEGMENT_OPACITY, 0)
-    picture = blended.astype(np.uint8, copy=False)
+    background = [i for i, name in enumerate(classes) if name.startswith("background")]
+    picture = np.where(np.isin(labels, background)[..., None], picture, blended).astype(np.uint8)
     scale = 0.4 * _line_px(picture)
-    for class_id in np.flatnonzero(np.bincount(labels.ravel()) > 0.01 * labels.size):
+    for class_id in np.flatnonzero(np.bincount(labels.ravel()) > 0.005 * labels.size):
+        if class_id in background:
+            continue
         # The point deepest inside the class's regions: a name there names them.
-        depth = cv2.distanceTransform((labels == class_id).astype(np.uint8), cv2.DIST_L2, 3)
-        _, _, _, (x, y) = cv2.minMaxLoc(depth)
+        inside = np.pad((labels == class_id).astype(np.uint8), 1)
+        _, _, _, (x, y) = cv2.minMaxLoc(cv2.distanceTransform(inside, cv2.DIST_L2, 3))
         name = _class_name(classes, int(class_id))
         (text_width, text_height), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-        at = (
-            int(np.clip(x - text_width // 2, 0, max(0, width - text_width))),
-            int(np.clip(y, text_height, height)),
-        )
-        cv2.putText(picture, name, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(picture, name, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+        left = int(np.clip(x - text_width // 2, 0, max(0, width - text_width)))
+        bottom = int(np.clip(y + text_height // 2, text_height + 3, height - 3))
+        corners = (left - 3, bottom - text_height - 3), (left + text_width + 3, bottom + 3)
+        cv2.rectangle(picture, *corners, colours[class_id].tolist(), -1)
+        ink = (0, 0, 0) if colours[class_id].mean() > 128 else (255, 255, 255)
+        cv2.putText(picture, name, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
     return picture
 
 
