@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from accmpeg.errors import EncoderError, MapIgnoredError
 
-__all__ = ["CODECS", "Codec", "EncoderSettings", "find_codec"]
+__all__ = ["CODECS", "SOFTWARE_DECODERS", "Codec", "EncoderSettings", "find_codec"]
 
 DEAF_ENCODERS = (
     "_nvenc",
@@ -174,6 +174,9 @@ def _libsvtav1(settings: EncoderSettings) -> dict[str, str]:
     options["svtav1-params"] = ":".join(params)
     return options
 
+
+# FFmpeg's decoder named "av1" needs a GPU.
+SOFTWARE_DECODERS = {"av1": "libdav1d"}
 
 CODECS: dict[str, Codec] = {
     row.name: row

@@ -12,6 +12,7 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from accmpeg.errors import DecoderError
+from accmpeg.media.codecs import SOFTWARE_DECODERS
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.frames import FrameCropper, to_yuv420p
 from accmpeg.media.grid import MACROBLOCK_PX, MacroblockGrid
@@ -27,6 +28,9 @@ class Decoder:
     `codec` is FFmpeg's decoder name (`Encoder.decoder_name`). `parameter_sets` may be empty when the first
     unit is a keyframe. `read_qp` keeps every block's QP for `qp_map`. `width_px` and `height_px` are the
     size of the source frames: an odd size comes back as such, cut from the even one that was coded.
+
+    Video bitstreams hold no checksums: damaged headers and truncated units are found, single flipped bits may
+    not be, and a unit that never arrived is not missed. The transport has to be reliable or notice.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class Decoder:
         height_px: int | None = None,
     ) -> None:
         try:
-            context = av.CodecContext.create(codec, "r")
+            context = av.CodecContext.create(SOFTWARE_DECODERS.get(codec, codec), "r")
         except (av.FFmpegError, ValueError) as error:
             raise DecoderError(f"no decoder named {codec!r} here: use h264, hevc, vp9 or av1") from error
         if not isinstance(context, VideoCodecContext):

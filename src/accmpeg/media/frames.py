@@ -1,5 +1,7 @@
 """Frames as every door of this package wants them: 8-bit limited-range yuv420p, odd sizes included."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 from av.filter import Graph
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = ["FrameCropper", "pad_to_even", "plane_view", "rgb_of", "to_yuv420p"]
 
+_ANY_TIME_BASE = Fraction(1, 25)
 _FULL_RANGE = int(ColorRange.JPEG)
 
 
@@ -54,7 +57,9 @@ def pad_to_even(frame: av.VideoFrame) -> av.VideoFrame:
         source, target = plane_view(frame, index), plane_view(padded, index)
         rows, cols = (have - got for have, got in zip(target.shape, source.shape, strict=True))
         target[:] = np.pad(source, ((0, rows), (0, cols)), mode="edge")
-    padded.pts, padded.time_base, padded.duration = frame.pts, frame.time_base, frame.duration
+    padded.pts, padded.duration = frame.pts, frame.duration
+    if frame.time_base is not None:
+        padded.time_base = frame.time_base
     padded.colorspace, padded.color_range = frame.colorspace, frame.color_range
     padded.color_primaries, padded.color_trc = frame.color_primaries, frame.color_trc
     return padded
@@ -76,12 +81,17 @@ class FrameCropper:
             self._graph = Graph()
             self._graph.link_nodes(
                 self._graph.add_buffer(
-                    width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+                    width=frame.width,
+                    height=frame.height,
+                    format=frame.format,
+                    time_base=frame.time_base or _ANY_TIME_BASE,
                 ),
                 self._graph.add("crop", f"{self._size[0]}:{self._size[1]}:0:0:exact=1"),
                 self._graph.add("buffersink"),
             ).configure()
         self._graph.vpush(frame)
         cropped = self._graph.vpull()
-        cropped.pts, cropped.time_base = frame.pts, frame.time_base
+        cropped.pts = frame.pts
+        if frame.time_base is not None:
+            cropped.time_base = frame.time_base
         return cropped

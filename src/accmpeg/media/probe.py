@@ -11,7 +11,7 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from accmpeg.errors import EncoderError
-from accmpeg.media.codecs import CODECS, Codec
+from accmpeg.media.codecs import CODECS, SOFTWARE_DECODERS, Codec
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.roi import MapAttacher
@@ -26,6 +26,7 @@ UNTAGGED: ColourTags = (2, 2, 2, 0)
 _PROBE_SIZE_PX = (128, 96)
 _PROBE_BITRATE_BPS = 600_000
 _PROBE_OFFSET = 20
+_TIP = 1.1
 _PROBE_FRAMES = 4  # the first is a keyframe, on which VP9 takes no map
 
 
@@ -33,15 +34,15 @@ _PROBE_FRAMES = 4  # the first is a keyframe, on which VP9 takes no map
 def map_steers(codec_name: str, options: tuple[tuple[str, str], ...], *, rate_controlled: bool) -> bool:
     """Whether an encoder with these FFmpeg options follows quality maps, found out by trying; cached.
 
-    Four noise frames are encoded twice: once with the left half 20 QP better and the right half 20 QP worse,
-    once the other way round. If the map is read, the error moves to the other half: its ratio between the
-    halves must change tenfold. (Maps that are read move it a hundredfold; libvpx with `aq-mode=3`, which
-    overrules most of the map, moves it 2.4-fold.)
+    Four textured frames are encoded three times: with the left half 20 QP better and the right half 20 QP
+    worse, with a flat map, and the other way round. If the map is read, the balance of errors between the
+    halves tips both ways. (One way is not enough: libvpx with `aq-mode=3` overrules most of the map, and yet
+    the outcome differs.)
     """
     codec = CODECS[codec_name]
-    rate = rate_options(_PROBE_BITRATE_BPS, 1000) if rate_controlled else {}
-    lopsided = [_probe_error_ratio(codec, {**rate, **dict(options)}, sign) for sign in (-1, 1)]
-    return 10 * lopsided[0] < lopsided[1]
+    chosen = {**(rate_options(_PROBE_BITRATE_BPS, 1000) if rate_controlled else {}), **dict(options)}
+    left, flat, right = (_probe_error_ratio(codec, chosen, sign) for sign in (-1, 0, 1))
+    return left * _TIP < flat and flat * _TIP < right
 
 
 def _probe_error_ratio(codec: Codec, options: Mapping[str, str], left_sign: int) -> float:
@@ -51,7 +52,7 @@ def _probe_error_ratio(codec: Codec, options: Mapping[str, str], left_sign: int)
     offsets = np.full(grid.shape, left_sign * _PROBE_OFFSET, np.float32)
     offsets[:, grid.cols // 2 :] *= -1
     encoder = open_context(codec, options, _PROBE_SIZE_PX, frame_rate=Fraction(25), time_base=Fraction(1, 25))
-    decoder = av.CodecContext.create(codec.decoder, "r")
+    decoder = av.CodecContext.create(SOFTWARE_DECODERS.get(codec.decoder, codec.decoder), "r")
     assert isinstance(decoder, VideoCodecContext)
     decoder.thread_count = 1
     maps = MapAttacher(grid, levels=codec.map_levels, scale=codec.map_scale)
@@ -59,7 +60,10 @@ def _probe_error_ratio(codec: Codec, options: Mapping[str, str], left_sign: int)
     decoded: list[av.VideoFrame] = []
     try:
         for index in range(_PROBE_FRAMES):
-            luma = random.integers(88, 168, (height_px, width_px), dtype=np.uint8)
+            squares = (
+                random.integers(88, 169, (height_px // 8, width_px // 8)).repeat(8, axis=0).repeat(8, axis=1)
+            )
+            luma = (squares + random.integers(-24, 25, squares.shape)).astype(np.uint8)
             with maps.attached(_grey_frame(luma, index), offsets) as steered:
                 packets = encoder.encode(steered)
             decoded += [frame for packet in packets for frame in decoder.decode(packet)]

@@ -124,7 +124,7 @@ def map_rectangles(steps: NDArray[np.integer]) -> list[Rectangle]:
 
 
 def quantise_levels(values: NDArray[np.floating], levels: int) -> NDArray[np.float32]:
-    """Replaces the non-zero values by at most `levels` ones (1-D k-means), zeros stay; same shape.
+    """Replaces the values by zero and at most `levels` others (1-D k-means); zeros stay; same shape.
 
     Values are first rounded to whole steps of VP9's 0 to 63 quantiser, which is all that it can hold, and
     come back in QP-offset units half a step further from zero, because FFmpeg truncates.
@@ -132,17 +132,18 @@ def quantise_levels(values: NDArray[np.floating], levels: int) -> NDArray[np.flo
     per_qp = 63 / QP_RANGE
     whole = np.rint(np.asarray(values, dtype=np.float64) * per_qp)
     found, inverse, counts = np.unique(whole, return_inverse=True, return_counts=True)
-    non_zero = found != 0
-    if np.count_nonzero(non_zero) > levels:
-        points, weights = found[non_zero], counts[non_zero].astype(np.float64)
-        centres = np.linspace(points[0], points[-1], levels)
+    if np.count_nonzero(found) > levels:
+        # Zero stays a level of its own: VP9 gives it to every block that no region covers.
+        centres = np.linspace(found[0], found[-1], levels)
         for _ in range(10):
-            nearest = np.abs(points[:, None] - centres).argmin(axis=1)
-            total = np.bincount(nearest, weights, levels)
-            moved = np.bincount(nearest, weights * points, levels) / np.maximum(total, 1e-9)
-            centres = np.where(total > 0, moved, centres)
-        found = found.copy()
-        found[non_zero] = np.rint(centres)[np.abs(points[:, None] - centres).argmin(axis=1)]
+            centres = np.sort(np.append(centres, 0.0))
+            nearest = np.abs(found[:, None] - centres).argmin(axis=1)
+            total = np.bincount(nearest, counts, levels + 1)
+            moved = np.bincount(nearest, counts * found, levels + 1) / np.maximum(total, 1e-9)
+            moved = np.where(total > 0, moved, centres)
+            centres = np.delete(moved, int(np.flatnonzero(centres == 0)[0]))
+        centres = np.sort(np.append(centres, 0.0))
+        found = np.rint(centres)[np.abs(found[:, None] - centres).argmin(axis=1)]
     stepped = np.where(found == 0, 0, found + 0.5 * np.sign(found)) / per_qp
     return stepped[inverse.reshape(whole.shape)].astype(np.float32)
 

@@ -1,0 +1,28 @@
+import sys
+from fractions import Fraction
+
+import av
+import pytest
+
+from accmpeg.media import native
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the proof reads /proc")
+
+
+def test_the_pointer_behind_frames_is_found_here():
+    assert native.can_attach_side_data()
+
+
+def test_an_open_codecs_option_can_be_changed():
+    context = av.CodecContext.create("libx264", "w")
+    context.width, context.height, context.pix_fmt, context.time_base = 64, 64, "yuv420p", Fraction(1, 25)
+    context.bit_rate = 100_000
+    context.options = {"maxrate": "100000", "bufsize": "100000"}
+    context.open()
+    assert native.set_codec_option(context, "maxrate", 250_000)
+    assert context.max_bit_rate == 250_000
+    assert not native.set_codec_option(context, "no-such-option", 1)
+
+
+def test_objects_of_another_layout_are_not_touched(monkeypatch):
+    assert native._find_pointer([1, 2, 3], lambda read, address: read(address, 8) == b"never!!!") is None
