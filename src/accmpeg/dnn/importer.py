@@ -79,7 +79,7 @@ def import_model(
 ) -> Imported:
     """Writes the card of one ONNX file into the folder `cards`, after running the network once with it.
 
-    `answers` (key → text) win over the description; `ask` is called for what is still open. Weights are
+    `answers` (key → text) win over the description; `ask` is called for what is open. The weights are
     named relative to the card where they lie inside `data` or beside it. Raises `CardError` naming the open
     keys if there is nobody to ask, `UsageError` for an answer that can't be meant, and what `load_dnn` raises.
     """

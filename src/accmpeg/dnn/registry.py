@@ -39,6 +39,10 @@ class Adapter:
 
 ADAPTERS: dict[str, Adapter] = {
     "onnx": Adapter("accmpeg.dnn.onnx_adapter", "open_onnx"),
+    "torch_export": Adapter("accmpeg.dnn.torch_export_adapter", "open_torch_export"),
+    "torchvision": Adapter("accmpeg.dnn.torchvision_adapter", "open_torchvision", model_is_file=False),
+    "huggingface": Adapter("accmpeg.dnn.huggingface_adapter", "open_huggingface", model_is_file=False),
+    "callable": Adapter("accmpeg.dnn.callable_adapter", "open_callable", model_is_file=False),
 }
 
 

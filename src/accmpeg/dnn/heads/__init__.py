@@ -8,6 +8,7 @@ from typing import Any
 
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.heads.base import Head
+from accmpeg.dnn.heads.boxes import BoxesHead, FinalHead, FinalKeypointsHead
 from accmpeg.dnn.heads.detr import DetrHead
 from accmpeg.dnn.heads.logits import LogitsHead
 from accmpeg.dnn.heads.nanodet import NanodetHead
@@ -33,6 +34,9 @@ HEADS: Mapping[str, HeadRow] = {
     "yolo_objectness": HeadRow(YoloObjectnessHead, "detection"),
     "nanodet": HeadRow(NanodetHead, "detection"),
     "detr": HeadRow(DetrHead, "detection"),
+    "boxes": HeadRow(BoxesHead, "detection"),
+    "final": HeadRow(FinalHead, "detection"),
+    "final_keypoints": HeadRow(FinalKeypointsHead, "keypoints"),
     "logits": HeadRow(LogitsHead, "segmentation"),
 }
 

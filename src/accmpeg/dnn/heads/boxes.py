@@ -1,0 +1,81 @@
+"""Outputs that already are boxes in input pixels: every candidate's scores, or a network's final detections.
+
+`boxes` reads boxes `(N, 4)` (corners x1, y1, x2, y2) and scores `(N, C)`, before any suppression. `final`
+reads boxes `(N, 4)`, scores `(N,)` and labels `(N,)`, as networks give them that suppress duplicates
+themselves; `final_keypoints` reads keypoints `(N, K, 3)` (x, y in input pixels, visibility 0 to 1) as well.
+The gradient flows through scores, boxes and visibilities; labels carry none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from accmpeg.dnn.heads.base import expect, namespace
+from accmpeg.dnn.preprocess import InputGeometry
+from accmpeg.tasks.base import Array, Dense
+
+__all__ = ["BoxesHead", "FinalHead", "FinalKeypointsHead"]
+
+
+@dataclass(frozen=True, slots=True)
+class BoxesHead:
+    """Detection by candidates: outputs boxes, scores."""
+
+    classes: int
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        expect(outputs, "boxes", [(None, 4), (None, self.classes)])
+        return _dense(outputs[0], outputs[1], geometry)
+
+
+@dataclass(frozen=True, slots=True)
+class FinalHead:
+    """Final detections: outputs boxes, scores, labels; `first_label` is the label of the first class.
+
+    Detections of a label that is no class of the card get no score.
+    """
+
+    classes: int
+    first_label: int = 0
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        expect(outputs, "final", [(None, 4), (None,), (None,)])
+        boxes, scores, labels = outputs
+        return _dense(boxes, _scatter(scores, labels, self.first_label, self.classes), geometry)
+
+
+@dataclass(frozen=True, slots=True)
+class FinalKeypointsHead:
+    """Final keypoint detections: outputs boxes, scores, labels, keypoints."""
+
+    classes: int
+    keypoints: int
+    first_label: int = 0
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        expect(outputs, "final_keypoints", [(None, 4), (None,), (None,), (None, self.keypoints, 3)])
+        boxes, scores, labels, points = outputs
+        keypoints = namespace(points).stack(
+            [geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1]), points[..., 2]], -1
+        )
+        return _dense(boxes, _scatter(scores, labels, self.first_label, self.classes), geometry, keypoints)
+
+
+def _dense(boxes: Array, scores: Array, geometry: InputGeometry, keypoints: Array | None = None) -> Dense:
+    corners = [
+        geometry.x_to_frame(boxes[:, 0]),
+        geometry.y_to_frame(boxes[:, 1]),
+        geometry.x_to_frame(boxes[:, 2]),
+        geometry.y_to_frame(boxes[:, 3]),
+    ]
+    return Dense(
+        boxes_xyxy=namespace(boxes).stack(corners, -1),
+        scores=scores,
+        keypoints=keypoints,
+        frame_size_px=(geometry.frame_width, geometry.frame_height),
+    )
+
+
+def _scatter(scores: Array, labels: Array, first_label: int, classes: int) -> Array:
+    """Each score in the column of its label, 0 elsewhere: `(N, C)`."""
+    columns = [scores * (labels == first_label + class_id) for class_id in range(classes)]
+    return namespace(scores).stack(columns, -1)

@@ -1,0 +1,47 @@
+"""Weights on disk: the right file, and never one that unpickles."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accmpeg.dnn.card import DnnCard
+from accmpeg.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["check_hash", "read_safetensors"]
+
+
+def check_hash(card: DnnCard, weights: Path) -> None:
+    """Raises `WeightsError` unless the file is there and has the card's SHA-256 (if the card states one)."""
+    from accmpeg.dnn.base import sha256_of
+
+    try:
+        found = sha256_of(weights)
+    except OSError as error:
+        raise WeightsError(
+            f"the weights of {card.name} can't be read: {weights} ({error.strerror}); correct 'model' "
+            "in its card"
+        ) from error
+    if card.sha256 is not None and found != card.sha256:
+        raise WeightsError(
+            f"{weights} is not the file that the card of {card.name} describes (sha256 {found[:12]}…, "
+            f"card says {card.sha256[:12]}…): restore the weights, or correct the card"
+        )
+
+
+def read_safetensors(card: DnnCard, weights: Path) -> "dict[str, torch.Tensor]":
+    """A PyTorch state dict from a `.safetensors` file that matches the card; raises `WeightsError`."""
+    if weights.suffix != ".safetensors":
+        raise WeightsError(
+            f"{card.name}: {weights.name} is no .safetensors file, and other weights are not loaded because "
+            "unpickling them can run code: store the state dict with safetensors.torch.save_file"
+        )
+    check_hash(card, weights)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{weights} can't be read as safetensors: {error}") from error
