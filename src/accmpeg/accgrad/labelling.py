@@ -9,7 +9,6 @@ footage ─▶ decode, sample, cap size ─▶ H, L through libx264 ─▶ D(H) 
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +16,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from av import VideoFrame
 from av.video.reformatter import Interpolation
@@ -120,7 +120,7 @@ def label_footage(
         raise LabelError(
             f"can't write labels to {folder}: {error.strerror or error}; finished ones are kept"
         ) from error
-    report = LabelReport(run.new, run.kept, run.skipped, time.monotonic() - started)
+    report = LabelReport(run.new, run.kept, len(run.skipped), time.monotonic() - started)
     if not run.journal.labels:
         raise LabelError(run.nothing_labelled())
     return report
@@ -147,12 +147,13 @@ class _Run:
         self._check_same()
         write_manifest(folder, self._manifest)
         self.journal = Journal.read(folder)
-        self.new = self.kept = self.skipped = 0
+        self.new = self.kept = 0
+        self.skipped: list[dict[str, Any]] = []
         self.expected = sum(_expected_frames(item, sampling) for item in footage)
 
     @property
     def done(self) -> int:
-        return self.new + self.kept + self.skipped
+        return self.new + self.kept + len(self.skipped)
 
     def _check_same(self) -> None:
         found = {**self._manifest["dnn"], **self._manifest["settings"]}
@@ -190,41 +191,36 @@ class _Run:
         if outcome.reason is not None:
             self._skip(job.source, job.clip, job.frame_index, outcome.reason)
             return
-        file = str(label_file(Path(), job.number))
-        self.journal.add("label", job.source, clip=job.clip, frame_index=job.frame_index, file=file)
+        self.journal.add(job.source, job.frame_index, job.clip, label_file(Path(), job.number))
         self.new += 1
 
     def _skip(self, source: str, clip: str, frame_index: int | None, reason: str) -> None:
-        self.skipped += 1
-        self.journal.add("skipped", source, clip=clip, frame_index=frame_index, reason=reason)
+        self.skipped.append({"source": source, "clip": clip, "frame_index": frame_index, "reason": reason})
 
     def _is_finished(self, source: str) -> bool:
         """Whether an earlier run sampled this clip to its end in the same way."""
-        same_sampling = self._manifest.get("sampling") == asdict(self._sampling)
-        return same_sampling and source in {item["source"] for item in self._manifest["footage"]}
+        before = self._manifest.get("footage", {}).get(source)
+        return before is not None and before["sampling"] == asdict(self._sampling)
 
     def finish(self) -> None:
         """Completes the manifest: footage, counts, and what was skipped with its reasons."""
-        skipped = list(self.journal.skipped.values())
-        unfinished = {entry["source"] for entry in skipped}
-        sources = {str(item.path.resolve()): item for item in self._footage}
-        counts = Counter(source for source, _ in self.journal.labels)
+        unfinished = {entry["source"] for entry in self.skipped}
+        finished = {
+            source: {"clip": item.clip, "kind": item.kind, "sampling": asdict(self._sampling)}
+            for item in self._footage
+            if (source := str(item.path.resolve())) not in unfinished
+        }
         self._manifest |= {
-            "sampling": asdict(self._sampling),
-            "counts": {"labels": len(self.journal.labels), "skipped": len(skipped)},
-            "footage": [
-                {"source": source, "kind": item.kind, "clip": item.clip, "labels": counts[source]}
-                for source, item in sources.items()
-                if source not in unfinished
-            ],
-            "skipped": skipped,
+            "counts": {"labels": len(self.journal.labels), "skipped": len(self.skipped)},
+            "footage": self._manifest.get("footage", {}) | finished,
+            "skipped": self.skipped,
         }
         write_manifest(self._folder, self._manifest)
 
     def nothing_labelled(self) -> str:
         """Why there is no label at all, for an error message."""
-        reasons = [entry["reason"] for entry in self.journal.skipped.values()]
-        return f"nothing could be labelled: {reasons[0] if reasons else 'no footage was given'}"
+        reason = self.skipped[0]["reason"] if self.skipped else "no footage was given"
+        return f"nothing could be labelled: {reason}"
 
 
 def _outcomes_of_pool(

@@ -3,7 +3,7 @@
 ```
 FOLDER/
   manifest.json        server DNN (name, task, sha256), settings, footage, counts, skipped with reasons
-  journal.jsonl        one line per finished label and skipped frame: what resuming reads
+  journal.jsonl        one line per finished label: what resuming reads
   0000/000000.npz …    at most 1000 labels per folder
 ```
 
@@ -74,7 +74,8 @@ class LabelItem:
     def load(self) -> Label:
         """Reads the label; raises `LabelError` where the file is missing or damaged."""
         try:
-            with np.load(self.file, allow_pickle=False) as arrays:
+            # Opened here, because np.load leaves its own file open when the archive is damaged.
+            with self.file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 stored = {name: arrays[name] for name in arrays.files}
             width_px, height_px = (int(size) for size in stored["frame_size_px"])
             return Label(
@@ -138,7 +139,7 @@ def write_label(file: Path, label: Label) -> None:
         with part.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
         part.replace(file)
-    except OSError:
+    except BaseException:
         part.unlink(missing_ok=True)
         raise
 
@@ -157,7 +158,7 @@ def read_labels(folder: str | Path) -> LabelSet:
         LabelItem(folder / entry["file"], entry["clip"], entry["source"], entry["frame_index"])
         for entry in journal.labels.values()
     ]
-    return LabelSet(folder, manifest["dnn"], manifest["settings"], items, list(journal.skipped.values()))
+    return LabelSet(folder, manifest["dnn"], manifest["settings"], items, manifest.get("skipped", []))
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -185,11 +186,10 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 @dataclass
 class Journal:
-    """What has been done in a label folder, in order; later lines about a frame replace earlier ones."""
+    """The labels of a folder in the order in which they were made, by source and frame index."""
 
     path: Path
     labels: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
-    skipped: dict[tuple[str, int | None], dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "Journal":
@@ -206,24 +206,19 @@ class Journal:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            journal._apply(entry)
+            journal._take(entry)
         return journal
 
-    def _apply(self, entry: dict[str, Any]) -> None:
-        frame = (entry["source"], entry["frame_index"])
-        if entry["what"] == "label":
-            self.labels[frame] = entry
-            self.skipped.pop(frame, None)
-        else:
-            self.skipped[frame] = entry
+    def _take(self, entry: dict[str, Any]) -> None:
+        self.labels[entry["source"], entry["frame_index"]] = entry
 
-    def add(self, what: str, source: str, **facts: Any) -> None:
-        """Appends one line (`label` or `skipped`); raises `OSError`."""
-        entry = {"what": what, "source": source, **facts}
+    def add(self, source: str, frame_index: int, clip: str, file: Path) -> None:
+        """Notes a finished label; raises `OSError`."""
+        entry = {"file": file.as_posix(), "clip": clip, "source": source, "frame_index": frame_index}
         # A leading newline closes a line that an earlier crash or full disk may have cut short.
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write("\n" + json.dumps(entry))
-        self._apply(entry)
+        self._take(entry)
 
     @property
     def next_number(self) -> int:
