@@ -1,3 +1,32 @@
-"""AccMPEG: video streams whose macroblock quality follows the accuracy of a server DNN."""
+"""AccMPEG: video streams whose macroblock quality follows the accuracy of a server DNN.
 
-__version__ = "0.1.0"
+```python
+import accmpeg
+
+model = accmpeg.AccModel.load("cheap.card.toml")
+with accmpeg.open_source("street.mp4") as source:
+    settings = accmpeg.EncoderSettings.for_source(source.info, crf=28)
+    with accmpeg.SteeredEncoder(settings, model) as camera, accmpeg.open_sink("out.mp4", camera.encoder) as sink:
+        for frame in source:
+            for unit in camera.encode(frame):
+                sink.write(unit)
+```
+"""
+
+from accmpeg.accmodel.runtime import AccModel
+from accmpeg.camera import SteeredEncoder
+from accmpeg.errors import AccmpegError
+from accmpeg.media.encoder import EncoderSettings
+from accmpeg.media.sink import open_sink
+from accmpeg.media.source import open_source
+from accmpeg.version import __version__
+
+__all__ = [
+    "AccModel",
+    "AccmpegError",
+    "EncoderSettings",
+    "SteeredEncoder",
+    "__version__",
+    "open_sink",
+    "open_source",
+]

@@ -109,12 +109,10 @@ def _settings(
         raise UsageError(f"{' and '.join(chosen)} exclude each other: give one of them")
     if not chosen:
         crf = 26.0
-    width_px, height_px = parse_size(size) if size else (footage.info.width_px, footage.info.height_px)
-    return EncoderSettings(
-        width_px=width_px,
-        height_px=height_px,
-        frame_rate=footage.info.frame_rate,
-        time_base=footage.info.time_base,
+    stream_size = dict(zip(("width_px", "height_px"), parse_size(size), strict=True)) if size else {}
+    return EncoderSettings.for_source(
+        footage.info,
+        **stream_size,
         codec=codec,
         qp=qp,
         crf=crf,

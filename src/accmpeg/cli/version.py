@@ -1,11 +1,11 @@
 """`accmpeg version`."""
 
-import accmpeg
 from accmpeg.cli.common import out
+from accmpeg.version import __version__
 
 __all__ = ["version"]
 
 
 def version() -> None:
     """Print the version."""
-    out.print(accmpeg.__version__)
+    out.print(__version__)

@@ -11,8 +11,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Self
 
 from accmpeg.errors import EncoderError, MapIgnoredError
+
+if TYPE_CHECKING:
+    from accmpeg.media.source import SourceInfo
 
 __all__ = ["CODECS", "SOFTWARE_DECODERS", "Codec", "EncoderSettings", "find_codec"]
 
@@ -63,6 +67,19 @@ class EncoderSettings:
     threads: int = 1
     steerable: bool = True
     extra: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def for_source(cls, info: "SourceInfo", **settings: Any) -> Self:
+        """Settings for a source's own size, frame rate and timestamps; `settings` are fields of this class."""
+        return cls(
+            **{
+                "width_px": info.width_px,
+                "height_px": info.height_px,
+                "frame_rate": info.frame_rate,
+                "time_base": info.time_base,
+                **settings,
+            }
+        )
 
 
 @dataclass(frozen=True)
