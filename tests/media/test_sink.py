@@ -176,6 +176,18 @@ def test_a_network_sink_hides_the_password():
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("scheme", ["rtsp", "rtmp", "tcp", "http"])
+def test_a_closed_port_is_one_clear_error_without_the_password(textured, scheme):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with encoder_for() as encoder, pytest.raises(SinkError, match=r"\*\*\*@127.0.0.1") as refused:  # noqa: PT012
+        sink = open_sink(f"{scheme}://me:s3cret@127.0.0.1:{port}/live", encoder)
+        sink.write(encoder.encode(textured(160, 96))[0])
+    assert "s3cret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_frames_travel_over_udp(textured):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))

@@ -1,8 +1,11 @@
 import socket
+import threading
 import time
 import traceback
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import av
 import numpy as np
@@ -282,6 +285,25 @@ def test_a_dead_network_is_an_error_within_ten_seconds(scheme):
         with pytest.raises(SourceError, match=scheme):
             open_source(f"{scheme}://127.0.0.1:{port}/live")
         assert time.monotonic() - start < 12
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format, *args):
+        return
+
+
+def test_a_file_over_http(make_clip):
+    path = make_clip("clip.mkv", 4)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=path.parent)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with open_source(f"http://127.0.0.1:{server.server_port}/clip.mkv") as source:
+                assert len(list(source)) == 4
+                assert not source.info.is_live
+            with pytest.raises(SourceError, match="404"):
+                open_source(f"http://127.0.0.1:{server.server_port}/none.mkv")
+        finally:
+            server.shutdown()
 
 
 def test_a_camera_that_is_not_there():

@@ -70,7 +70,7 @@ class EncoderSettings:
 
     @classmethod
     def for_source(cls, info: "SourceInfo", **settings: Any) -> Self:
-        """Settings for a source's own size, frame rate and timestamps; `settings` are fields of this class."""
+        """Settings for a source's own size, frame rate and timestamps; `settings` are further fields."""
         return cls(
             **{
                 "width_px": info.width_px,

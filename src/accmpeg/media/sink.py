@@ -7,9 +7,11 @@ name is always whole.
 import contextlib
 import io
 import os
+import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import av
 from av.container import OutputContainer
@@ -59,7 +61,8 @@ _SCHEMES = {
     "http": "mpegts",
     "https": "mpegts",
 }
-_TIMEOUT_S = 10.0
+_PORTS = {"rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
+_TIMEOUT_S = 5.0
 
 
 class Sink:
@@ -158,12 +161,34 @@ def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
         raise SinkError(f"{name} ({format_name}) can't hold {encoder.decoder_name}, only {held}")
     if path is not None:
         _check_file(path)
-    options = {"rtsp_transport": "tcp"} if format_name == "rtsp" else {}
+    else:
+        _check_reachable(str(address), name)
+        if scheme_of(address) == "tcp" and "?" not in target:
+            target += f"?timeout={int(_TIMEOUT_S * 1e6)}"
+    options = (
+        {"rtsp_transport": "tcp", "timeout": str(int(_TIMEOUT_S * 1e6))} if format_name == "rtsp" else {}
+    )
     try:
-        container = av.open(target, "w", format=format_name, container_options=options, timeout=_TIMEOUT_S)
+        container = av.open(target, "w", format=format_name, container_options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SinkError(f"can't open {name}: {_reason(error)}") from None
     return Sink(name, container, encoder, path)
+
+
+def _check_reachable(address: str, name: str) -> None:
+    """Connects once and hangs up: here libav's own connecting has no timeout and holds Python's lock."""
+    scheme = scheme_of(address)
+    if scheme not in _PORTS:
+        return
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname or "", parts.port or _PORTS[scheme]
+    except ValueError:
+        return  # an odd password; FFmpeg reads addresses more loosely
+    try:
+        socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
+    except (OSError, UnicodeError) as error:
+        raise SinkError(f"can't reach {name}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _add_stream(container: OutputContainer, unit: AccessUnit, encoder: Encoder) -> Stream:
