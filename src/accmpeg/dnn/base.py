@@ -65,12 +65,12 @@ class DifferentiableDnn:
         self.card = card
         self.device = device
         self._head = head
-        self._network = network
+        self.network = network
 
     def __call__(self, frame_rgb: "torch.Tensor") -> Dense:
         """`(3, H, W)` float RGB, 0 to 255, on `device`; returns tensors in frame pixels."""
         picture, geometry = input_from_rgb(frame_rgb, self.card.input)
-        return self._head.dense([output[0] for output in self._network(picture)], geometry)
+        return self._head.dense([output[0] for output in self.network(picture)], geometry)
 
 
 class ServerDnn:
@@ -99,7 +99,7 @@ class ServerDnn:
         prepared = [self._preprocess(frame) for frame in frames]
         results: list[Any] = []
         while len(results) < len(prepared):
-            waiting = prepared[len(results) : None]
+            waiting = prepared[len(results) :]
             shape = waiting[0][0].shape
             same = next((i for i, (picture, _) in enumerate(waiting) if picture.shape != shape), len(waiting))
             group = waiting[: min(same, self.network.max_batch or same)]
@@ -116,7 +116,7 @@ class ServerDnn:
 
     def _result(self, outputs: list[NDArray[Any]], geometry: InputGeometry) -> Any:
         # A sum is NaN or infinite as soon as one value is, and costs a fraction of isfinite on each.
-        if not all(np.isfinite(np.sum(output, dtype=np.float64)) for output in outputs):
+        if not all(np.isfinite(np.sum(output)) for output in outputs):
             raise DnnError(
                 f"{self.card.name} returned NaN or infinite values: check the card's mean, std and colour, "
                 "and the weights"

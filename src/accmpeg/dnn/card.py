@@ -42,7 +42,8 @@ __all__ = ["CARD_SUFFIX", "DnnCard", "HeadCard", "InputCard", "KeypointCard", "r
 CARD_SUFFIX = ".card.toml"
 
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
-Triple = tuple[float, float, float]
+Level = Annotated[float, Field(ge=-1000, le=1000)]
+Divisor = Annotated[float, Field(ge=1e-3, le=1e5)]
 
 
 class _Section(BaseModel):
@@ -58,16 +59,14 @@ class InputCard(_Section):
     size_multiple: int | None = Field(default=None, ge=1, le=1024)
     """With it, frames are padded only up to the next multiple; without it, always to the full size."""
     colour: Literal["rgb", "bgr"] = "rgb"
-    mean: Triple = (0.0, 0.0, 0.0)
-    std: Triple = (255.0, 255.0, 255.0)
+    mean: tuple[Level, Level, Level] = (0.0, 0.0, 0.0)
+    std: tuple[Divisor, Divisor, Divisor] = (255.0, 255.0, 255.0)
     letterbox: Literal["stretch", "centre", "top-left"] = "centre"
     pad_value: float = Field(default=114.0, ge=0, le=255)
     layout: Literal["NCHW"] = "NCHW"
 
     @model_validator(mode="after")
     def _check(self) -> "InputCard":
-        if min(self.std) <= 0:
-            raise ValueError("std must be above 0")
         multiple = self.size_multiple or 1
         if self.width_px % multiple or self.height_px % multiple:
             raise ValueError(f"{self.width_px}x{self.height_px} is no multiple of size_multiple {multiple}")

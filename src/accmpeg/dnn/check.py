@@ -60,7 +60,7 @@ def _check_gradient(dnn: ServerDnn, frame: VideoFrame, result: Any) -> list[Find
     picture, _ = Preprocessor(dnn.card.input)(frame)
     outputs = dnn.network.run(picture[None])
     with torch.no_grad():
-        tensors = dnn.network.differentiable("cpu")(torch.from_numpy(picture[None]))
+        tensors = differentiable.network(torch.from_numpy(picture[None]))
     difference = largest_difference(outputs, [tensor.numpy() for tensor in tensors])
     rgb = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1).float().requires_grad_(True)
     agreement = dnn.task.agreement(differentiable(rgb), result)

@@ -81,10 +81,10 @@ def import_model(
 
     `answers` (key → text) win over the description; `ask` is called for what is open. The weights are
     named relative to the card where they lie inside `data` or beside it. Raises `CardError` naming the open
-    keys if there is nobody to ask, `UsageError` for an answer that can't be meant, and what `load_dnn` raises.
+    keys if there is nobody to ask, `UsageError` for an answer that can't be meant, and what `load_dnn` does.
     """
     described = _read_description(model.with_suffix(".json"))
-    if described is not None and re.search(r"classification|backbone", described.get("task", ""), re.I):
+    if described is not None and re.search(r"classification|backbone", str(described.get("task", "")), re.I):
         return Imported(model, None, f"skipped: {described['task']} is not a task of a server DNN")
     session = open_session(model)
     shape = session.get_inputs()[0].shape
@@ -120,8 +120,10 @@ def _read_description(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise CardError(f"{path} can't be read as a description: {error}") from error
-    if not isinstance(described, dict):
-        raise CardError(f"{path} is not a description: expected an object with 'task', 'input' and 'outputs'")
+    if not isinstance(described, dict) or not all(
+        isinstance(described.get(section, {}), dict) for section in ("input", "outputs")
+    ):
+        raise CardError(f"{path} is not a description: expected objects under 'input' and 'outputs'")
     return described
 
 
@@ -130,8 +132,9 @@ def _from_description(described: Mapping[str, Any]) -> Answers:
     entry = described.get("input", {})
     text = {key: str(value).lower() for key, value in entry.items()}
     found: Answers = {"task": _task(str(described.get("task", "")).lower())}
-    if len(entry.get("native", [])) == 4:
-        found["input.height_px"], found["input.width_px"] = entry["native"][2:]
+    match entry.get("native"):
+        case [_, _, int(height_px), int(width_px)]:
+            found["input.height_px"], found["input.width_px"] = height_px, width_px
     multiple = re.search(r"multiples? of (\d+)", text.get("dynamic", ""))
     if multiple:
         # A native size that the stated multiple does not divide works too: then so does their common divisor.
@@ -202,8 +205,8 @@ def _letterbox(text: str) -> Answers:
     return found
 
 
-def _head(outputs: Mapping[str, Mapping[str, Any]]) -> Answers:
-    text = " ".join(str(output.get("decode", "")) for output in outputs.values()).lower()
+def _head(outputs: Mapping[str, Any]) -> Answers:
+    text = json.dumps(outputs, ensure_ascii=False).lower()
     rows_first = "rows 0-3: cx,cy,w,h" in text
     if rows_first and "mask coefficients" in text:
         return {"head.name": "yolo_seg", "head.outputs": list(outputs)}

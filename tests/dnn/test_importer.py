@@ -1,0 +1,183 @@
+"""Cards from descriptions, from answers, and from questions; what nothing says is named."""
+
+import json
+import shutil
+
+import pytest
+from tiny_networks import write_logits_network, write_network
+
+from accmpeg.dnn.base import load_dnn
+from accmpeg.dnn.card import read_card
+from accmpeg.dnn.importer import QUESTIONS, find_models, import_model
+from accmpeg.errors import AccmpegError, CardError, DnnError, UsageError
+
+DESCRIPTION = {
+    "task": "object detection (two classes)",
+    "input": {
+        "name": "images",
+        "native": [1, 3, 64, 64],
+        "dynamic": "batch; height and width any multiple of 16",
+        "colour": "BGR",
+        "range": "0..1 then normalised",
+        "normalisation": "(x-[0.5,0.4,0.3])/[0.2,0.2,0.1]",
+        "letterbox": "keep aspect ratio, image at the TOP-LEFT, pad value 100 right/bottom",
+    },
+    "outputs": {"output": {"decode": "rows 0-3: cx,cy,w,h in pixels; rows 4-5: class probabilities"}},
+    "classes": ["person", "car"],
+    "score_threshold": 0.3,
+    "nms_iou": 0.6,
+    "licence": "MIT",
+    "source": {"repository": "https://example.org/tiny", "path": "tiny.onnx"},
+}
+
+ANSWERS = {
+    "task": "detection",
+    "classes": "person, car",
+    "input.width_px": "64",
+    "input.height_px": "64",
+    "input.size_multiple": "16",
+    "input.colour": "rgb",
+    "input.mean": "0,0,0",
+    "input.std": "255 255 255",
+    "input.letterbox": "centre",
+    "head.name": "yolo",
+    "score_threshold": "0.25",
+    "nms_iou": "none",
+}
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_network(tmp_path / "tiny.onnx", 6)
+
+
+def describe(model, **changes):
+    described = {**DESCRIPTION, **changes}
+    model.with_suffix(".json").write_text(json.dumps({k: v for k, v in described.items() if v is not None}))
+
+
+def test_a_description_becomes_a_card(model, tmp_path):
+    describe(model)
+    imported = import_model(model, tmp_path / "data" / "cards", data=tmp_path / "data")
+    card = read_card(imported.card)
+    assert card.task == "detection"
+    assert card.head.name == "yolo"
+    assert card.classes == ["person", "car"]
+    assert (card.score_threshold, card.nms_iou) == (0.3, 0.6)
+    assert (card.input.width_px, card.input.height_px, card.input.size_multiple) == (64, 64, 16)
+    assert (card.input.colour, card.input.letterbox, card.input.pad_value) == ("bgr", "top-left", 100)
+    assert card.input.mean == pytest.approx((127.5, 102, 76.5))
+    assert card.input.std == pytest.approx((51, 51, 25.5))
+    assert card.licence == "MIT"
+    assert card.model == str(model)
+    load_dnn(imported.card)
+
+
+def test_weights_beside_the_card_or_in_the_data_folder_are_named_relative_to_it(model, tmp_path):
+    describe(model)
+    assert read_card(import_model(model, tmp_path).card).model == "tiny.onnx"
+    imported = import_model(model, tmp_path / "cards", data=tmp_path)
+    assert read_card(imported.card).model == "../tiny.onnx"
+    load_dnn(imported.card)
+
+
+def test_answers_make_a_card_without_a_description(model, tmp_path):
+    card = read_card(import_model(model, tmp_path, answers=ANSWERS).card)
+    assert card.classes == ["person", "car"]
+    assert card.nms_iou is None
+    assert card.input.std == (255, 255, 255)
+
+
+def test_a_person_is_asked_only_for_what_is_open(model, tmp_path):
+    describe(model, classes=None, nms_iou=None)
+    asked = []
+
+    def ask(key, question, default):
+        asked.append(key)
+        assert question == QUESTIONS[key]
+        return ANSWERS[key]
+
+    import_model(model, tmp_path, ask=ask)
+    assert asked == ["classes", "nms_iou"]
+
+
+def test_classes_may_be_a_file(model, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("walker\nlorry\n")
+    card = read_card(import_model(model, tmp_path, answers={**ANSWERS, "classes": str(names)}).card)
+    assert card.classes == ["walker", "lorry"]
+
+
+def test_without_anybody_to_ask_everything_open_is_named(model, tmp_path):
+    with pytest.raises(CardError, match=r"nothing says task, classes, input.width_px.*head.name"):
+        import_model(model, tmp_path)
+    describe(model, outputs={"output": {"decode": "ask the author"}})
+    with pytest.raises(CardError, match=r"nothing says head.name: give each as --set key=value"):
+        import_model(model, tmp_path)
+    assert list(tmp_path.glob("*.toml")) == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "error", "message"),
+    [
+        ({"input.color": "bgr"}, UsageError, "--set input.color: choose one of"),
+        ({"input.mean": "grey"}, UsageError, "give three numbers"),
+        ({"input.mean": "1,2"}, CardError, "input.mean"),
+        ({"input.colour": "purple"}, CardError, "input.colour: Input should be 'rgb' or 'bgr'"),
+        ({"head.name": "yoyo"}, CardError, "no head 'yoyo': did you mean 'yolo'"),
+        ({"classes": "a,b,c"}, DnnError, "correct head.name, head.outputs or classes"),
+    ],
+)
+def test_senseless_answers_are_named(model, tmp_path, answers, error, message):
+    with pytest.raises(error, match=message):
+        import_model(model, tmp_path, answers={**ANSWERS, **answers})
+    assert list(tmp_path.glob("*.toml")) == []
+
+
+def test_a_card_that_exists_is_kept_unless_told(model, tmp_path):
+    import_model(model, tmp_path, answers=ANSWERS)
+    changed = {**ANSWERS, "score_threshold": "0.5"}
+    with pytest.raises(CardError, match="exists: give --replace"):
+        import_model(model, tmp_path, answers=changed)
+    card = import_model(model, tmp_path, answers=changed, replace=True).card
+    assert read_card(card).score_threshold == 0.5
+
+
+def test_a_segmentation_network_needs_no_thresholds(tmp_path):
+    model = write_logits_network(tmp_path / "seg.onnx", 2)
+    keys = ("classes", "input.colour", "input.mean", "input.std", "input.letterbox")
+    answers = {"task": "segmentation", "head.name": "logits", **{key: ANSWERS[key] for key in keys}}
+    card = read_card(import_model(model, tmp_path, answers=answers).card)
+    assert (card.input.width_px, card.input.height_px, card.input.size_multiple) == (64, 48, None)
+
+
+def test_backbones_are_skipped_with_a_reason(model, tmp_path):
+    describe(model, task="ImageNet classification / backbone")
+    imported = import_model(model, tmp_path)
+    assert imported.card is None
+    assert "classification" in imported.note
+
+
+@pytest.mark.parametrize("content", ["{", "[]", b"\xff\xfe"])
+def test_a_damaged_description_is_named(model, tmp_path, content):
+    beside = model.with_suffix(".json")
+    beside.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(CardError, match=r"tiny\.json"):
+        import_model(model, tmp_path)
+
+
+@pytest.mark.parametrize("entry", [{"input": []}, {"outputs": "logits"}, {"input": {"native": "big"}}])
+def test_a_description_of_another_kind_is_an_error_and_no_crash(model, tmp_path, entry):
+    describe(model, **entry)
+    with pytest.raises(AccmpegError):
+        import_model(model, tmp_path)
+
+
+def test_only_onnx_files_are_models(tmp_path, model):
+    shutil.copy(model, tmp_path / "other.onnx")
+    assert [path.name for path in find_models(tmp_path)] == ["other.onnx", "tiny.onnx"]
+    assert find_models(model) == [model]
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "nowhere"):
+        with pytest.raises(UsageError, match="neither an ONNX file nor a folder"):
+            find_models(path)
