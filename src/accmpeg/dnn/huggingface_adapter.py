@@ -6,9 +6,11 @@ the normalisation, in place of the model's image processor. Detection reads `log
 """
 
 import contextlib
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -52,15 +54,24 @@ def _load(card: DnnCard, model: Path) -> torch.nn.Module:
         import transformers
     except ModuleNotFoundError as error:
         raise MissingExtraError("the adapter 'huggingface'", "huggingface") from error
-    options = {"revision": str(card.options["revision"])} if "revision" in card.options else {}
+    source = str(model) if model.is_dir() else card.model
+    settings: dict[str, Any] = {
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "output_loading_info": True,
+    }
+    settings |= card.options
+    load = getattr(transformers, CLASSES[card.task]).from_pretrained
     try:
-        network, info = getattr(transformers, CLASSES[card.task]).from_pretrained(
-            str(model) if model.is_dir() else card.model,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
-        )
+        try:
+            with _quiet(transformers, progress=False):
+                network, info = load(source, local_files_only=True, **settings)
+        except OSError:
+            if model.is_dir():
+                raise
+            # Not in the hub's cache yet: fetched once, with a progress bar.
+            with _quiet(transformers, progress=True):
+                network, info = load(source, **settings)
     # transformers, its hub client and safetensors raise many unrelated classes.
     except Exception as error:
         where = "read from the folder" if model.is_dir() else "had from the hub"
@@ -78,3 +89,22 @@ def _load(card: DnnCard, model: Path) -> torch.nn.Module:
             f"{len(card.classes)}: correct classes (the model's config.json has their names in id2label)"
         )
     return cast("torch.nn.Module", network.float())
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any, *, progress: bool) -> Iterator[None]:
+    """Keeps remarks and retries off stderr: what matters arrives as one error."""
+    loud, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    transformers.logging.set_verbosity_error()
+    hub.setLevel(logging.ERROR)
+    if not progress:
+        transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(loud)
+        hub.setLevel(hub_level)
+        if bars:
+            transformers.logging.enable_progress_bar()

@@ -111,8 +111,13 @@ def _check(value: Any, key: str = "") -> None:
 
 def _check_tree(text: str) -> None:
     """Describes how outputs nest: JSON whose texts are names, or JSON again."""
-    if text and not NAME.fullmatch(text):
-        _check_nested(json.loads(text))
+    if NAME.fullmatch(text):
+        return
+    try:
+        nested = json.loads(text)
+    except ValueError:
+        raise _UnsafeError(f"it has the name {text[:80]!r}") from None
+    _check_nested(nested)
 
 
 def _check_nested(value: Any) -> None:
