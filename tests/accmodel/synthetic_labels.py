@@ -55,6 +55,5 @@ def write_synthetic_labels(
         size = [(320, 192), (250, 170), (192, 256)][number % 3]
         write_label(label_file(folder, number), synthetic_label(rng, *size, objects=objects))
         clip = f"clip-{seed}-{number % clips}"
-        file = label_file(folder, number).relative_to(folder).as_posix()
-        journal.add("label", f"{clip}.mp4", file=file, clip=clip, frame_index=number)
+        journal.add(f"{clip}.mp4", number, clip, label_file(folder, number).relative_to(folder))
     return folder

@@ -122,8 +122,9 @@ def _stage(channels_in: int, channels_out: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*down, *(_Block(channels_out) for _ in range(blocks)))
 
 
-def _depthwise(channels: int, stride: int = 1) -> _ConvNorm:
-    return _ConvNorm(nn.Conv2d(channels, channels, 5, stride, 2, groups=channels, bias=False))
+def _depthwise(channels: int, stride: int = 1) -> nn.Conv2d:
+    # No normalisation of its own: the 1×1 convolution behind it is linear too, and has one.
+    return nn.Conv2d(channels, channels, 5, stride, 2, groups=channels, bias=False)
 
 
 def _conv(channels_in: int, channels_out: int) -> _ConvNorm:

@@ -36,8 +36,8 @@ class TrainingSettings:
     minutes: float | None = None
     epochs: int = 40
     batch_size: int = 16
-    view_height_px: int = 320
-    view_width_px: int = 448
+    view_height_px: int = 256
+    view_width_px: int = 352
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     ema_decay: float = 0.995
