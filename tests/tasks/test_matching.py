@@ -53,6 +53,20 @@ def test_nms_equals_the_greedy_loop(boxes, random, max_iou):
         if not any(clashing):
             kept.append(int(i))
     assert nms(boxes, scores, classes, max_iou).tolist() == kept
+    assert nms(boxes, scores, classes, max_iou, 3).tolist() == kept[:3]
+
+
+def test_nms_of_many_boxes_equals_the_greedy_loop():
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 200, (400, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(20, 60, (400, 2))], axis=1).astype(np.float32)
+    scores, classes = rng.random(400), rng.integers(0, 2, 400)
+    overlaps = (iou_matrix(boxes, boxes) > 0.4) & (classes[:, None] == classes[None])
+    kept: list[int] = []
+    for i in np.argsort(-scores):
+        if not overlaps[i, kept].any():
+            kept.append(int(i))
+    assert nms(boxes, scores, classes, 0.4).tolist() == kept
 
 
 def test_each_reference_is_matched_once_and_by_the_best_score():

@@ -93,10 +93,10 @@ def _choose(dense: Dense, card: DnnCard) -> tuple[NDArray[np.intp], NDArray[np.f
         candidates = candidates[np.argpartition(-best[candidates], MAX_CANDIDATES)[:MAX_CANDIDATES]]
     class_ids = scores[candidates].argmax(axis=1)
     if card.nms_iou is not None:
-        kept = nms(np.asarray(dense.boxes_xyxy)[candidates], best[candidates], class_ids, card.nms_iou)
+        boxes = np.asarray(dense.boxes_xyxy)[candidates]
+        kept = nms(boxes, best[candidates], class_ids, card.nms_iou, MAX_RESULTS)
     else:
-        kept = np.argsort(-best[candidates], kind="stable")
-    kept = kept[:MAX_RESULTS]
+        kept = np.argsort(-best[candidates], kind="stable")[:MAX_RESULTS]
     chosen = candidates[kept]
     return chosen, best[chosen].astype(np.float32), class_ids[kept].astype(np.int64)
 
