@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from accmpeg.dnn.base import sha256_of
 from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, write_card
+from accmpeg.dnn.weights import sha256_of
 from accmpeg.media.frames import plane_view
 
 INPUT_PX = 64

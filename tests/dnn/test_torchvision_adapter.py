@@ -9,9 +9,10 @@ from adapter_checks import open_and_check, rgb_frame, write_adapter_card
 from safetensors.torch import save_file
 
 from accmpeg.dnn import torchvision_adapter
-from accmpeg.dnn.base import load_dnn, sha256_of
+from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import InputCard, KeypointCard
 from accmpeg.dnn.torch_compat import import_torchvision
+from accmpeg.dnn.weights import sha256_of
 from accmpeg.errors import CardError, DnnError, WeightsError
 
 SSDLITE = "ssdlite320_mobilenet_v3_large"

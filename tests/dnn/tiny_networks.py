@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from accmpeg.dnn.base import sha256_of
 from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, KeypointCard, write_card
+from accmpeg.dnn.weights import sha256_of
 
 CLASSES = ["person", "car"]
 

@@ -6,7 +6,6 @@ card ─▶ adapter ─▶ Network  (raw outputs: NumPy to run, tensors to diffe
 ```
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,13 +19,14 @@ from accmpeg.dnn.heads import Head, get_head
 from accmpeg.dnn.preprocess import InputGeometry, Preprocessor, input_from_rgb
 from accmpeg.dnn.registry import get_adapter
 from accmpeg.dnn.results import result_of
-from accmpeg.errors import DnnError, WeightsError
+from accmpeg.dnn.weights import check_hash
+from accmpeg.errors import DnnError
 from accmpeg.tasks import Dense, Task, get_task
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DifferentiableDnn", "Network", "ServerDnn", "load_dnn", "sha256_of"]
+__all__ = ["DifferentiableDnn", "Network", "ServerDnn", "load_dnn"]
 
 
 class Network(Protocol):
@@ -137,26 +137,5 @@ def load_dnn(card_path: str | Path, *, threads: int | None = None, device: str =
     head = get_head(card)
     model = card_path.parent / card.model
     if adapter.model_is_file:
-        _check_weights(card, model, card_path)
+        check_hash(card, model)
     return ServerDnn(card, adapter.open(card, model, threads, device), head)
-
-
-def sha256_of(path: str | Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits; raises `OSError`."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _check_weights(card: DnnCard, model: Path, card_path: Path) -> None:
-    try:
-        found = sha256_of(model)
-    except OSError as error:
-        raise WeightsError(
-            f"the weights of {card.name} can't be read: {model} ({error.strerror}); "
-            f"correct 'model' in {card_path}"
-        ) from error
-    if card.sha256 is not None and found != card.sha256:
-        raise WeightsError(
-            f"{model} is not the file that {card_path} describes (sha256 {found[:12]}…, card says "
-            f"{card.sha256[:12]}…): restore the weights, or import them again"
-        )

@@ -17,10 +17,11 @@ import numpy as np
 from av import VideoFrame
 from pydantic import ValidationError
 
-from accmpeg.dnn.base import ServerDnn, sha256_of
+from accmpeg.dnn.base import ServerDnn
 from accmpeg.dnn.card import CARD_SUFFIX, DnnCard, explain, write_card
 from accmpeg.dnn.heads import HEADS, get_head
 from accmpeg.dnn.onnx_adapter import OnnxNetwork, open_session
+from accmpeg.dnn.weights import sha256_of
 from accmpeg.errors import CardError, UsageError
 
 __all__ = ["QUESTIONS", "Ask", "Imported", "find_models", "import_model"]

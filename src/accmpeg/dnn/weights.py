@@ -1,5 +1,6 @@
 """Weights on disk: the right file, and never one that unpickles."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,17 @@ from accmpeg.errors import WeightsError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_hash", "read_safetensors"]
+__all__ = ["check_hash", "read_safetensors", "sha256_of"]
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits; raises `OSError`."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_hash(card: DnnCard, weights: Path) -> None:
     """Raises `WeightsError` unless the file is there and has the card's SHA-256 (if the card states one)."""
-    from accmpeg.dnn.base import sha256_of
-
     try:
         found = sha256_of(weights)
     except OSError as error:
@@ -26,7 +31,7 @@ def check_hash(card: DnnCard, weights: Path) -> None:
     if card.sha256 is not None and found != card.sha256:
         raise WeightsError(
             f"{weights} is not the file that the card of {card.name} describes (sha256 {found[:12]}…, "
-            f"card says {card.sha256[:12]}…): restore the weights, or correct the card"
+            f"card says {card.sha256[:12]}…): restore the weights, or import them again"
         )
 
 
