@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from accmpeg.cli.common import TranslatingGroup, err, out, print_json
@@ -54,12 +55,12 @@ def import_(
             if path == model:
                 raise
             failed += 1
-            err.print(f"[bold red]failed[/] {model.name}: {error}", soft_wrap=True)
+            err.print(f"[bold red]failed[/] {escape(f'{model.name}: {error}')}", soft_wrap=True)
             continue
         done.append({"model": str(model), "card": str(imported.card or ""), "note": imported.note})
         if not as_json:
             target = f" → {imported.card}" if imported.card else ""
-            out.print(f"{model.name}{target} ({imported.note})", soft_wrap=True)
+            out.print(f"{model.name}{target} ({imported.note})", soft_wrap=True, markup=False)
     if as_json:
         print_json(done)
     if failed:
@@ -101,7 +102,9 @@ def check(
     else:
         table = Table("check", "result", "", box=None, header_style="bold")
         for finding in findings:
-            table.add_row(finding.name, finding.value, "[green]ok[/]" if finding.ok else "[red]failed[/]")
+            table.add_row(
+                finding.name, escape(finding.value), "[green]ok[/]" if finding.ok else "[red]failed[/]"
+            )
         out.print(table)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
