@@ -20,8 +20,8 @@ from accmpeg.accmodel import AccModel, AccModelCard, read_accmodel_card
 from accmpeg.accmodel.card import ServedDnn, card_path, sha256_of, write_accmodel_card
 from accmpeg.accmodel.export import count_macs, count_parameters, export_onnx
 from accmpeg.accmodel.network import AccModelNetwork
-from accmpeg.accmodel.planes import frame_planes
 from accmpeg.errors import MissingExtraError
+from accmpeg.media.planes import frame_planes
 
 
 def noise_frames(width_px: int, height_px: int, count: int) -> list[av.VideoFrame]:

@@ -13,11 +13,11 @@ from accmpeg.accgrad import worker
 from accmpeg.accgrad.gradient import accuracy_gradient
 from accmpeg.accgrad.labelling import LabelSettings, Sampling, label_footage
 from accmpeg.accgrad.labels import ACCGRAD_LOG2_FLOOR, Label, read_labels, write_label
-from accmpeg.accmodel.planes import Planes, frame_planes
 from accmpeg.dnn.base import load_dnn
 from accmpeg.errors import LabelError, UsageError
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.grid import MacroblockGrid
+from accmpeg.media.planes import Planes, frame_planes
 from accmpeg.media.source import find_footage, read_still
 
 

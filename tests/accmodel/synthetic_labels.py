@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from accmpeg.accgrad.labels import Journal, Label, label_file, write_label, write_manifest
-from accmpeg.accmodel.planes import Planes, model_size
 from accmpeg.media.grid import MacroblockGrid
+from accmpeg.media.planes import Planes, model_size
 
 SHA256 = "ab" * 32
 SMALL = {"batch_size": 4, "view_height_px": 160, "view_width_px": 224}

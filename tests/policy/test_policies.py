@@ -123,5 +123,5 @@ def test_bit_weights_follow_texture() -> None:
 
 
 def test_unknown_policies_are_named() -> None:
-    with pytest.raises(UsageError, match="'fancy'.*binary or graded"):
+    with pytest.raises(UsageError, match=r"'fancy'.*binary or graded"):
         make_policy("fancy")

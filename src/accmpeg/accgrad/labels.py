@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accmpeg.accmodel.planes import Planes
 from accmpeg.errors import LabelError
+from accmpeg.media.planes import Planes
 
 __all__ = [
     "ACCGRAD_LOG2_FLOOR",

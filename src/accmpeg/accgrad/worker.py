@@ -11,11 +11,11 @@ from av import VideoFrame
 from numpy.typing import NDArray
 
 from accmpeg.accgrad.labels import ACCGRAD_LOG2_FLOOR, Label, label_file, write_label
-from accmpeg.accmodel.planes import frame_planes
 from accmpeg.errors import AccmpegError, NoGradientError, UsageError
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
+from accmpeg.media.planes import frame_planes
 
 __all__ = ["Job", "LabelSettings", "Labeller", "Outcome", "log2_accgrad", "start_worker", "work_here"]
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from accmpeg.accmodel.planes import LONG_SIDE_PX, SIZE_MULTIPLE_PX
 from accmpeg.dnn.card import CARD_SUFFIX, explain
 from accmpeg.errors import CardError, WeightsError
+from accmpeg.media.planes import LONG_SIDE_PX, SIZE_MULTIPLE_PX
 
 __all__ = [
     "AccModelCard",

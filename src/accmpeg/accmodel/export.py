@@ -10,7 +10,7 @@ import onnxruntime
 import torch
 
 from accmpeg.accmodel.network import AccModelNetwork
-from accmpeg.accmodel.planes import SIZE_MULTIPLE_PX, model_size
+from accmpeg.media.planes import SIZE_MULTIPLE_PX, model_size
 
 __all__ = ["count_macs", "count_parameters", "export_onnx", "measure_ms"]
 

@@ -17,9 +17,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from accmpeg.accmodel.card import AccModelCard, card_path, read_accmodel_card, verified_weights
-from accmpeg.accmodel.planes import Planes, frame_planes
 from accmpeg.errors import AccModelError, MissingExtraError, UsageError
 from accmpeg.media.grid import MacroblockGrid
+from accmpeg.media.planes import Planes, frame_planes
 
 __all__ = ["AccModel", "Runtime", "Scores"]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accmpeg.accmodel.planes import frame_planes, model_size
+from accmpeg.media.planes import frame_planes, model_size
 
 
 def gradient_frame(width_px: int, height_px: int) -> av.VideoFrame:
