@@ -45,9 +45,13 @@ def open_torch_export(card: DnnCard, model: Path, threads: int | None, device: s
 
 
 def _load(content: bytes, model: Path) -> torch.export.ExportedProgram:
-    # torch.export.load would fall back to an older, pickled format, and log tracebacks.
-    from torch.export.pt2_archive._package import load_pt2
-
+    try:
+        # torch.export.load would fall back to an older, pickled format, and log tracebacks.
+        from torch.export.pt2_archive._package import load_pt2
+    except ImportError as error:
+        raise DnnError(
+            f"torch.export files need PyTorch 2.9 or newer, this is {torch.__version__}"
+        ) from error
     check_archive(content, str(model))
     try:
         with warnings.catch_warnings():
