@@ -7,7 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accmpeg.demo.street import Building, Prop, Street
-from accmpeg.demo.textures import TILE_M, TILE_PX, Picture, facade, foliage, ground_tile, smooth_noise
+from accmpeg.demo.textures import (
+    TILE_M,
+    TILE_PX,
+    Picture,
+    facade,
+    foliage,
+    ground_tile,
+    smooth_noise,
+    weathering,
+)
 
 __all__ = ["Backdrop", "paint_backdrop"]
 
@@ -80,6 +89,7 @@ def paint_backdrop(street: Street, seed: int) -> Backdrop:
 def _finish(rng: np.random.Generator, canvas: _Canvas) -> Backdrop:
     street, light = canvas.street, canvas.street.light.base
     height, width = canvas.sun.shape
+    canvas.albedo *= 1 + np.float32(0.085) * weathering(rng, height, width)[..., None]
     haze = 1 - np.exp(canvas.depth_m * np.float32(-1 / light.haze_m))
     top, low = street.sky
     edge = int(np.clip(street.camera.horizon_px + 3, 1, height))
@@ -117,7 +127,9 @@ def _paint_ground(rng: np.random.Generator, canvas: _Canvas) -> None:
     paved = next(band for band in street.bands if band.material in ("slabs", "cobbles"))
     road = next(band for band in street.bands if band.material == "asphalt")
     bands = sorted(street.bands, key=lambda band: band.x0_m)
-    which = np.searchsorted(np.array([band.x1_m for band in bands[:-1]], dtype=np.float32), x).astype(np.uint8)
+    which = np.searchsorted(np.array([band.x1_m for band in bands[:-1]], dtype=np.float32), x).astype(
+        np.uint8
+    )
     cross = (y > junction) & (y < street.end_m)
     cross_road = (y > junction + 3) & (y < street.end_m - 3)
     bands += [paved, road]
@@ -199,13 +211,18 @@ def _sample_tiles(
         at = np.flatnonzero(level == step)
         if len(at):
             span = slice(int(at[0]), int(at[-1]) + 1)
-            u, v = ((metres[span] * np.float32(tiles[0].shape[0] / TILE_M)) % tiles[0].shape[0] for metres in ground)
+            u, v = (
+                (metres[span] * np.float32(tiles[0].shape[0] / TILE_M)) % tiles[0].shape[0]
+                for metres in ground
+            )
             for number, tile in enumerate(tiles):
                 mine = kind[span] == number
                 if mine.any():
                     sampled = cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
                     np.copyto(tone[span], sampled, where=mine)
-        tiles = [cv2.resize(tile, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) * 1.15 for tile in tiles]
+        tiles = [
+            cv2.resize(tile, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) * 1.45 for tile in tiles
+        ]
     return tone
 
 
@@ -323,9 +340,13 @@ def _paint_wall(
     target = (quad - (x0, y0)).astype(np.float32)
     matrix = cv2.getPerspectiveTransform(source, target)
     size = (int(x1 - x0), int(y1 - y0))
-    picture = cv2.warpPerspective(texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    picture = cv2.warpPerspective(
+        texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     mask = np.zeros((size[1], size[0]), dtype=np.uint8)
-    cv2.fillConvexPoly(mask, np.round(np.clip(target, -20000, 20000) * 16).astype(np.int32), 255, cv2.LINE_8, 4)
+    cv2.fillConvexPoly(
+        mask, np.round(np.clip(target, -20000, 20000) * 16).astype(np.int32), 255, cv2.LINE_8, 4
+    )
     sun = max(0.0, float(normal @ street.light.base.sun_direction))
     canvas.paste(
         (int(x0), int(y0), int(x1), int(y1)), picture, mask > 0, sun, float(np.mean(depth)),
@@ -378,7 +399,10 @@ def _draw_prop(
         left, right = int(w / 2 + x0 * scale), max(int(w / 2 + x1 * scale), int(w / 2 + x0 * scale))
         low, high = int(h - z0 * scale), int(h - z1 * scale)
         middle = (left + right) // 2
-        for start, end, gain in ((left, right, 0.85 + 0.2 * sun_right), (left, middle, 0.85 - 0.2 * sun_right)):
+        for start, end, gain in (
+            (left, right, 0.85 + 0.2 * sun_right),
+            (left, middle, 0.85 - 0.2 * sun_right),
+        ):
             cv2.rectangle(picture, (start, high), (end, low), [c * gain for c in colour], -1)
         cv2.rectangle(mask, (left, high), (right, low), 255, -1)
 

@@ -20,7 +20,15 @@ CLOTHES = (
     (95, 75, 120), (165, 125, 75), (70, 90, 120), (200, 175, 150), (105, 60, 160), (30, 95, 200), (80, 130, 165),
     (90, 60, 45),
 )  # fmt: skip
-TROUSERS = ((95, 65, 45), (48, 42, 40), (70, 70, 72), (70, 95, 125), (120, 145, 165), (30, 30, 34), (135, 110, 90))
+TROUSERS = (
+    (95, 65, 45),
+    (48, 42, 40),
+    (70, 70, 72),
+    (70, 95, 125),
+    (120, 145, 165),
+    (30, 30, 34),
+    (135, 110, 90),
+)
 SHOES = ((30, 30, 34), (225, 225, 228), (45, 60, 90))
 
 
@@ -63,7 +71,9 @@ _RING, _SMALL_RING = _oval(14), _oval(8)
 class Figure:
     """Joints turned into bars and a head; subclasses say where the joints are."""
 
-    def __init__(self, bars: list[Bar], head_radius_m: float, skin: FloatArray, hair: FloatArray, hat: bool) -> None:
+    def __init__(
+        self, bars: list[Bar], head_radius_m: float, skin: FloatArray, hair: FloatArray, hat: bool
+    ) -> None:
         self._bars = bars
         self._head_radius_m = head_radius_m
         self._head_colours = np.stack([skin, hair])
@@ -149,7 +159,11 @@ class Figure:
         # Only a sliver of the face is left as the figure turns away.
         facing = float(np.clip(0.6 - 0.7 * away, 0.0, 1.0))
         if facing > 0.15 and radius > 1.5:
-            add(ring * (0.3 + 0.6 * facing, 0.78) + (-0.3 * near_right * radius * (1 - facing), 0.24 * radius), skin)
+            add(
+                ring * (0.3 + 0.6 * facing, 0.78)
+                + (-0.3 * near_right * radius * (1 - facing), 0.24 * radius),
+                skin,
+            )
         if self._hat:
             add(np.array([(-1.15, -0.3), (1.15, -0.3), (0.85, -1.3), (-0.85, -1.3)]) * radius, hair * 0.7)
 
@@ -189,9 +203,25 @@ class Pedestrian(Figure):
             elbow = shoulder + 0.29 * np.array([0.12 * side, np.sin(arm), -np.cos(arm)])
             hand = elbow + 0.27 * np.array([-0.1 * side, np.sin(arm + elbow_bend), -np.cos(arm + elbow_bend)])
             numbers = (
-                (self.HIP_L, self.KNEE_L, self.ANKLE_L, self.TOE_L, self.SHOULDER_L, self.ELBOW_L, self.HAND_L)
+                (
+                    self.HIP_L,
+                    self.KNEE_L,
+                    self.ANKLE_L,
+                    self.TOE_L,
+                    self.SHOULDER_L,
+                    self.ELBOW_L,
+                    self.HAND_L,
+                )
                 if left
-                else (self.HIP_R, self.KNEE_R, self.ANKLE_R, self.TOE_R, self.SHOULDER_R, self.ELBOW_R, self.HAND_R)
+                else (
+                    self.HIP_R,
+                    self.KNEE_R,
+                    self.ANKLE_R,
+                    self.TOE_R,
+                    self.SHOULDER_R,
+                    self.ELBOW_R,
+                    self.HAND_R,
+                )
             )
             for number, joint in zip(numbers, (hip, knee, ankle, toe, shoulder, elbow, hand), strict=True):
                 at[number] = joint
@@ -243,10 +273,18 @@ def make_pedestrian(rng: np.random.Generator, standing: bool) -> Pedestrian:
         stripe = _pick(rng, CLOTHES)
         bars.append(Bar((p.CHEST, p.CHEST), (width * 0.8, width * 0.8), stripe, front=0.9, min_px_per_m=16))
     if rng.uniform() < 0.3:
-        bars.append(Bar((p.PACK_LOW, p.PACK_HIGH), (0.17 * size, 0.15 * size), _pick(rng, CLOTHES), front=-1.5, flat=True))
+        bars.append(
+            Bar(
+                (p.PACK_LOW, p.PACK_HIGH),
+                (0.17 * size, 0.15 * size),
+                _pick(rng, CLOTHES),
+                front=-1.5,
+                flat=True,
+            )
+        )
     if rng.uniform() < 0.3:
         bars.append(Bar((p.BAG, p.BAG), (0.13 * size, 0.13 * size), _pick(rng, CLOTHES), 2.5))
-    head = {"head_radius_m": 0.125 * size ** 0.5, "skin": skin, "hair": hair, "hat": bool(rng.uniform() < 0.2)}
+    head = {"head_radius_m": 0.125 * size**0.5, "skin": skin, "hair": hair, "hat": bool(rng.uniform() < 0.2)}
     raised = 1.9 if standing and rng.uniform() < 0.5 else 0.0
     return Pedestrian(bars, size, 0.0 if standing else 1.0, raised, **head)
 
@@ -298,7 +336,9 @@ class Rider(Figure):
             knee = (start + foot) / 2 + ahead * slack + (0.03 * side, 0, 0)
             hand = np.array([0.24 * side, 0.36, 1.05])
             elbow = (shoulder + hand) / 2 + (0.2 * side, -0.02, -0.1)
-            for number, joint in zip((hip_n, knee_n, foot_n, elbow_n, hand_n), (start, knee, foot, elbow, hand), strict=True):
+            for number, joint in zip(
+                (hip_n, knee_n, foot_n, elbow_n, hand_n), (start, knee, foot, elbow, hand), strict=True
+            ):
                 at[number] = joint
         return at
 

@@ -13,7 +13,7 @@ real streets.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 import cv2
@@ -28,7 +28,10 @@ from accmpeg.demo.street import Actor, make_street
 from accmpeg.errors import UsageError
 from accmpeg.media.source import Source, SourceInfo
 
-__all__ = ["CLASS_NAMES", "Labels", "SceneSource", "SceneSpec"]
+if TYPE_CHECKING:
+    import supervision
+
+__all__ = ["CLASS_NAMES", "Labels", "SceneSource", "SceneSpec", "true_detections"]
 
 CLASS_NAMES = ("person", "car", "large vehicle", "bike")
 """Vans, lorries and buses are large vehicles; a bike's box holds its rider."""
@@ -182,7 +185,12 @@ class SceneSource(Source):
             (wx0, wy0), (wx1, wy1) = low[i].tolist(), high[i].tolist()
             if nearest[i] < NEAR_M or wx1 < 1 or wy1 < 1 or wx0 > width - 1 or wy0 > height - 1:
                 continue
-            roi = (max(int(wx0) - 2, 0), max(int(wy0) - 2, 0), min(int(wx1) + 3, width), min(int(wy1) + 3, height))
+            roi = (
+                max(int(wx0) - 2, 0),
+                max(int(wy0) - 2, 0),
+                min(int(wx1) + 3, width),
+                min(int(wy1) + 3, height),
+            )
             seen.append(
                 _Seen(
                     actors[i], poses[i][0], worlds[i], points[starts[i] : starts[i + 1]], float(middle[i]),
@@ -287,7 +295,12 @@ def _darken(picture: NDArray[np.uint8], points: NDArray[np.float32], strength: f
     height, width = picture.shape[:2]
     hull = cv2.convexHull(points)[:, 0]
     left, top, across, down = cv2.boundingRect(hull)
-    x0, y0, x1, y1 = max(left - 2, 0), max(top - 2, 0), min(left + across + 2, width), min(top + down + 2, height)
+    x0, y0, x1, y1 = (
+        max(left - 2, 0),
+        max(top - 2, 0),
+        min(left + across + 2, width),
+        min(top + down + 2, height),
+    )
     if x1 - x0 < 2 or y1 - y0 < 2:
         return
     mask = np.full((y1 - y0, x1 - x0), 255, dtype=np.uint8)
@@ -308,3 +321,17 @@ def _draw(
             cv2.fillConvexPoly(picture, points, colour, cv2.LINE_AA, SHIFT)
         else:
             cv2.fillConvexPoly(picture, points - offset, value, cv2.LINE_8, SHIFT)
+
+
+def true_detections(scene: SceneSource) -> "list[supervision.Detections]":
+    """The labels of every frame of a scene as detections of confidence 1, to hold a server DNN against."""
+    import supervision
+
+    return [
+        supervision.Detections(
+            xyxy=labels.boxes,
+            confidence=np.ones(len(labels.class_ids), np.float32),
+            class_id=labels.class_ids,
+        )
+        for labels in map(scene.labels, range(scene.spec.frame_count))
+    ]

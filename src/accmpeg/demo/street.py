@@ -216,7 +216,9 @@ def make_street(seed: int, width_px: int, height_px: int) -> Street:
     asphalt = tuple(float(c) for c in grey + tint)
     paving = tuple(float(c) for c in rng.uniform(120, 190) + rng.uniform(-16, 16, 3) + (-8, 0, 8))
     stone = str(rng.choice(["slabs", "cobbles"], p=[0.7, 0.3]))
-    grass = tuple(float(c) for c in np.array([52, 112, 92]) * rng.uniform(0.8, 1.25) + rng.uniform(-10, 10, 3))
+    grass = tuple(
+        float(c) for c in np.array([52, 112, 92]) * rng.uniform(0.8, 1.25) + rng.uniform(-10, 10, 3)
+    )
     leaf = tuple(float(c) for c in np.array([45, 105, 75]) * rng.uniform(0.7, 1.3) + rng.uniform(-12, 24, 3))
     bands = [Band(-half, half, "asphalt", asphalt)]  # type: ignore[arg-type]
     fronts = []
@@ -229,7 +231,10 @@ def make_street(seed: int, width_px: int, height_px: int) -> Street:
                 low, high = sorted((sign * start, sign * end))
                 bands.append(Band(low, high, material, colour))  # type: ignore[arg-type]
         fronts.append(sign * edges[3])
-    marks = [(-half + i * LANE_M, i not in (0, lanes // 2 if lanes % 2 == 0 else -1, lanes)) for i in range(lanes + 1)]
+    marks = [
+        (-half + i * LANE_M, i not in (0, lanes // 2 if lanes % 2 == 0 else -1, lanes))
+        for i in range(lanes + 1)
+    ]
     street = Street(
         camera, motion, light, bands, marks, [-kerb[0], kerb[1]],
         float(rng.uniform(12, 30)) if rng.uniform() < 0.5 else None, junction, junction + 13.0, half, sky,
@@ -245,11 +250,15 @@ def _make_light(rng: np.random.Generator) -> tuple[LightPlan, tuple[FloatArray, 
     kind = str(rng.choice(["sun", "changing", "overcast", "golden", "dusk"], p=[0.24, 0.3, 0.16, 0.16, 0.14]))
     azimuth = float(rng.uniform(0, 2 * np.pi))
     height = float(rng.uniform(0.2, 0.35) if kind == "golden" else rng.uniform(0.55, 1.15))
-    sun_direction = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
+    sun_direction = np.array(
+        [np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)]
+    )
     sky = np.array([0.66, 0.63, 0.6]) * rng.uniform(0.86, 1.12)
     sun = np.array([0.56, 0.64, 0.7]) * rng.uniform(0.85, 1.15)
     top, low = np.array([205.0, 150.0, 95.0]), np.array([235.0, 222.0, 205.0])
-    sunniness, lowest = {"sun": (1.0, 0.8), "changing": (1.0, 0.0), "overcast": (0.1, 0.0)}.get(kind, (1.0, 0.6))
+    sunniness, lowest = {"sun": (1.0, 0.8), "changing": (1.0, 0.0), "overcast": (0.1, 0.0)}.get(
+        kind, (1.0, 0.6)
+    )
     if kind == "golden":
         sky, sun = sky * (0.86, 0.8, 0.8), sun * (0.55, 0.85, 1.15)
         top, low = np.array([190.0, 160.0, 130.0]), np.array([150.0, 195.0, 235.0])
@@ -263,7 +272,7 @@ def _make_light(rng: np.random.Generator) -> tuple[LightPlan, tuple[FloatArray, 
         sun_direction, sun, sky, sunniness, 1.0, haze=low * (0.55 if kind == "dusk" else 0.85),
         haze_m=float(rng.uniform(260, 900)),
     )  # fmt: skip
-    noise = float(rng.uniform(2.2, 3.6) if kind == "dusk" else rng.uniform(0.8, 2.2))
+    noise = float(rng.uniform(2.4, 3.8) if kind == "dusk" else rng.uniform(1.2, 2.8))
     plan = LightPlan(
         light, lowest, float(rng.uniform(7, 16)), float(rng.uniform(0, 6.28)), float(rng.uniform(0, 0.035)),
         kind == "dusk", noise, bool(rng.uniform() < 0.6),
@@ -273,7 +282,9 @@ def _make_light(rng: np.random.Generator) -> tuple[LightPlan, tuple[FloatArray, 
 
 def _add_buildings(rng: np.random.Generator, street: Street, fronts: list[float], view: str) -> None:
     def wall() -> tuple[float, float, float]:
-        base = np.array(WALLS[int(rng.integers(len(WALLS)))]) * rng.uniform(0.8, 1.1) + rng.uniform(-10, 10, 3)
+        base = np.array(WALLS[int(rng.integers(len(WALLS)))]) * rng.uniform(0.8, 1.1) + rng.uniform(
+            -10, 10, 3
+        )
         blue, green, red = np.clip(base, 30, 225).tolist()
         return blue, green, red
 
@@ -311,19 +322,25 @@ def _add_props(
 ) -> None:
     first_m = -20.0 if view == "across" else 9.0
     for i, sign in enumerate((-1.0, 1.0)):
-        kinds = [str(kind) for kind in rng.permutation(["tree", "lamp", "bollard", "sign", "bin", "bench"])[:4]]
+        kinds = [
+            str(kind) for kind in rng.permutation(["tree", "lamp", "bollard", "sign", "bin", "bench"])[:4]
+        ]
         spacing = float(rng.uniform(7, 13))
         for y in np.arange(first_m + rng.uniform(0, 6), street.junction_m - 3, spacing):
             kind = kinds[int(rng.integers(len(kinds)))]
             x = sign * (kerb[i] + (0.6 if kind != "bench" else walk_m[i] - 0.6))
-            street.props.append(Prop(kind, x, float(y), float(rng.uniform(0.8, 1.25)), int(rng.integers(1 << 31))))
+            street.props.append(
+                Prop(kind, x, float(y), float(rng.uniform(0.8, 1.25)), int(rng.integers(1 << 31)))
+            )
         if green_m[i] > 0:
             for y in np.arange(first_m, street.junction_m - 4, 4.5):
                 kind = str(rng.choice(["tree", "bush", "bush", "none"]))
                 if kind != "none":
                     x = sign * (kerb[i] + walk_m[i] + float(rng.uniform(1.5, green_m[i] - 0.8)))
                     at = float(y + rng.uniform(-1.5, 1.5))
-                    street.props.append(Prop(kind, x, at, float(rng.uniform(0.7, 1.4)), int(rng.integers(1 << 31))))
+                    street.props.append(
+                        Prop(kind, x, at, float(rng.uniform(0.7, 1.4)), int(rng.integers(1 << 31)))
+                    )
     # Nothing stands right in front of the lens.
     axis = street.camera.axes[2]
     eye = street.camera.position
@@ -389,10 +406,14 @@ def _add_actors(
         for at in fill(way, int(per_lane + rng.uniform()), 13.5):
             if rng.uniform() < 0.16:
                 rider = make_rider(rng)
-                street.actors.append(Actor(rider, BIKE, way, at, speed, surge, 1.6, None, float(rng.uniform(-0.8, 0.8))))
+                street.actors.append(
+                    Actor(rider, BIKE, way, at, speed, surge, 1.6, None, float(rng.uniform(-0.8, 0.8)))
+                )
                 continue
             mesh, _, class_id = vehicle()
-            street.actors.append(Actor(mesh, class_id, way, at, speed, surge, 3.0, None, float(rng.uniform(-0.2, 0.2))))
+            street.actors.append(
+                Actor(mesh, class_id, way, at, speed, surge, 3.0, None, float(rng.uniform(-0.2, 0.2)))
+            )
     for i, sign in enumerate((-1.0, 1.0)):
         if parking[i]:
             x = sign * (street.road_half_m + 1.1)
@@ -428,7 +449,9 @@ def _add_walkers(
         if rng.uniform() < 0.3:
             friend = make_pedestrian(rng, standing=False)
             aside = float(rng.choice([-0.65, 0.65]))
-            street.actors.append(Actor(friend, PERSON, way, at + 0.2, speed, 0.0, 4.2 / walker.size, None, aside))
+            street.actors.append(
+                Actor(friend, PERSON, way, at + 0.2, speed, 0.0, 4.2 / walker.size, None, aside)
+            )
     for _ in range(int(rng.integers(0, 3))):
         x = sign * (street.road_half_m - 0.45) if rng.uniform() < 0.6 else sign * (kerb_m + 0.9)
         way = path(x, street.junction_m + 3.5, 2.0, bool(rng.uniform() < 0.5), 3.0)  # type: ignore[operator]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Colour", "Picture", "facade", "foliage", "ground_tile", "smooth_noise"]
+__all__ = ["Colour", "Picture", "facade", "foliage", "ground_tile", "smooth_noise", "weathering"]
 
 Colour = tuple[float, float, float]
 Picture = NDArray[np.float32]
@@ -44,6 +44,20 @@ def _grain(rng: np.random.Generator, height_px: int, width_px: int) -> Picture:
     tile = np.roll(_grain_tile(), (y, x), axis=(0, 1))
     repeats = -(-height_px // 1024), -(-width_px // 1024)
     return np.asarray(np.tile(tile, repeats)[:height_px, :width_px, None])
+
+
+def weathering(rng: np.random.Generator, height_px: int, width_px: int) -> Picture:
+    """Dirt of all sizes from 2 to 64 px, as on any real surface, about -1..1, `(height_px, width_px)`.
+
+    Without it, walls and roads would be far cheaper to encode than real ones.
+    """
+    total = np.zeros((height_px, width_px), dtype=np.float32)
+    for size in (1, 2, 4, 8, 16, 32):
+        noise = rng.standard_normal((height_px // size + 2, width_px // size + 2), dtype=np.float32)
+        if size > 1:
+            noise = cv2.resize(noise, None, fx=size, fy=size, interpolation=cv2.INTER_LINEAR)
+        total += noise[:height_px, :width_px]
+    return total * np.float32(0.45)
 
 
 def ground_tile(rng: np.random.Generator, kind: str) -> Picture:

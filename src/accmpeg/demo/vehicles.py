@@ -154,7 +154,11 @@ def _cabin(build: MeshBuilder, kind: str, paint: list[float], size: tuple[float,
             _glass(build, side, (0.72, 0.94), (0.05, 0.6))
             build.face(inset(side, (0.06, 0.62), (0.35, 0.55)), [c * 0.55 for c in paint], min_px_per_m=9)
             continue
-        splits = (0.07, 0.36, 0.4, 0.64, 0.68, 0.93) if kind in ("estate", "off-roader") else (0.08, 0.46, 0.5, 0.93)
+        splits = (
+            (0.07, 0.36, 0.4, 0.64, 0.68, 0.93)
+            if kind in ("estate", "off-roader")
+            else (0.08, 0.46, 0.5, 0.93)
+        )
         for start, end in zip(splits[::2], splits[1::2], strict=True):
             _glass(build, side, (start, end), (0.06, 0.86))
         mirror = np.sign(x) * (half + 0.16)
@@ -187,7 +191,9 @@ def _bus(rng: np.random.Generator, kind: str, lights_on: bool) -> tuple[Mesh, fl
         for pane in range(panes):
             u = (0.02 + 0.96 * pane / panes, 0.02 + 0.96 * (pane + 0.9) / panes)
             build.face(inset(side, u, (share(low) + 0.02, share(height - 0.55))), GLASS, min_px_per_m=9)
-            build.face(inset(side, u, (share(low) + 0.22, share(height - 0.55))), SKY_IN_GLASS, min_px_per_m=12)
+            build.face(
+                inset(side, u, (share(low) + 0.22, share(height - 0.55))), SKY_IN_GLASS, min_px_per_m=12
+            )
             if rng.uniform() < 0.5:
                 # A passenger's head behind the pane.
                 at = u[0] + 0.05
@@ -251,7 +257,9 @@ def _lorry(rng: np.random.Generator, kind: str, lights_on: bool) -> tuple[Mesh, 
                 u = (float(letter), float(letter) + 0.05)
                 build.face(inset(side, u, (0.49, 0.65)), (240, 240, 240), min_px_per_m=16)
         build.face(inset(side, (0, 1), (0, 0.05)), TRIM)
-    stern = np.array([(half, rear, load_z), (-half, rear, load_z), (-half, rear, load_h), (half, rear, load_h)])
+    stern = np.array(
+        [(half, rear, load_z), (-half, rear, load_z), (-half, rear, load_h), (half, rear, load_h)]
+    )
     build.face(inset(stern, (0.49, 0.51), (0.04, 0.98)), TRIM, min_px_per_m=14)
     for u in ((0.02, 0.05), (0.95, 0.98)):
         build.face(inset(stern, u, (0.04, 0.98)), [c * 0.7 for c in load], min_px_per_m=14)
@@ -264,7 +272,9 @@ def _lorry(rng: np.random.Generator, kind: str, lights_on: bool) -> tuple[Mesh, 
     cab_y = front - cab_m
     build.part((0, front - cab_m / 2, 1.6), 1)
     build.box((-half + 0.04, half - 0.04), (cab_y, front), (0.55, cab_h), paint)
-    nose = np.array([(-half, front + 0.01, 0.55), (half, front + 0.01, 0.55), (half, front, cab_h), (-half, front, cab_h)])
+    nose = np.array(
+        [(-half, front + 0.01, 0.55), (half, front + 0.01, 0.55), (half, front, cab_h), (-half, front, cab_h)]
+    )
     _glass(build, nose, (0.06, 0.94), (0.46, 0.84))
     build.face(inset(nose, (0.2, 0.8), (0.16, 0.4)), (36, 35, 34), min_px_per_m=8)
     build.face(inset(nose, (0.03, 0.97), (0.0, 0.1)), TRIM)
