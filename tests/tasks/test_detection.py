@@ -141,3 +141,12 @@ def test_agreement_has_a_gradient(references):
     assert dense.scores.grad.abs().sum() > 0
     if references:
         assert dense.boxes_xyxy.grad.abs().sum() > 0
+
+
+def test_agreement_of_a_dnn_that_says_nothing_is_zero_with_a_gradient():
+    nothing = Dense(
+        boxes_xyxy=torch.zeros(0, 4), scores=torch.zeros(0, 3, requires_grad=True), frame_size_px=(200, 200)
+    )
+    agreement = task.agreement(nothing, detections((0, 0, 50, 50, 1, 0.9)))
+    assert agreement.item() == 0
+    assert agreement.requires_grad

@@ -47,10 +47,14 @@ def check_dnn(dnn: ServerDnn, frame: VideoFrame) -> tuple[Any, list[Finding]]:
 
 
 def largest_difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> float:
-    """The largest difference of corresponding outputs, each as a share of its range."""
-    return max(
-        float(np.abs(a - b).max() / max(float(np.ptp(a)), 1e-12)) for a, b in zip(ours, theirs, strict=True)
-    )
+    """The largest difference of corresponding outputs, as a share of its range; infinite if shapes differ."""
+    worst = 0.0
+    for a, b in zip(ours, theirs, strict=True):
+        if a.shape != b.shape:
+            return float("inf")
+        if a.size:
+            worst = max(worst, float(np.abs(a - b).max() / max(float(np.ptp(a)), 1e-12)))
+    return worst
 
 
 def _check_gradient(dnn: ServerDnn, frame: VideoFrame, result: Any) -> list[Finding]:

@@ -111,6 +111,9 @@ def detection_agreement(dense: Dense, sure: sv.Detections, overlap: Any, score_t
 
     scores = dense.scores
     assert scores is not None
+    if len(scores) == 0:
+        # Nothing was said, so nothing can be moved: zero, with a gradient of zero.
+        return scores.sum()
     if len(sure) == 0:
         best = scores.amax(dim=1)
         count = min(TOP_SCORES_WITHOUT_REFERENCE, len(best))
