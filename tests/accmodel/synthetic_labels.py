@@ -48,7 +48,10 @@ def write_synthetic_labels(
     folder.mkdir(parents=True)
     write_manifest(
         folder,
-        {"dnn": {"name": "discs", "task": "detection", "sha256": sha256}, "settings": {"at": "low"}},
+        {
+            "dnn": {"name": "discs", "task": "detection", "sha256": sha256},
+            "settings": {"at": "low", "black_box": None},
+        },
     )
     journal = Journal(folder / "journal.jsonl")
     for number in range(frames):

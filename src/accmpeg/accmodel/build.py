@@ -1,7 +1,7 @@
 """The whole way from label sets to `NAME.onnx` and its card: train, calibrate, export, measure, record."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -141,7 +141,7 @@ def _common_dnn(label_sets: Sequence[LabelSet]) -> ServedDnn:
 def _record(label_sets: Sequence[LabelSet], trained: Trained, settings: TrainingSettings) -> TrainingRecord:
     return TrainingRecord(
         footage=[labels.folder.name for labels in label_sets],
-        label_settings=[dict(labels.settings) for labels in label_sets],
+        label_settings=[_without_none(labels.settings) for labels in label_sets],
         frames=len(trained.training),
         clips=len({item.clip for item in trained.training}),
         held_out_frames=len(trained.held_out),
@@ -151,6 +151,11 @@ def _record(label_sets: Sequence[LabelSet], trained: Trained, settings: Training
         seed=settings.seed,
         device=trained.device,
     )
+
+
+def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+    # TOML has no null: a setting that is off is left out.
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _calibrate(trained: Trained) -> tuple[AccModelNetwork, float]:
