@@ -1,4 +1,4 @@
-"""Paints a street's still parts once: sky, ground, buildings, plants and furniture, lit by sun and by cloud."""
+"""Paints a street's still parts once: sky, ground, buildings, plants, furniture; in sun and under cloud."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from accmpeg.demo.furniture import PROP_SIZES_M, draw_prop
 from accmpeg.demo.street import Building, Prop, Street
 from accmpeg.demo.textures import (
     TILE_M,
     TILE_PX,
     Picture,
     facade,
-    foliage,
     ground_tile,
     smooth_noise,
     weathering,
@@ -25,8 +25,9 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Backdrop:
-    """The canvas under cloud and in sun (BGRA: OpenCV warps four channels thrice as fast as three), and what on it hides things behind.
+    """The canvas under cloud and in sun, and what on it hides things behind.
 
+    Pictures are BGRA, because OpenCV warps four channels thrice as fast as three.
     `occluders` holds the number of the occluder at each pixel, 0 for none; the one with number k stands at
     `depths_m[k - 1]`, and numbers rise as depths fall.
     """
@@ -183,7 +184,7 @@ def _stains(rng: np.random.Generator, street: Street) -> Picture:
         at = rng.uniform((-street.road_half_m, 3), (street.road_half_m, street.junction_m))
         for radius, tone in ((0.42, 0.5), (0.34, 0.66), (0.12, 0.55)):
             _fill_ground(street, stains, at + radius * circle, 255 * tone)
-    return stains.astype(np.float32) / 255
+    return np.asarray(stains / 255, dtype=np.float32)
 
 
 def _fill_ground(street: Street, plane: NDArray[np.uint8], points_m: FloatArray, value: float) -> None:
@@ -201,7 +202,7 @@ def _sample_tiles(
     ground: tuple[Picture, Picture],
     depth: FloatArray,
 ) -> Picture:
-    """Each pixel's tone from its material's tile, coarser and fainter with distance as a lens would show it."""
+    """Each pixel's tone from its material's tile, coarser with distance as a lens would show it."""
     # Metres of ground that one pixel covers along the line of sight.
     footprint = depth**2 / (street.camera.focal_px * street.camera.height_m)
     footprint = np.maximum(0.6 * footprint, depth / street.camera.focal_px)
@@ -223,7 +224,7 @@ def _sample_tiles(
         tiles = [
             cv2.resize(tile, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) * 1.45 for tile in tiles
         ]
-    return tone
+    return np.asarray(tone, dtype=np.float32)
 
 
 def _paint_shadows(rng: np.random.Generator, canvas: _Canvas, first: int) -> None:
@@ -257,8 +258,8 @@ def _paint_shadows(rng: np.random.Generator, canvas: _Canvas, first: int) -> Non
         )
         across = np.array([-cast[1], cast[0]]) / max(float(np.hypot(*cast)), 1e-6) * wide
         fill(np.array([at - across, at + across, at + across + cast * tall, at - across + cast * tall]))
-    shadow = cv2.GaussianBlur(shadow, (3, 3), 0)
-    canvas.sun[first:] *= 1 - shadow[first:].astype(np.float32) / 255
+    soft = cv2.GaussianBlur(shadow, (3, 3), 0).astype(np.float32) / 255
+    canvas.sun[first:] *= 1 - soft[first:]
 
 
 def _corners(building: Building) -> FloatArray:
@@ -327,7 +328,7 @@ def _paint_wall(
         texture = np.empty((64, 64, 3), dtype=np.float32)
         texture[:] = np.array(building.colour) * 0.9
         texture *= 1 + 0.05 * rng.standard_normal((64, 64, 1)).astype(np.float32)
-        texture = cv2.resize(texture, (160, 240), interpolation=cv2.INTER_CUBIC)
+        texture = np.asarray(cv2.resize(texture, (160, 240), interpolation=cv2.INTER_CUBIC), np.float32)
         px_x = 160 / width_m
     else:
         texture = facade(rng, width_m, building.height_m, px_per_m, building.colour, lit, building.shops)
@@ -340,9 +341,10 @@ def _paint_wall(
     target = (quad - (x0, y0)).astype(np.float32)
     matrix = cv2.getPerspectiveTransform(source, target)
     size = (int(x1 - x0), int(y1 - y0))
-    picture = cv2.warpPerspective(
+    warped = cv2.warpPerspective(
         texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+    picture = np.asarray(warped, dtype=np.float32)
     mask = np.zeros((size[1], size[0]), dtype=np.uint8)
     cv2.fillConvexPoly(
         mask, np.round(np.clip(target, -20000, 20000) * 16).astype(np.int32), 255, cv2.LINE_8, 4
@@ -362,17 +364,16 @@ def _paint_prop(canvas: _Canvas, prop: Prop) -> None:
     if depth < 5:
         return
     scale = camera.focal_px / float(depth)
-    height_m, width_m = {
-        "tree": (6.6 * prop.size, 4.6 * prop.size), "bush": (1.3 * prop.size, 2.2 * prop.size), "lamp": (6.5, 2.2),
-        "sign": (2.9, 1.0), "bollard": (0.95, 0.3), "bin": (1.1, 0.7), "bench": (0.9, 1.9),
-    }[prop.kind]  # fmt: skip
+    height_m, width_m = PROP_SIZES_M[prop.kind]
+    if prop.kind in ("tree", "bush"):
+        height_m, width_m = height_m * prop.size, width_m * prop.size
     w, h = max(3, int(width_m * scale)), max(3, int(height_m * scale))
     if w > 1400 or h > 1800:
         return
     picture = np.zeros((h, w, 3), dtype=np.float32)
     mask = np.zeros((h, w), dtype=np.uint8)
     sun_right = float(street.light.base.sun_direction @ camera.axes[0])
-    _draw_prop(rng, prop, picture, mask, scale, street.leaf, sun_right)
+    draw_prop(rng, prop, picture, mask, scale, street.leaf, sun_right)
     left, top = int(foot[0] - w / 2), int(foot[1] - h)
     x0, y0 = max(left, 0), max(top, 0)
     x1, y1 = min(left + w, canvas.sun.shape[1]), min(top + h, canvas.sun.shape[0])
@@ -381,60 +382,3 @@ def _paint_prop(canvas: _Canvas, prop: Prop) -> None:
     part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
     sun = 0.45 if prop.kind in ("tree", "bush") else 0.3
     canvas.paste((x0, y0, x1, y1), picture[part], mask[part] > 127, sun, float(depth), float(depth))
-
-
-def _draw_prop(
-    rng: np.random.Generator,
-    prop: Prop,
-    picture: Picture,
-    mask: NDArray[np.uint8],
-    scale: float,
-    leaf: tuple[float, float, float],
-    sun_right: float,
-) -> None:
-    h, w = mask.shape
-
-    def bar(x0: float, z0: float, x1: float, z1: float, colour: tuple[float, float, float]) -> None:
-        """A rectangle in metres from the foot's middle, lighter towards the sun."""
-        left, right = int(w / 2 + x0 * scale), max(int(w / 2 + x1 * scale), int(w / 2 + x0 * scale))
-        low, high = int(h - z0 * scale), int(h - z1 * scale)
-        middle = (left + right) // 2
-        for start, end, gain in (
-            (left, right, 0.85 + 0.2 * sun_right),
-            (left, middle, 0.85 - 0.2 * sun_right),
-        ):
-            cv2.rectangle(picture, (start, high), (end, low), [c * gain for c in colour], -1)
-        cv2.rectangle(mask, (left, high), (right, low), 255, -1)
-
-    if prop.kind in ("tree", "bush"):
-        crown = h if prop.kind == "bush" else int(h * 0.72)
-        if prop.kind == "tree":
-            bar(-0.14, 0, 0.14, h / scale * 0.55, (52, 66, 82))
-        tint = np.array(leaf) * rng.uniform(0.8, 1.25) + rng.uniform(-8, 8, 3)
-        blue, green, red = np.clip(tint, 12, 220).tolist()
-        leaves, cover = foliage(rng, w, crown, (blue, green, red), sun_right)
-        picture[:crown][cover > 0] = leaves[cover > 0]
-        mask[:crown][cover > 0] = 255
-    elif prop.kind == "lamp":
-        bar(-0.07, 0, 0.07, 6.4, (95, 95, 92))
-        bar(-0.13, 0, 0.13, 0.9, (80, 80, 78))
-        bar(-1.0, 6.25, 0.0, 6.4, (95, 95, 92))
-        bar(-1.05, 6.1, -0.5, 6.28, (225, 235, 240))
-    elif prop.kind == "sign":
-        bar(-0.04, 0, 0.04, 2.8, (150, 150, 150))
-        colour = [(40, 40, 200), (190, 90, 30), (235, 235, 235), (60, 190, 235)][int(rng.integers(4))]
-        bar(-0.36, 2.1, 0.36, 2.82, colour)
-        bar(-0.22, 2.3, 0.22, 2.6, (240, 240, 240) if colour[0] < 200 else (30, 30, 30))
-    elif prop.kind == "bollard":
-        bar(-0.1, 0, 0.1, 0.9, (60, 60, 62))
-        bar(-0.1, 0.68, 0.1, 0.78, (215, 215, 218))
-    elif prop.kind == "bin":
-        blue, green, red = rng.uniform(30, 130, 3).tolist()
-        bar(-0.27, 0, 0.27, 0.95, (blue, green, red))
-        bar(-0.31, 0.9, 0.31, 1.06, (blue * 0.6, green * 0.6, red * 0.6))
-        bar(-0.16, 0.45, 0.16, 0.7, (205, 205, 205))
-    else:
-        for z in (0.42, 0.6, 0.76):
-            bar(-0.85, z, 0.85, z + 0.09, (60, 95, 130))
-        for x in (-0.7, 0.7):
-            bar(x - 0.04, 0, x + 0.04, 0.5, (50, 50, 50))

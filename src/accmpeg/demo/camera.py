@@ -58,10 +58,10 @@ class Camera:
         seen = (points_m - self.position) @ self.axes.T
         depth = seen[:, 2]
         at = seen[:, :2] * (self.focal_px / np.maximum(depth, 1e-3))[:, None]
-        return at + (self.canvas_width_px / 2, self.canvas_height_px / 2), depth
+        return at + np.array([self.canvas_width_px / 2, self.canvas_height_px / 2]), depth
 
     def project_clipped(self, polygon_m: FloatArray) -> FloatArray:
-        """Canvas polygon of a world polygon `(n, 3)` cut off at the near plane; empty if all of it is behind."""
+        """Canvas polygon of a world polygon `(n, 3)` cut off at the near plane; empty if all lies behind."""
         depth = (polygon_m - self.position) @ self.axes[2] - NEAR_M
         kept: list[FloatArray] = []
         for i, point in enumerate(polygon_m):
@@ -76,7 +76,7 @@ class Camera:
     def ground_rows(self) -> tuple[int, NDArray[np.float32], NDArray[np.float32], FloatArray]:
         """The ground seen by each pixel below the horizon.
 
-        Returns the first such row, x and y in metres `(rows, width)`, and each row's depth in metres `(rows,)`.
+        Returns the first such row, x and y `(rows, width)`, and each row's depth `(rows,)`, in metres.
         """
         first = int(np.clip(np.ceil(self.horizon_px + 2), 0, self.canvas_height_px))
         u = (np.arange(self.canvas_width_px) + 0.5 - self.canvas_width_px / 2) / self.focal_px

@@ -44,7 +44,7 @@ class _Residual(nn.Module):
         self.body = nn.Sequential(_conv(channels, channels // 2), _conv(channels // 2, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        return torch.add(x, self.body(x))
 
 
 class _Context(nn.Module):
@@ -57,10 +57,11 @@ class _Context(nn.Module):
         self.join = _conv(channels * 2, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = [self.shrink(x)]
+        parts: list[Tensor] = [self.shrink(x)]
         for _ in range(3):
             parts.append(self.pool(parts[-1]))
-        return self.join(torch.cat(parts, 1))
+        joined: Tensor = self.join(torch.cat(parts, 1))
+        return joined
 
 
 def _separable(channels: int) -> nn.Sequential:
@@ -90,7 +91,7 @@ class Detector(nn.Module):
             nn.init.constant_(last.bias[classes:], 0.7)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Per level `(n, classes + 4, h / stride, w / stride)`: class logits, then log distances in strides."""
+        """Per level `(n, classes + 4, h / stride, w / stride)`: class logits, log distances in strides."""
         c4 = self.stage4(pictures)
         c8 = self.stage8(c4)
         c16 = self.stage16(c8)
@@ -225,10 +226,10 @@ def _giou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def export_detector(detector: Detector, path: Path) -> None:
-    """Stores the network with its decoding as ONNX: input `images` of any multiple of 32, output `output0`."""
+    """Stores the network and its decoding as ONNX: `images` of any multiple of 32 px to `output0`."""
     part = path.with_name(path.name + ".part")
     with warnings.catch_warnings():
-        # The newer exporter writes operator versions that onnx2torch can't read, and this one says that it is old.
+        # The newer exporter writes operators that onnx2torch can't read; this one warns that it is old.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _Decoded(detector).eval(),

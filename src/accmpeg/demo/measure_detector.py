@@ -21,11 +21,11 @@ __all__ = ["decoded_at_qp", "measure_detector"]
 CLEAN = "clean"
 
 
-def decoded_at_qp(frames: Sequence[av.VideoFrame], qp: int) -> list[av.VideoFrame]:
-    """The frames after x264 (veryfast, zero latency) at one QP."""
-    first = frames[0]
+def decoded_at_qp(scene: SceneSource, frames: Sequence[av.VideoFrame], qp: int) -> list[av.VideoFrame]:
+    """A scene's frames after x264 (veryfast, zero latency) at one QP."""
+    info = scene.info
     settings = EncoderSettings(
-        width_px=first.width, height_px=first.height, frame_rate=1 / first.time_base, qp=qp
+        width_px=info.width_px, height_px=info.height_px, frame_rate=info.frame_rate, qp=qp
     )
     with Encoder(settings) as encoder:
         units = [unit for frame in frames for unit in encoder.encode(frame)] + encoder.flush()
@@ -47,7 +47,9 @@ def measure_detector(
         scene = SceneSource(SceneSpec(seed, frame_count=frame_count))
         frames = list(scene)
         truth += list(true_detections(scene)[::step])
-        for name, version in [(CLEAN, frames)] + [(f"QP {qp}", decoded_at_qp(frames, qp)) for qp in qps]:
+        for name, version in [(CLEAN, frames)] + [
+            (f"QP {qp}", decoded_at_qp(scene, frames, qp)) for qp in qps
+        ]:
             found.setdefault(name, []).extend(dnn.infer(frame) for frame in version[::step])
     table: dict[str, dict[str, float]] = {}
     for name, results in found.items():

@@ -38,7 +38,7 @@ class Light:
     def fade(self, colours: FloatArray, depth_m: float) -> FloatArray:
         """Haze over a distance."""
         share = 1 - np.exp(-depth_m / self.haze_m)
-        return colours + share * (self.haze * self.exposure - colours)
+        return np.asarray(colours + share * (self.haze * self.exposure - colours))
 
 
 @dataclass
@@ -182,7 +182,7 @@ class Mesh:
         camera: Camera,
         light: Light | None,
     ) -> list[Polygon]:
-        """Visible faces far to near, from the vertices' frame positions; colours are black without a `light`."""
+        """Visible faces far to near, from the vertices' frame positions; black without a `light`."""
         x_m, y_m, heading_rad = at
         turn = _turn(heading_rad)
         eye = (camera.position - (x_m, y_m, 0.0)) @ turn.T

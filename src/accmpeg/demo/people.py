@@ -16,9 +16,9 @@ FloatArray = NDArray[np.float64]
 SKINS = ((150, 185, 232), (120, 160, 215), (90, 125, 180), (55, 80, 125), (38, 52, 82))
 HAIRS = ((22, 24, 28), (35, 48, 70), (60, 95, 135), (110, 165, 205), (125, 125, 128), (30, 45, 110))
 CLOTHES = (
-    (40, 40, 44), (235, 235, 238), (125, 70, 35), (50, 45, 180), (70, 110, 55), (160, 160, 162), (40, 165, 215),
-    (95, 75, 120), (165, 125, 75), (70, 90, 120), (200, 175, 150), (105, 60, 160), (30, 95, 200), (80, 130, 165),
-    (90, 60, 45),
+    (40, 40, 44), (235, 235, 238), (125, 70, 35), (50, 45, 180), (70, 110, 55), (160, 160, 162),
+    (40, 165, 215), (95, 75, 120), (165, 125, 75), (70, 90, 120), (200, 175, 150), (105, 60, 160),
+    (30, 95, 200), (80, 130, 165), (90, 60, 45),
 )  # fmt: skip
 TROUSERS = (
     (95, 65, 45),
@@ -87,7 +87,7 @@ class Figure:
         self._min_px_per_m = np.array([bar.min_px_per_m for bar in bars])
 
     def joints(self, phase_rad: float) -> FloatArray:
-        """Joints `(n, 3)` in the figure's own axes (x right, y forward, z up), metres; the last is the head."""
+        """Joints `(n, 3)` in the figure's axes (x right, y forward, z up), metres; the last is the head."""
         raise NotImplementedError
 
     def placed(self, x_m: float, y_m: float, heading_rad: float, phase_rad: float) -> FloatArray:
@@ -319,25 +319,25 @@ class Rider(Figure):
         at[self.CRANK], at[self.SADDLE] = (0, -0.05, 0.3), (0, -0.24, saddle_z)
         at[self.STEER_LOW], at[self.STEER_HIGH] = (0, 0.4, 0.75), (0, 0.34, 1.02)
         hip = np.array([0.0, -0.2, saddle_z + 0.06])
-        shoulder = hip + (0, self._lean_m, 0.5)
+        shoulder = hip + np.array([0.0, self._lean_m, 0.5])
         at[self.HIP], at[self.SHOULDER] = hip, shoulder
-        at[self.HEAD] = shoulder + (0, 0.1, 0.24)
+        at[self.HEAD] = shoulder + np.array([0.0, 0.1, 0.24])
         for side, offset, hip_n, knee_n, foot_n, elbow_n, hand_n in (
             (-1, 0.0, self.HIP_L, self.KNEE_L, self.FOOT_L, self.ELBOW_L, self.HAND_L),
             (1, np.pi, self.HIP_R, self.KNEE_R, self.FOOT_R, self.ELBOW_R, self.HAND_R),
         ):
             turn = phase_rad + offset if self.pedals else 1.3
             foot = np.array([0.1 * side, -0.05 + 0.17 * np.sin(turn), 0.3 + 0.17 * np.cos(turn)])
-            start = hip + (0.1 * side, 0.0, 0.0)
-            # The knee lies ahead of the line from hip to foot, as far as the thigh and shin are longer than it.
-            line = foot - start
+            seat = hip + np.array([0.1 * side, 0.0, 0.0])
+            # The knee lies ahead of the line from hip to foot, as far as thigh and shin are longer.
+            line = foot - seat
             slack = np.sqrt(max(0.02, 0.44**2 - float(line @ line) / 4))
             ahead = np.array([0.0, -line[2], line[1]]) / max(float(np.hypot(line[1], line[2])), 1e-6)
-            knee = (start + foot) / 2 + ahead * slack + (0.03 * side, 0, 0)
+            knee = (seat + foot) / 2 + ahead * slack + (0.03 * side, 0, 0)
             hand = np.array([0.24 * side, 0.36, 1.05])
             elbow = (shoulder + hand) / 2 + (0.2 * side, -0.02, -0.1)
             for number, joint in zip(
-                (hip_n, knee_n, foot_n, elbow_n, hand_n), (start, knee, foot, elbow, hand), strict=True
+                (hip_n, knee_n, foot_n, elbow_n, hand_n), (seat, knee, foot, elbow, hand), strict=True
             ):
                 at[number] = joint
         return at
@@ -358,9 +358,15 @@ def make_rider(rng: np.random.Generator) -> Rider:
         for step in range(RIM_STEPS)
     ]
     if pedals:
-        for ends in ((r.HUB_REAR, r.CRANK), (r.CRANK, r.SADDLE), (r.CRANK, r.STEER_LOW), (r.SADDLE, r.STEER_LOW),
-                     (r.HUB_REAR, r.SADDLE), (r.HUB_FRONT, r.STEER_HIGH)):  # fmt: skip
-            bars.append(Bar(ends, (0.024, 0.024), paint, front=0.001))
+        tubes = (
+            (r.HUB_REAR, r.CRANK),
+            (r.CRANK, r.SADDLE),
+            (r.CRANK, r.STEER_LOW),
+            (r.SADDLE, r.STEER_LOW),
+            (r.HUB_REAR, r.SADDLE),
+            (r.HUB_FRONT, r.STEER_HIGH),
+        )
+        bars += [Bar(ends, (0.024, 0.024), paint, front=0.001) for ends in tubes]
         bars.append(Bar((r.SADDLE, r.SADDLE), (0.07, 0.07), tyre, front=0.002))
     else:
         metal = np.array([110.0, 110.0, 112.0])

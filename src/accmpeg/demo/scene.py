@@ -13,6 +13,7 @@ real streets.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import av
@@ -24,7 +25,8 @@ from accmpeg.demo.backdrop import paint_backdrop
 from accmpeg.demo.camera import NEAR_M, Camera, apply_affine
 from accmpeg.demo.mesh import SHIFT, Light, Polygon
 from accmpeg.demo.people import Figure
-from accmpeg.demo.street import Actor, make_street
+from accmpeg.demo.street import make_street
+from accmpeg.demo.traffic import Actor
 from accmpeg.errors import UsageError
 from accmpeg.media.source import Source, SourceInfo
 
@@ -154,7 +156,7 @@ class SceneSource(Source):
         return Labels(np.array(boxes, dtype=np.float32).reshape(-1, 4), np.array(class_ids, dtype=np.intp))
 
     def id_buffer(self, frame_index: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-        """Which object each pixel shows, `(height_px, width_px)`, 0 for none; object k has class `[k - 1]`."""
+        """The number of the object that each pixel shows, 0 for none; object k has the class at k - 1."""
         ids, seen, _ = self._ids(frame_index)
         return ids, np.array([item.actor.class_id for item in seen], dtype=np.intp)
 
@@ -211,7 +213,7 @@ class SceneSource(Source):
         occluders = cv2.warpAffine(
             self._backdrop.occluders, shifted, (x1 - x0, y1 - y0), flags=cv2.INTER_NEAREST
         )
-        mask = cv2.compare(occluders, first, cv2.CMP_GE)
+        mask = (np.asarray(occluders) >= first).view(np.uint8)
         return mask if cv2.countNonZero(mask) else None
 
     def _ids(self, frame_index: int) -> tuple[NDArray[np.uint8], list[_Seen], list[int]]:
@@ -237,13 +239,14 @@ class SceneSource(Source):
         affine = street.motion.affine(time_s)
         base = street.light.base
         light = Light(
-            base.sun_direction, base.sun, base.sky, street.light.sunniness(time_s), street.light.exposure(time_s),
-            base.haze, base.haze_m,
+            base.sun_direction, base.sun, base.sky, street.light.sunniness(time_s),
+            street.light.exposure(time_s), base.haze, base.haze_m,
         )  # fmt: skip
         size = (self.spec.width_px, self.spec.height_px)
-        picture = cv2.warpAffine(
+        warped = cv2.warpAffine(
             self._lit_canvas(light), affine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
         )
+        picture = np.asarray(warped, dtype=np.uint8)
         seen = self._seen(time_s, affine)
         clean = picture.copy()
         self._cast_shadows(picture, seen, affine, light)
@@ -253,10 +256,10 @@ class SceneSource(Source):
             if hidden is not None:
                 x0, y0, x1, y1 = item.roi
                 cv2.copyTo(clean[y0:y1, x0:x1], hidden, picture[y0:y1, x0:x1])
-        return np.asarray(picture, dtype=np.uint8)
+        return picture
 
     def _lit_canvas(self, light: Light) -> NDArray[np.uint8]:
-        """The backdrop between cloud and sun, in steps too small to see, so that steady light costs nothing."""
+        """The backdrop between cloud and sun, in invisible steps, so that steady light costs nothing."""
         step = round(light.sunniness * 128) * 1000 + round((light.exposure - 1) * 200)
         if self._blend is None or self._blend[0] != step:
             sunny = light.sunniness * light.exposure
@@ -279,7 +282,7 @@ class SceneSource(Source):
         canvas, depth = self._street.camera.project(np.concatenate([below, cast]))
         points = apply_affine(affine, canvas).astype(np.float32)
         low = world[:, 2] < 0.7
-        for start, end in zip(starts[:-1], starts[1:], strict=True):
+        for start, end in pairwise(starts.tolist()):
             both = np.r_[start:end, start + len(world) : end + len(world)]
             if depth[both].min() < NEAR_M:
                 continue

@@ -3,6 +3,7 @@
 Colours are BGR floats in 0..255 (OpenCV's order). Tiles wrap around, so that they repeat without seams.
 """
 
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import cv2
@@ -13,6 +14,8 @@ __all__ = ["Colour", "Picture", "facade", "foliage", "ground_tile", "smooth_nois
 
 Colour = tuple[float, float, float]
 Picture = NDArray[np.float32]
+Box = Callable[[float, float, float, float, Sequence[float]], None]
+"""Fills a rectangle of a facade, x0, z0, x1, z1 in metres from its foot, with a colour."""
 
 TILE_PX = 512
 TILE_M = 10.24
@@ -39,7 +42,7 @@ def _grain_tile() -> Picture:
 
 
 def _grain(rng: np.random.Generator, height_px: int, width_px: int) -> Picture:
-    """White noise `(height_px, width_px, 1)`, cut from one tile because fresh noise costs more than the rest."""
+    """White noise `(height_px, width_px, 1)`, cut from one tile because fresh noise is slow."""
     y, x = (int(v) for v in rng.integers(0, 1024, 2))
     tile = np.roll(_grain_tile(), (y, x), axis=(0, 1))
     repeats = -(-height_px // 1024), -(-width_px // 1024)
@@ -55,7 +58,9 @@ def weathering(rng: np.random.Generator, height_px: int, width_px: int) -> Pictu
     for size in (1, 2, 4, 8, 16, 32):
         noise = rng.standard_normal((height_px // size + 2, width_px // size + 2), dtype=np.float32)
         if size > 1:
-            noise = cv2.resize(noise, None, fx=size, fy=size, interpolation=cv2.INTER_LINEAR)
+            noise = np.asarray(
+                cv2.resize(noise, None, fx=size, fy=size, interpolation=cv2.INTER_LINEAR), np.float32
+            )
         total += noise[:height_px, :width_px]
     return total * np.float32(0.45)
 
@@ -145,7 +150,7 @@ def facade(
     bays = max(1, int(width_m / bay_m))
     margin = (width_m - bays * bay_m) / 2
 
-    def box(x0_m: float, z0_m: float, x1_m: float, z1_m: float, colour: object) -> None:
+    def box(x0_m: float, z0_m: float, x1_m: float, z1_m: float, colour: Sequence[float]) -> None:
         top, bottom = height - int(z1_m * px_per_m), height - int(z0_m * px_per_m)
         cv2.rectangle(picture, (int(x0_m * px_per_m), top), (int(x1_m * px_per_m), bottom), colour, -1)
 
@@ -203,7 +208,18 @@ def _wall_texture(rng: np.random.Generator, picture: Picture, px_per_m: float) -
     picture *= gain[..., None]
 
 
-def _window(rng, box, left, low, width_m, height_m, frame, glass, panes, lit_share) -> None:  # type: ignore[no-untyped-def]
+def _window(
+    rng: np.random.Generator,
+    box: Box,
+    left: float,
+    low: float,
+    width_m: float,
+    height_m: float,
+    frame: Sequence[float],
+    glass: NDArray[np.float64],
+    panes: int,
+    lit_share: float,
+) -> None:
     box(left - 0.1, low - 0.16, left + width_m + 0.1, low - 0.06, [min(245.0, c * 1.1) for c in frame])
     box(left - 0.07, low - 0.07, left + width_m + 0.07, low + height_m + 0.07, frame)
     lit = rng.uniform() < lit_share
@@ -225,7 +241,7 @@ def _window(rng, box, left, low, width_m, height_m, frame, glass, panes, lit_sha
     box(left, low + height_m * 0.62, left + width_m, low + height_m * 0.62 + 0.05, frame)
 
 
-def _shop_row(rng, box, width_m, lit_share) -> None:  # type: ignore[no-untyped-def]
+def _shop_row(rng: np.random.Generator, box: Box, width_m: float, lit_share: float) -> None:
     at = 0.3
     while at < width_m - 2.0:
         shop_m = float(min(rng.uniform(3.5, 7.0), width_m - at - 0.3))

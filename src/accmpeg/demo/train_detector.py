@@ -1,8 +1,8 @@
 """Trains the demo's detector: `python -m accmpeg.demo.train_detector --out DIR`.
 
-Renders its own frames (kept under DIR/frames), trains from scratch, writes DIR/detector.onnx and its card, and
-measures both on streets that were never trained on. Everything resumes from what DIR already holds. Needs the
-`train` extra; two CPU cores take about half an hour.
+Renders its own frames (kept under DIR/frames), trains from scratch, writes DIR/detector.onnx and its card,
+and resumes from what DIR already holds. Needs the `train` extra. Measure the result with
+`python -m accmpeg.demo.measure_detector DIR/detector.card.toml`.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import spawn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from accmpeg.demo.detector import Detector, detector_loss, export_detector, make_targets
@@ -56,7 +57,7 @@ class Crop:
 
 
 def augmented_crop(frames: FrameSet, index: int, rng: np.random.Generator) -> Crop:
-    """A random window on one picture, mostly round an object, with changed size, side, light and sharpness."""
+    """A random window on one picture, mostly round an object, in changed size, light and sharpness."""
     source, boxes, class_ids = frames.pictures[index], frames.boxes[index], frames.class_ids[index]
     height, width = source.shape[:2]
     scale = float(np.exp(rng.uniform(*np.log((0.75, 1.45) if rng.uniform() < 0.75 else (0.42, 0.75)))))
@@ -98,7 +99,7 @@ def _disturbed(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
     if rng.uniform() < 0.5:
         sigma = np.float32(rng.uniform(0.5, 5))
         changed += sigma * rng.standard_normal((*picture.shape[:2], 1), dtype=np.float32)
-    out = np.clip(changed, 0, 255).astype(np.uint8)
+    out: NDArray[np.uint8] = np.clip(changed, 0, 255).astype(np.uint8)
     if rng.uniform() < 0.12:
         out = np.asarray(cv2.GaussianBlur(out, (3, 3), float(rng.uniform(0.3, 0.8))), np.uint8)
     if rng.uniform() < 0.2:
@@ -116,7 +117,7 @@ def _batches(frames: FrameSet, batch: int, rng: np.random.Generator) -> Iterator
 
 def train_detector(plan: TrainingPlan) -> Path:
     """Trains from DIR/frames, resuming DIR/checkpoint.pt, and returns the ONNX file."""
-    multiprocessing.spawn(_train_worker, (plan,), nprocs=plan.workers)  # type: ignore[no-untyped-call]
+    spawn(_train_worker, (plan,), nprocs=plan.workers)  # type: ignore[no-untyped-call]
     detector = Detector(len(CLASS_NAMES))
     detector.load_state_dict(torch.load(plan.out / "checkpoint.pt", weights_only=True)["average"])
     path = plan.out / "detector.onnx"
@@ -143,7 +144,8 @@ def _train_worker(rank: int, plan: TrainingPlan) -> None:
         [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}],
         lr=plan.learning_rate,
     )
-    average = AveragedModel(detector, multi_avg_fn=get_ema_multi_avg_fn(0.996), use_buffers=True)
+    blend = get_ema_multi_avg_fn(0.996)  # type: ignore[no-untyped-call]
+    average = AveragedModel(detector, multi_avg_fn=blend, use_buffers=True)
     checkpoint = plan.out / "checkpoint.pt"
     first = 0
     if checkpoint.exists():

@@ -32,7 +32,7 @@ class FrameSet:
 
 
 def render_scene(seed: int, folder: Path) -> Path:
-    """Renders some frames of one seed at 1280×720, scales them as the detector's input, and stores them once."""
+    """Renders some frames of one seed at 1280×720, scales them to the detector's input, stores them once."""
     path = folder / f"scene-{seed}.npz"
     if path.exists():
         return path

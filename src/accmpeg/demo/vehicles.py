@@ -25,7 +25,7 @@ PAINTS = (
 
 
 def make_vehicle(rng: np.random.Generator, kind: str, lights_on: bool) -> tuple[Mesh, float]:
-    """One vehicle of a kind, its colour and proportions drawn at random; returns it and its length in metres."""
+    """One vehicle of a kind in random colours and proportions, and its length in metres."""
     if kind in ("bus", "coach"):
         return _bus(rng, kind, lights_on)
     if kind in ("lorry", "tipper"):
@@ -35,7 +35,8 @@ def make_vehicle(rng: np.random.Generator, kind: str, lights_on: bool) -> tuple[
 
 def _paint(rng: np.random.Generator) -> list[float]:
     base = np.array(PAINTS[int(rng.integers(len(PAINTS)))], dtype=np.float64)
-    return np.clip(base * rng.uniform(0.85, 1.12) + rng.uniform(-8, 8, 3), 12, 245).tolist()
+    paint = np.clip(base * rng.uniform(0.85, 1.12) + rng.uniform(-8, 8, 3), 12, 245)
+    return [float(channel) for channel in paint]
 
 
 def _glass(build: MeshBuilder, corners: FloatArray, u: tuple[float, float], v: tuple[float, float]) -> None:
@@ -48,7 +49,7 @@ def _glass(build: MeshBuilder, corners: FloatArray, u: tuple[float, float], v: t
 def _lamps(
     build: MeshBuilder, corners: FloatArray, height: tuple[float, float], rear: bool, lights_on: bool
 ) -> None:
-    """Two lamps and a number plate on an end face whose corners are (left-low, right-low, right-high, left-high)."""
+    """Two lamps and a number plate on an end face; its corners run round from left low by right low."""
     if rear:
         colour: Sequence[float] = (40, 40, 245) if lights_on else (34, 30, 170)
     else:
@@ -162,7 +163,8 @@ def _cabin(build: MeshBuilder, kind: str, paint: list[float], size: tuple[float,
         for start, end in zip(splits[::2], splits[1::2], strict=True):
             _glass(build, side, (start, end), (0.06, 0.86))
         mirror = np.sign(x) * (half + 0.16)
-        build.face([(x, hood_y - 0.25, belt), (mirror, hood_y - 0.25, belt), (mirror, hood_y - 0.25, belt + 0.16),
+        build.face([(x, hood_y - 0.25, belt), (mirror, hood_y - 0.25, belt),
+                    (mirror, hood_y - 0.25, belt + 0.16),
                     (x, hood_y - 0.25, belt + 0.16)], [c * 0.8 for c in paint], normal=(0, 0, 1),
                    min_px_per_m=20)  # fmt: skip
     roof = [(-high, roof_rear, height), (high, roof_rear, height), (high, roof_front, height)]
@@ -249,13 +251,13 @@ def _lorry(rng: np.random.Generator, kind: str, lights_on: bool) -> tuple[Mesh, 
                          (x, rear, load_h)])  # fmt: skip
         ribs = int(load_m / 0.6)
         for rib in range(1, ribs):
-            u = rib / ribs
-            build.face(inset(side, (u, u + 0.012), (0, 1)), [c * 0.8 for c in load], min_px_per_m=16)
+            at = rib / ribs
+            build.face(inset(side, (at, at + 0.012), (0, 1)), [c * 0.8 for c in load], min_px_per_m=16)
         if kind == "lorry" and rng.uniform() < 0.75:
             build.face(inset(side, (0.15, 0.85), (0.42, 0.72)), trim, min_px_per_m=6)
             for letter in np.arange(0.22, 0.78, 0.08):
-                u = (float(letter), float(letter) + 0.05)
-                build.face(inset(side, u, (0.49, 0.65)), (240, 240, 240), min_px_per_m=16)
+                span = (float(letter), float(letter) + 0.05)
+                build.face(inset(side, span, (0.49, 0.65)), (240, 240, 240), min_px_per_m=16)
         build.face(inset(side, (0, 1), (0, 0.05)), TRIM)
     stern = np.array(
         [(half, rear, load_z), (-half, rear, load_z), (-half, rear, load_h), (half, rear, load_h)]
@@ -267,7 +269,8 @@ def _lorry(rng: np.random.Generator, kind: str, lights_on: bool) -> tuple[Mesh, 
         build.face(inset(stern, u, (-0.08, 0.0)), (36, 32, 180), min_px_per_m=8)
     if kind == "tipper":
         build.face([(-half + 0.1, rear + 0.1, load_h - 0.1), (half - 0.1, rear + 0.1, load_h - 0.1),
-                    (half - 0.1, rear + load_m - 0.1, load_h - 0.05), (-half + 0.1, rear + load_m - 0.1, load_h)],
+                    (half - 0.1, rear + load_m - 0.1, load_h - 0.05),
+                    (-half + 0.1, rear + load_m - 0.1, load_h)],
                    (70, 100, 130), normal=(0, 0, 1))  # fmt: skip
     cab_y = front - cab_m
     build.part((0, front - cab_m / 2, 1.6), 1)
