@@ -8,6 +8,7 @@ import av
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, write_card
@@ -19,6 +20,12 @@ CELL_PX = 16
 
 FrameMaker = Callable[..., av.VideoFrame]
 PictureWriter = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # On networks this small, threads only wait for each other.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import supervision as sv
 from av import VideoFrame
 from numpy.typing import NDArray
 
@@ -149,8 +150,11 @@ def result_arrays(result: Any) -> dict[str, NDArray[Any]]:
     """The arrays of a task's result, by name; boxes and points are in pixels of the labelled frame."""
     if isinstance(result, np.ndarray):
         return {"classes": result}
-    names = ("xyxy", "xy", "confidence", "keypoint_confidence", "detection_confidence", "class_id")
-    arrays = {name: getattr(result, name, None) for name in names} | dict(result.data)
+    names = ("xyxy", "confidence", "class_id")
+    # Asked by type, because `KeyPoints.confidence` is a deprecated alias that warns.
+    if isinstance(result, sv.KeyPoints):
+        names = ("xy", "keypoint_confidence", "detection_confidence", "class_id")
+    arrays = {name: getattr(result, name) for name in names} | dict(result.data)
     return {name: np.asarray(array) for name, array in arrays.items() if array is not None}
 
 
