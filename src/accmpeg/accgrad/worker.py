@@ -150,7 +150,7 @@ def result_arrays(result: Any) -> dict[str, NDArray[Any]]:
     """The arrays of a task's result, by name; boxes and points are in pixels of the labelled frame."""
     if isinstance(result, np.ndarray):
         return {"classes": result}
-    names = ("xyxy", "confidence", "class_id")
+    names: tuple[str, ...] = ("xyxy", "confidence", "class_id")
     # Asked by type, because `KeyPoints.confidence` is a deprecated alias that warns.
     if isinstance(result, sv.KeyPoints):
         names = ("xy", "keypoint_confidence", "detection_confidence", "class_id")
