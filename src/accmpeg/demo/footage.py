@@ -1,8 +1,8 @@
-"""Unlabelled footage of rendered streets, for `accmpeg label` and `accmpeg train` to make the demo's AccModel.
+"""Unlabelled footage of rendered streets, to make the demo's AccModel from.
 
-    python -m accmpeg.demo.footage --out DIR
-    accmpeg label DIR --dnn …/detector.card.toml -o LABELS --every 1
-    accmpeg train LABELS -o accmodel.onnx
+python -m accmpeg.demo.footage --out DIR
+accmpeg label DIR --dnn …/detector.card.toml -o LABELS --every 1
+accmpeg train LABELS -o accmodel.onnx
 """
 
 from fractions import Fraction
