@@ -13,7 +13,8 @@ SIZES, ACCURACIES = [100.0, 200.0, 400.0], [0.6, 0.8, 0.9]
 @given(st.floats(0.1, 10))
 def test_a_scaled_curve_has_its_scale_as_rate(factor: float) -> None:
     scaled = [size * factor for size in SIZES]
-    assert bd_rate_percent(scaled, ACCURACIES, SIZES, ACCURACIES) == pytest.approx(100 * (factor - 1), abs=1e-6)
+    rate = bd_rate_percent(scaled, ACCURACIES, SIZES, ACCURACIES)
+    assert rate == pytest.approx(100 * (factor - 1), abs=1e-6)
 
 
 def test_order_of_points_does_not_matter() -> None:
@@ -24,7 +25,8 @@ def test_order_of_points_does_not_matter() -> None:
 def test_only_the_band_counts() -> None:
     # Twice the bytes below 0.8, the same above.
     other = [200.0, 200.0 + 1e-9, 400.0]
-    assert bd_rate_percent(other, ACCURACIES, SIZES, ACCURACIES, band=(0.8, 0.9)) == pytest.approx(0.0, abs=1e-4)
+    rate = bd_rate_percent(other, ACCURACIES, SIZES, ACCURACIES, band=(0.8, 0.9))
+    assert rate == pytest.approx(0.0, abs=1e-4)
 
 
 def test_points_that_waste_bytes_are_passed_over() -> None:

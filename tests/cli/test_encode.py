@@ -1,0 +1,107 @@
+"""`accmpeg encode` as a user meets it: streams that play, figures that add up, one line for what fails."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+
+from accmpeg.demo import assets_path
+
+MODEL = assets_path() / "accmodel.card.toml"
+
+
+@pytest.fixture
+def clip(tmp_path: Path, accmpeg: Callable) -> Path:
+    path = tmp_path / "clip.mp4"
+    done = accmpeg("encode", "scene", "-o", path, "--policy", "none", "--limit", 12, "--crf", 18)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def frames_of(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+@pytest.mark.parametrize("policy", ["graded", "binary"])
+@pytest.mark.parametrize(
+    "rate", [("--bitrate", "800k"), ("--qp", "32"), ()], ids=["bitrate", "qp", "default"]
+)
+def test_a_steered_stream_plays(
+    accmpeg: Callable, clip: Path, tmp_path: Path, policy: str, rate: tuple
+) -> None:
+    done = accmpeg("encode", clip, "-o", "out.mp4", "--accmodel", MODEL, "--policy", policy, "--json", *rate)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    decoded = frames_of(tmp_path / "out.mp4")
+    assert len(decoded) == summary["frames"] == 12
+    assert (decoded[0].width, decoded[0].height) == (1280, 720)
+    assert summary["bytes"] < (tmp_path / "out.mp4").stat().st_size < summary["bytes"] * 1.2 + 4000
+    assert {"read", "accmodel", "policy", "encode", "write"} <= set(summary["cpu_ms_per_frame"])
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libx265", "mkv"), ("libvpx-vp9", "webm")])
+def test_other_codecs(accmpeg: Callable, clip: Path, tmp_path: Path, codec: str, suffix: str) -> None:
+    out = tmp_path / f"out.{suffix}"
+    done = accmpeg("encode", clip, "-o", out, "--accmodel", MODEL, "--codec", codec, "--bitrate", "1M")
+    assert done.returncode == 0, done.stderr
+    assert len(frames_of(out)) == 12
+
+
+def test_overlay_shows_three_panels(accmpeg: Callable, clip: Path, tmp_path: Path) -> None:
+    args = ("--accmodel", MODEL, "--overlay", "overlay.mp4", "--dnn", assets_path() / "detector.card.toml")
+    done = accmpeg("encode", clip, "-o", "out.mp4", "--limit", 4, *args)
+    assert done.returncode == 0, done.stderr
+    overlay = frames_of(tmp_path / "overlay.mp4")
+    assert len(overlay) == 4
+    assert (overlay[0].width, overlay[0].height) == (1920, 360)
+    left, middle, right = (
+        overlay[0].to_ndarray(format="rgb24")[:, i * 640 : (i + 1) * 640] for i in range(3)
+    )
+    assert abs(left.astype(int) - middle).mean() > 10
+    assert abs(middle.astype(int) - right).mean() > 10
+
+
+def test_size_and_human_output(accmpeg: Callable, clip: Path, tmp_path: Path) -> None:
+    done = accmpeg("encode", clip, "-o", "small.mp4", "--accmodel", MODEL, "--size", "640x360")
+    assert done.returncode == 0, done.stderr
+    assert "12 frames" in done.stdout
+    assert "kbit/s" in done.stdout
+    assert "accmodel" in done.stdout
+    assert frames_of(tmp_path / "small.mp4")[0].width == 640
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("missing.mp4", "-o", "o.mp4", "--policy", "none"), 1, "missing.mp4"),
+        (("scene", "-o", "o.mp4"), 2, "--accmodel is missing"),
+        (("scene", "-o", "o.xyz", "--policy", "none"), 1, "o.xyz"),
+        (("scene", "-o", "o.mp4", "--policy", "none", "--qp", "30", "--crf", "20"), 2, "exclude each other"),
+        (("scene", "-o", "o.mp4", "--policy", "none", "--bitrate", "fast"), 2, "--bitrate fast"),
+        (("scene", "-o", "o.mp4", "--policy", "none", "--size", "big"), 2, "--size big"),
+        (("scene", "-o", "o.mp4", "--accmodel", "no.card.toml"), 1, "no.card.toml"),
+        (("scene", "-o", "o.mp4", "--policy", "wild"), 2, "wild"),
+        (("scene", "-o", "no/such/folder/o.mp4", "--policy", "none"), 1, "no/such/folder"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(
+    accmpeg: Callable, tmp_path: Path, args: tuple, code: int, words: str
+) -> None:
+    done = accmpeg("encode", *args)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("o.*")), "nothing half-made is left behind"
+
+
+def test_a_damaged_clip_gives_what_it_holds(accmpeg: Callable, clip: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.ts"
+    assert accmpeg("encode", clip, "-o", whole, "--policy", "none").returncode == 0
+    data = whole.read_bytes()
+    (tmp_path / "cut.ts").write_bytes(data[: len(data) * 2 // 3])
+    done = accmpeg("encode", "cut.ts", "-o", "out.mp4", "--policy", "none", "--json")
+    assert done.returncode == 0, done.stderr
+    assert 0 < json.loads(done.stdout)["frames"] < 12
