@@ -6,7 +6,7 @@ import torch
 
 from accmpeg.accgrad.gradient import accuracy_gradient, frame_tensor, macroblock_gradient
 from accmpeg.dnn.base import load_dnn
-from accmpeg.errors import LabelError, NoGradientError
+from accmpeg.errors import DnnError, LabelError, NoGradientError
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.grid import MacroblockGrid
 
@@ -70,6 +70,17 @@ def test_both_qualities_must_be_of_one_size(segmenter_card, textured):
     high = textured(64, 64)
     with pytest.raises(LabelError, match=r"64x64.*32x32"):
         accuracy_gradient(dnn.differentiable(), dnn.task, dnn.infer(high), high, textured(32, 32))
+
+
+def test_what_pytorch_refuses_is_one_line(segmenter_card, textured):
+    dnn = load_dnn(segmenter_card)
+    other_size = dnn.differentiable()
+    other_size.card = other_size.card.model_copy(
+        update={"input": other_size.card.input.model_copy(update={"std": (255.0, 255.0)})}
+    )
+    frame = textured(64, 64)
+    with pytest.raises(DnnError, match=r"^segmenter failed in PyTorch on a frame of 64x64: .*$"):
+        accuracy_gradient(other_size, dnn.task, dnn.infer(frame), frame, frame)
 
 
 def test_an_onnx_segmenter_agrees_with_its_formula(segmenter_card, textured):

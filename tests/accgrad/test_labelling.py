@@ -112,6 +112,14 @@ def test_large_frames_are_scaled_down(segmenter_card, write_picture, tmp_path):
     assert (stored.width_px, stored.height_px) == (300, 102)
 
 
+@pytest.mark.parametrize("size_px", [(1, 1), (8192, 24), (2, 300)])
+def test_frames_of_any_size_have_labels(segmenter_card, write_picture, tmp_path, size_px):
+    write_picture(tmp_path / "odd.png", 0, *size_px)
+    label(segmenter_card, tmp_path / "odd.png", tmp_path / "labels")
+    stored = read_labels(tmp_path / "labels").items[0].load()
+    assert stored.accgrad_log2.shape == MacroblockGrid(stored.width_px, stored.height_px).shape
+
+
 def test_labelling_resumes_and_does_nothing_twice(segmenter_card, stills, tmp_path):
     out = tmp_path / "labels"
 

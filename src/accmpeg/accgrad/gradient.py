@@ -24,7 +24,7 @@ from av import VideoFrame
 from numpy.typing import NDArray
 
 from accmpeg.dnn.base import DifferentiableDnn
-from accmpeg.errors import LabelError, NoGradientError
+from accmpeg.errors import AccmpegError, DnnError, LabelError, NoGradientError
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.tasks import Task
 
@@ -78,15 +78,24 @@ def accuracy_gradient(
 
     `reference` is the server DNN's result on `high`; `high` and `low` are two qualities of one frame, of the
     same size. `at` says where the derivative is taken. Raises `LabelError` for sizes that differ or a
-    gradient that is not finite, `NoGradientError` where there is none.
+    gradient that is not finite, `NoGradientError` where there is none, `DnnError` where PyTorch fails.
     """
     if (high.width, high.height) != (low.width, low.height):
         raise LabelError(
             f"the high quality frame is {high.width}x{high.height}, the low one {low.width}x{low.height}"
         )
-    return macroblock_gradient(
-        lambda picture: task.agreement(dnn(picture), reference),
-        frame_tensor(high, dnn.device),
-        frame_tensor(low, dnn.device),
-        at=at,
-    )
+    try:
+        return macroblock_gradient(
+            lambda picture: task.agreement(dnn(picture), reference),
+            frame_tensor(high, dnn.device),
+            frame_tensor(low, dnn.device),
+            at=at,
+        )
+    except AccmpegError:
+        raise
+    # PyTorch reports shapes that don't fit, missing kernels and exhausted memory all as this.
+    except RuntimeError as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise DnnError(
+            f"{dnn.card.name} failed in PyTorch on a frame of {high.width}x{high.height}: {reason}"
+        ) from error
