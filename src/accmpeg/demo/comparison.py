@@ -1,9 +1,9 @@
 """The demo's comparison: plain x264, x264 with adaptive quantisation, and AccMPEG, at the same bytes.
 
 ```
-clip ─┬▶ AccMPEG graded at B bit/s ───────────────┐
-      ├▶ x264 adaptive quantisation at B bit/s ───┼▶ decode ─▶ server DNN ─▶ accuracy, delay
-      └▶ x264 at the constant QP nearest in bytes ┘
+clip ─┬▶ AccMPEG graded, rate-controlled to B bit/s ───────┐
+      ├▶ x264 adaptive quantisation, at least those bytes ─┼▶ decode ─▶ server DNN ─▶ accuracy, delay
+      └▶ x264 constant QP, at least those bytes ───────────┘
 ```
 """
 
@@ -26,7 +26,7 @@ __all__ = ["LINK_BANDWIDTH_BPS", "Comparison", "Row", "compare"]
 
 LINK_BANDWIDTH_BPS = 1_000_000
 _PROPAGATION_MS = 20.0
-_QP_RANGE = (16, 50)
+_QUALITY_RANGE = (10, 51)
 
 TITLES = {
     "constant-qp": "x264, constant QP",
@@ -79,15 +79,13 @@ def compare(
     report("server DNN on the source frames")
     references = reference_results(clip, dnn, step)
     cells: dict[str, Cell] = {}
-    at_rate = OperatingPoint(bitrate_bps=bitrate_bps)
-    for name in ("graded", "aq-1"):
+    for name in ("graded", "aq-1", "constant-qp"):
         report(TITLES[name])
-        cells[name] = evaluate(clip, dnn, METHODS[name], at_rate, context, references, step=step)
-    report(TITLES["constant-qp"])
-    nearest = _nearest_qp(clip, context, cells["graded"].size_bytes)
-    cells["constant-qp"] = evaluate(
-        clip, dnn, METHODS["constant-qp"], OperatingPoint(quality=nearest), context, references, step=step
-    )
+        if name == "graded":
+            point = OperatingPoint(bitrate_bps=bitrate_bps)
+        else:
+            point = _point_of_size(clip, name, context, cells["graded"].size_bytes)
+        cells[name] = evaluate(clip, dnn, METHODS[name], point, context, references, step=step)
     labels = None if clip.labels is None else clip.labels[::step]
     return Comparison(
         clip=clip,
@@ -101,21 +99,21 @@ def compare(
     )
 
 
-def _nearest_qp(clip: Clip, context: MethodContext, size_bytes: int) -> int:
-    """The constant QP whose stream is nearest in size, by bisection."""
+def _point_of_size(clip: Clip, method: str, context: MethodContext, size_bytes: int) -> OperatingPoint:
+    """The coarsest QP or CRF whose stream has at least `size_bytes`, so that no baseline gets fewer bytes."""
 
-    def size_at(qp: int) -> int:
-        point = OperatingPoint(quality=qp)
-        return encode_clip(clip, METHODS["constant-qp"], point, context).size_bytes
+    def is_enough(quality: int) -> bool:
+        point = OperatingPoint(quality=quality)
+        return encode_clip(clip, METHODS[method], point, context).size_bytes >= size_bytes
 
-    finer, coarser = _QP_RANGE
-    while coarser - finer > 1:
-        middle = (finer + coarser) // 2
-        if size_at(middle) > size_bytes:
-            finer = middle
+    enough, too_coarse = _QUALITY_RANGE
+    while too_coarse - enough > 1:
+        middle = (enough + too_coarse) // 2
+        if is_enough(middle):
+            enough = middle
         else:
-            coarser = middle
-    return min((finer, coarser), key=lambda qp: abs(np.log(size_at(qp) / size_bytes)))
+            too_coarse = middle
+    return OperatingPoint(quality=enough)
 
 
 def _row(clip: Clip, cell: Cell) -> Row:
