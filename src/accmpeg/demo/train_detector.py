@@ -39,8 +39,8 @@ class TrainingPlan:
     """How long and how hard; `batch` is per worker, and each worker is one process with one thread."""
 
     out: Path
-    scenes: int = 400
-    steps: int = 2400
+    scenes: int = 250
+    steps: int = 1500
     batch: int = 8
     workers: int = 2
     learning_rate: float = 4e-3
@@ -237,8 +237,8 @@ def _render(job: tuple[int, Path]) -> None:
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for frames, checkpoint, detector.onnx and its card.")],
-    scenes: Annotated[int, typer.Option(help="Streets to train on.")] = 400,
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 2400,
+    scenes: Annotated[int, typer.Option(help="Streets to train on.")] = 250,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 1500,
     workers: Annotated[int, typer.Option(help="Processes, one core each.")] = 2,
 ) -> None:
     """Renders frames, trains the demo's detector and exports it with its card."""
