@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from fractions import Fraction
 
@@ -11,6 +12,13 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="th
 
 def test_the_pointer_behind_frames_is_found_here():
     assert native.can_attach_side_data()
+
+
+def test_another_libavutil_in_the_process_does_not_disturb():
+    # OpenCV's wheels bring FFmpeg libraries of their own.
+    program = "import cv2; from accmpeg.media import native; print(native.can_attach_side_data())"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "True"
 
 
 def test_an_open_codecs_option_can_be_changed():

@@ -12,10 +12,10 @@ import functools
 import os
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import av
+import av.video.frame
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
@@ -64,14 +64,14 @@ def set_codec_option(context: VideoCodecContext, name: str, value: int) -> bool:
 
 @functools.cache
 def _libavutil() -> ctypes.CDLL | None:
-    """The very libavutil that PyAV has loaded: another copy would free what it did not allocate."""
+    """The very libavutil that PyAV is linked to: another copy would free what it did not allocate.
+
+    Looked up through PyAV's own extension module, because OpenCV brings a second libavutil into the process.
+    """
     try:
-        maps = Path("/proc/self/maps").read_text().splitlines()
-        paths = {line.split(maxsplit=5)[5] for line in maps if "/libavutil" in line}
-        if len(paths) != 1:
-            return None
-        library = ctypes.CDLL(paths.pop())
-    except OSError:
+        library = ctypes.CDLL(av.video.frame.__file__)
+        library.av_frame_new_side_data  # noqa: B018 - raises where the module does not export what it uses
+    except (OSError, AttributeError):
         return None
     library.av_frame_new_side_data.restype = ctypes.c_void_p
     library.av_frame_new_side_data.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
