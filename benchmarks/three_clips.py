@@ -31,17 +31,18 @@ def main(
     accmodel: Annotated[Path, typer.Option(help="AccModel card.")],
     out: Annotated[Path, typer.Option(help="JSON lines, one per cell; cells found there are not run again.")],
     methods: Annotated[str, typer.Option(help="Comma-separated methods, or all.")] = "all",
-    points: Annotated[str, typer.Option(help="QPs and CRFs.")] = "20,24,28,32,36,40",
+    points: Annotated[str, typer.Option(help="QPs and CRFs.")] = "22,26,30,34,38,42",
     step: Annotated[int, typer.Option(help="Measure accuracy on every so many frames.")] = 5,
     limit: Annotated[int, typer.Option(help="Frames per clip.")] = 150,
     every: Annotated[int, typer.Option(help="Frames per map.")] = 10,
+    threads: Annotated[int, typer.Option(help="CPU threads of the server DNN.")] = 1,
     band: Annotated[tuple[float, float], typer.Option(help="Accuracies that BD-rate covers.")] = (0.5, 1.0),
 ) -> None:
     """Run what is missing, then print the tables."""
     chosen = find_methods(methods)
     levels = [int(level) for level in points.split(",")]
     done = {key(row): row for row in map(json.loads, out.read_text().splitlines())} if out.exists() else {}
-    server_dnn, model = load_dnn(dnn), AccModel.load(accmodel)
+    server_dnn, model = load_dnn(dnn, threads=threads), AccModel.load(accmodel)
     with progress_bar() as progress, out.open("a") as lines:
         task = progress.add_task("cells", total=len(clips) * len(chosen) * len(levels))
         for path in clips:

@@ -13,5 +13,7 @@ def shared_data() -> Path:
     """The folder of real clips, photographs and networks; tests that need it skip where it is missing."""
     folder = Path(os.environ.get("ACCMPEG_DATA", DATA_FOLDER))
     if not (folder / "models").is_dir():
-        pytest.skip(f"no real data at {folder}: set ACCMPEG_DATA to a folder with videos/, images/ and models/")
+        pytest.skip(
+            f"no real data at {folder}: set ACCMPEG_DATA to a folder with videos/, images/ and models/"
+        )
     return folder

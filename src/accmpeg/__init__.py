@@ -5,10 +5,13 @@ import accmpeg
 
 model = accmpeg.AccModel.load("cheap.card.toml")
 with accmpeg.open_source("street.mp4") as source:
-    settings = accmpeg.EncoderSettings.for_source(source.info, crf=28)
-    with accmpeg.SteeredEncoder(settings, model) as camera, accmpeg.open_sink("out.mp4", camera.encoder) as sink:
-        for frame in source:
-            for unit in camera.encode(frame):
+    settings = accmpeg.EncoderSettings.for_source(source.info, bitrate_bps=800_000)
+    with accmpeg.SteeredEncoder(settings, model) as camera:
+        with accmpeg.open_sink("steered.mp4", camera.encoder) as sink:
+            for frame in source:
+                for unit in camera.encode(frame):
+                    sink.write(unit)
+            for unit in camera.flush():
                 sink.write(unit)
 ```
 """

@@ -23,7 +23,7 @@ def demo(
     video: Annotated[str | None, typer.Option(help="Your own video, instead of the embedded scene.")] = None,
     dnn: Annotated[Path | None, typer.Option(help="Server DNN card, with --video.")] = None,
     accmodel: Annotated[Path | None, typer.Option(help="AccModel card or ONNX file, with --video.")] = None,
-    bitrate: Annotated[str, typer.Option(help="Bitrate of the rate-controlled streams.")] = "600k",
+    bitrate: Annotated[str, typer.Option(help="Bitrate of the AccMPEG stream.")] = "400k",
     limit: Annotated[int | None, typer.Option(min=1, help="Compare on so many frames.")] = None,
     step: Annotated[int, typer.Option(min=1, help="Measure accuracy on every so many frames.")] = 3,
     every: Annotated[int, typer.Option(min=1, help="Renew the quality map every so many frames.")] = 10,

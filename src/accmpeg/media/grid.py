@@ -98,7 +98,8 @@ def _lerp(values: FloatMap, at: NDArray[np.floating], axis: int) -> FloatMap:
     high = np.minimum(low + 1, last)
     weight = (at - low).astype(np.float32)
     weight = weight[:, None] if axis == 0 else weight[None, :]
-    return np.take(values, low, axis=axis) * (1 - weight) + np.take(values, high, axis=axis) * weight
+    blended = np.take(values, low, axis=axis) * (1 - weight) + np.take(values, high, axis=axis) * weight
+    return np.asarray(blended, dtype=np.float32)
 
 
 def dilate(mask: BoolMap, macroblocks: int) -> BoolMap:
@@ -115,7 +116,7 @@ def box_mean_3x3(values: FloatMap) -> FloatMap:
     """The mean of each cell and its eight neighbours, edges repeated; `(rows, cols)`."""
     padded = np.pad(values, 1, mode="edge")
     tall = padded[:-2] + padded[1:-1] + padded[2:]
-    return (tall[:, :-2] + tall[:, 1:-1] + tall[:, 2:]) / np.float32(9)
+    return np.asarray((tall[:, :-2] + tall[:, 1:-1] + tall[:, 2:]) / 9, dtype=np.float32)
 
 
 def gaussian_blur(values: FloatMap, sigma_macroblocks: float) -> FloatMap:

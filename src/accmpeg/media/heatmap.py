@@ -44,4 +44,4 @@ def _blend(image: RgbImage, colours: NDArray[np.float32], opacity: float) -> Rgb
     large = colours.repeat(MACROBLOCK_PX, axis=0).repeat(MACROBLOCK_PX, axis=1)[:height, :width]
     # The picture in grey, so that only the map has colour.
     grey = image.astype(np.float32).mean(axis=2, keepdims=True)
-    return (grey * (1 - opacity) + large * opacity).astype(np.uint8)
+    return np.asarray(grey * (1 - opacity) + large * opacity, dtype=np.uint8)

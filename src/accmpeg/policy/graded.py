@@ -59,7 +59,7 @@ class GradedPolicy:
             own = centred(raw.ravel(), self.lowest, self.highest)
             shift = min(max(running, own - self.frame_shift), own + self.frame_shift)
         offsets = np.clip(raw + np.float32(shift), self.lowest, self.highest)
-        return np.rint(offsets).astype(np.float32, copy=False)
+        return np.asarray(np.rint(offsets), dtype=np.float32)
 
     def _raw(self, accgrad_log2: FloatMap, objects: FloatMap | None) -> FloatMap:
         # In units of the frame's own peak, so that exp2 neither overflows nor vanishes.
