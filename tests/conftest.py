@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Small networks on few cores: PyTorch's threads would only fight for them. Set before it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 DATA_FOLDER = Path(__file__).parents[2] / "shared" / "data"
 
 
