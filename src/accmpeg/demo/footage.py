@@ -11,8 +11,8 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.progress import track
 
-from accmpeg.cli.common import progress_bar
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.demo.training_frames import FIRST_TRAINING_SEED
 from accmpeg.media.encoder import Encoder, EncoderSettings
@@ -54,11 +54,8 @@ def main(
 ) -> None:
     """Render the footage that the demo's AccModel was trained on."""
     out.mkdir(parents=True, exist_ok=True)
-    with progress_bar() as progress:
-        task = progress.add_task("streets", total=scenes)
-        for seed in range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + scenes):
-            render_clip(seed, frames, out)
-            progress.advance(task)
+    for seed in track(range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + scenes), "streets"):
+        render_clip(seed, frames, out)
 
 
 if __name__ == "__main__":

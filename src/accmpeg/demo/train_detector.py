@@ -22,6 +22,12 @@ from torch import distributed
 from torch.multiprocessing.spawn import spawn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from accmpeg.accmodel.checkpoint import (
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from accmpeg.demo.detector import Detector, detector_loss, export_detector, make_targets
 from accmpeg.demo.scene import CLASS_NAMES
 from accmpeg.demo.training_frames import FIRST_TRAINING_SEED, FrameSet, read_frames, render_scene
@@ -29,6 +35,7 @@ from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, write_card
 
 __all__ = ["TrainingPlan", "augmented_crop", "train_detector", "write_detector_card"]
 
+CHECKPOINT = "checkpoint.safetensors"
 CROP_WIDTH_PX, CROP_HEIGHT_PX = 384, 256
 CLASS_WEIGHTS = np.array([1.0, 1.0, 1.8, 2.0])
 PAD_VALUE = 114
@@ -116,10 +123,12 @@ def _batches(frames: FrameSet, batch: int, rng: np.random.Generator) -> Iterator
 
 
 def train_detector(plan: TrainingPlan) -> Path:
-    """Trains from DIR/frames, resuming DIR/checkpoint.pt, and returns the ONNX file."""
+    """Trains from DIR/frames, resuming DIR/checkpoint.safetensors, and returns the ONNX file."""
     spawn(_train_worker, (plan,), nprocs=plan.workers)  # type: ignore[no-untyped-call]
     detector = Detector(len(CLASS_NAMES))
-    detector.load_state_dict(torch.load(plan.out / "checkpoint.pt", weights_only=True)["average"])
+    stored = load_checkpoint(plan.out / CHECKPOINT)
+    assert stored is not None
+    detector.load_state_dict(stored[0]["average"])
     path = plan.out / "detector.onnx"
     export_detector(detector, path)
     write_detector_card(path)
@@ -146,14 +155,14 @@ def _train_worker(rank: int, plan: TrainingPlan) -> None:
     )
     blend = get_ema_multi_avg_fn(0.996)  # type: ignore[no-untyped-call]
     average = AveragedModel(detector, multi_avg_fn=blend, use_buffers=True)
-    checkpoint = plan.out / "checkpoint.pt"
+    checkpoint = plan.out / CHECKPOINT
     first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        detector.load_state_dict(state["detector"])
-        average.module.load_state_dict(state["average"])
+    if (stored := load_checkpoint(checkpoint)) is not None:
+        groups, state = stored
+        detector.load_state_dict(groups["detector"])
+        average.module.load_state_dict(groups["average"])
         average.n_averaged.fill_(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(detector, optimizer, groups["optimizer"])
         first = int(state["step"])
     batches = _batches(frames, plan.batch, np.random.default_rng((first, rank)))
     detector.train()
@@ -187,13 +196,12 @@ def _train_worker(rank: int, plan: TrainingPlan) -> None:
                 err=True,
             )
         if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == plan.steps):
-            state = {
-                "step": step + 1, "detector": detector.state_dict(), "average": average.module.state_dict(),
-                "averaged": int(average.n_averaged), "optimizer": optimizer.state_dict(),
-            }  # fmt: skip
-            part = checkpoint.with_suffix(".part")
-            torch.save(state, part)
-            part.replace(checkpoint)
+            groups = {
+                "detector": detector.state_dict(),
+                "average": average.module.state_dict(),
+                "optimizer": optimizer_tensors(detector, optimizer),
+            }
+            save_checkpoint(checkpoint, groups, {"step": step + 1, "averaged": int(average.n_averaged)})
     distributed.destroy_process_group()
     meeting.unlink(missing_ok=True)
 
