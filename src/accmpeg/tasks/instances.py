@@ -4,7 +4,6 @@ Accuracy is as for detection, with the IoU of masks in place of that of boxes. M
 `supervision.CompactMask`, which keeps a clip's masks in memory at a hundredth of the size.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,47 +11,25 @@ import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
 
-from accmpeg.tasks.base import ClipAccuracy, Dense, TaskName
+from accmpeg.tasks.base import Dense, TaskName
 from accmpeg.tasks.detection import (
-    MATCH_IOU,
+    DetectionTask,
     above,
     class_ids_of,
     confidence_of,
     detection_agreement,
-    pooled_f1,
     torch_iou,
 )
-from accmpeg.tasks.matching import FrameMatches, clip_average_precision
+from accmpeg.tasks.matching import FrameMatches
 
 __all__ = ["InstanceTask"]
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceTask:
-    """Instance segmentation with the score threshold of one server DNN."""
+class InstanceTask(DetectionTask):
+    """Instance segmentation: detection whose overlap is that of masks."""
 
-    score_threshold: float = 0.25
     name: ClassVar[TaskName] = "instances"
-
-    def frame_accuracy(self, result: sv.Detections, reference: sv.Detections) -> float:
-        """Mask AP@0.5 of one frame; without references 1 if nothing is above the threshold, else 0."""
-        return clip_average_precision([self._matches(result, reference)], MATCH_IOU, self.score_threshold)
-
-    def clip_accuracy(
-        self, results: Sequence[sv.Detections], references: Sequence[sv.Detections]
-    ) -> ClipAccuracy:
-        """`value` = mask AP@0.5 pooled over the clip; extras: f1, f1_per_frame_mean, precision, recall."""
-        frames = [self._matches(*pair) for pair in zip(results, references, strict=True)]
-        per_frame = [clip_average_precision([frame], MATCH_IOU, self.score_threshold) for frame in frames]
-        return ClipAccuracy(
-            clip_average_precision(frames, MATCH_IOU, self.score_threshold),
-            float(np.mean(per_frame)) if per_frame else 1.0,
-            pooled_f1(frames, MATCH_IOU, self.score_threshold),
-        )
-
-    def object_boxes(self, result: sv.Detections) -> NDArray[np.float32]:
-        """Boxes of the objects at or above the score threshold, `(n, 4)`."""
-        return np.asarray(above(result, self.score_threshold).xyxy, np.float32)
 
     def agreement(self, dense: Dense, reference: sv.Detections) -> Any:
         """`detection_agreement` where overlap is the mean of box IoU and soft mask IoU.
