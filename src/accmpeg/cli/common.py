@@ -71,7 +71,7 @@ class TranslatingGroup(TyperGroup):
         except AccmpegError as error:
             _fail(str(error), EXIT_FAILED)
         except KeyboardInterrupt:
-            _fail("interrupted; finished work is kept, the same command goes on from there", EXIT_INTERRUPTED)
+            _fail("interrupted: what was finished is kept", EXIT_INTERRUPTED)
         except BrokenPipeError:
             # The reader of our stdout has gone (`accmpeg … | head`): nothing to say and nobody to say it to.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
