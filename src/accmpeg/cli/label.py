@@ -21,7 +21,7 @@ def label(
     limit: Annotated[int | None, typer.Option(help="At most this many frames of a video.")] = None,
     qp_high: Annotated[
         int, typer.Option(help="QP of the high quality, at which the DNN sets the reference.")
-    ] = 24,
+    ] = 20,
     qp_low: Annotated[int, typer.Option(help="QP of the low quality.")] = 40,
     at: Annotated[str, typer.Option(help="Take the gradient at the 'low' or the 'high' quality.")] = "low",
     max_side: Annotated[

@@ -1,7 +1,7 @@
 """Unlabelled footage of rendered streets, to make the demo's AccModel from.
 
 python -m accmpeg.demo.footage --out DIR
-accmpeg label DIR --dnn …/detector.card.toml -o LABELS --every 1
+accmpeg label DIR --dnn …/detector.card.toml -o LABELS --every 1 --qp-high 24
 accmpeg train LABELS -o accmodel.onnx
 """
 
