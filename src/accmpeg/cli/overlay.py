@@ -78,7 +78,8 @@ class OverlayWriter:
             return rgb
         from accmpeg.tasks.drawing import draw
 
-        return draw(rgb, self._dnn.infer(decoded), self._dnn.card.classes)
+        card = self._dnn.card
+        return draw(rgb, self._dnn.infer(decoded), card.classes, score_threshold=card.score_threshold)
 
     def __enter__(self) -> Self:
         return self

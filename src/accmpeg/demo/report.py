@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import jinja2
 import numpy as np
-import supervision as sv
 from numpy.typing import NDArray
 
 import accmpeg
@@ -116,9 +115,7 @@ def _scenes(comparison: Comparison) -> list[tuple[int, list[Picture]]]:
 
 def _drawn(rgb: NDArray[np.uint8], result: Any, comparison: Comparison) -> NDArray[np.uint8]:
     card = comparison.dnn.card
-    if isinstance(result, sv.Detections) and result.confidence is not None:
-        result = result[result.confidence >= card.score_threshold]
-    return draw(rgb, result, card.classes)
+    return draw(rgb, result, card.classes, score_threshold=card.score_threshold)
 
 
 def _data_address(rgb: NDArray[np.uint8]) -> str:
