@@ -14,13 +14,14 @@ import accmpeg
 SOURCE = Path(accmpeg.__file__).parent
 LAYERS = (
     {"errors", "version"},
+    {"wire"},
     {"media"},
     {"tasks"},
     {"policy", "dnn"},
     {"accgrad"},
     {"accmodel"},
     {"camera"},
-    {"evaluation"},
+    {"server", "evaluation"},
     {"demo"},
     {"cli"},
 )

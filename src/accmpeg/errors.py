@@ -19,7 +19,10 @@ AccmpegError
 │  └─ NoGradientError                   a server DNN that has no usable input gradient
 ├─ LabelError (RuntimeError)            labels that can't be made or read
 ├─ TrainingError (RuntimeError)         an AccModel that can't be trained
-└─ AccModelError (RuntimeError)         an AccModel that can't run
+├─ AccModelError (RuntimeError)         an AccModel that can't run
+├─ WireError (ValueError)               a message that is not what the wire says
+└─ EvaluationError (RuntimeError)       a comparison that can't be made
+   └─ MethodError                       a method that failed, or did what no real system could
 ```
 """
 
@@ -30,9 +33,11 @@ __all__ = [
     "DecoderError",
     "DnnError",
     "EncoderError",
+    "EvaluationError",
     "LabelError",
     "MapIgnoredError",
     "MediaError",
+    "MethodError",
     "MissingExtraError",
     "NoGradientError",
     "SinkError",
@@ -40,6 +45,7 @@ __all__ = [
     "TrainingError",
     "UsageError",
     "WeightsError",
+    "WireError",
 ]
 
 
@@ -108,3 +114,15 @@ class TrainingError(AccmpegError, RuntimeError):
 
 class AccModelError(AccmpegError, RuntimeError):
     """An AccModel that can't run."""
+
+
+class EvaluationError(AccmpegError, RuntimeError):
+    """A comparison that can't be made from what was given."""
+
+
+class MethodError(EvaluationError):
+    """A compared method that failed, or that did what no real system could."""
+
+
+class WireError(AccmpegError, ValueError):
+    """A message between camera and server that is not what the wire says."""

@@ -17,14 +17,15 @@ import numpy as np
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.link import fifo_delays_ms
+from accmpeg.evaluation.link import Link, emulate
 from accmpeg.evaluation.methods import METHODS, MethodContext, OperatingPoint
-from accmpeg.evaluation.run import Cell, encode_clip, evaluate, reference_results
+from accmpeg.evaluation.run import Cell, evaluate, reference_results, stream_bytes
 from accmpeg.tasks import ClipAccuracy
 
 __all__ = ["LINK_BANDWIDTH_BPS", "Comparison", "Row", "compare"]
 
 LINK_BANDWIDTH_BPS = 1_000_000
+PICTURES = 3
 _PROPAGATION_MS = 20.0
 _QUALITY_RANGE = (10, 51)
 
@@ -56,6 +57,8 @@ class Comparison:
     step: int
     rows: Sequence[Row]
     references: Sequence[Any]
+    pictured: Sequence[int]
+    """The frames (indices) that the report shows."""
     source_accuracy: ClipAccuracy | None
     """Against true labels, on the source frames: what no encoder can beat by much."""
 
@@ -75,9 +78,11 @@ def compare(
 
     Accuracy is measured on every `step`-th frame. Raises what encoders, decoders and the server DNN raise.
     """
-    context = MethodContext(dnn_card, accmodel, every)
+    context = MethodContext(dnn, dnn_card, accmodel, every)
     report("server DNN on the source frames")
-    references = reference_results(clip, dnn, step)
+    references = reference_results(clip, context, step)
+    samples = np.linspace(0.1, 0.9, PICTURES) * (len(references) - 1)
+    pictured = tuple(int(sample) * step for sample in np.unique(samples.astype(int)))
     cells: dict[str, Cell] = {}
     for name in ("graded", "aq-1", "constant-qp"):
         report(TITLES[name])
@@ -85,7 +90,9 @@ def compare(
             point = OperatingPoint(bitrate_bps=bitrate_bps)
         else:
             point = _point_of_size(clip, name, context, cells["graded"].size_bytes)
-        cells[name] = evaluate(clip, dnn, METHODS[name], point, context, references, step=step)
+        cells[name] = evaluate(
+            clip, METHODS[name], point, context, references, step=step, keep=frozenset(pictured)
+        )
     labels = None if clip.labels is None else clip.labels[::step]
     return Comparison(
         clip=clip,
@@ -95,6 +102,7 @@ def compare(
         step=step,
         rows=[_row(clip, cells[name]) for name in TITLES],
         references=references,
+        pictured=pictured,
         source_accuracy=None if labels is None else dnn.task.clip_accuracy(references, labels),
     )
 
@@ -104,7 +112,7 @@ def _point_of_size(clip: Clip, method: str, context: MethodContext, size_bytes: 
 
     def is_enough(quality: int) -> bool:
         point = OperatingPoint(quality=quality)
-        return encode_clip(clip, METHODS[method], point, context).size_bytes >= size_bytes
+        return stream_bytes(clip, METHODS[method], point, context) >= size_bytes
 
     enough, too_coarse = _QUALITY_RANGE
     while too_coarse - enough > 1:
@@ -117,14 +125,7 @@ def _point_of_size(clip: Clip, method: str, context: MethodContext, size_bytes: 
 
 
 def _row(clip: Clip, cell: Cell) -> Row:
-    interval_ms = 1000 / float(clip.frame_rate)
-    delays_ms = fifo_delays_ms(
-        [index * interval_ms for index in range(len(clip.frames))],
-        cell.encoded.camera_ms,
-        cell.encoded.frame_bytes,
-        bandwidth_bps=LINK_BANDWIDTH_BPS,
-        propagation_ms=_PROPAGATION_MS,
-        server_ms=cell.server_ms_per_frame,
-    )
+    link = Link(bandwidth_bps=LINK_BANDWIDTH_BPS, propagation_ms=_PROPAGATION_MS)
+    delays_ms = emulate(cell.flows, len(clip.frames), link).delays_ms
     p50, p95 = np.percentile(delays_ms, [50, 95])
     return Row(TITLES[cell.method], cell, float(p50), float(p95))

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 import accmpeg
 from accmpeg.demo.comparison import LINK_BANDWIDTH_BPS, Comparison, Row
 from accmpeg.errors import SinkError
-from accmpeg.evaluation.run import decode_sampled
 from accmpeg.media.frames import plane_view, rgb_of
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.heatmap import heat_over, offsets_over
@@ -23,7 +22,6 @@ from accmpeg.tasks.drawing import draw
 
 __all__ = ["report_rows", "write_report"]
 
-_PICTURES = 3
 _WIDTH_PX = 640
 _JPEG_QUALITY = 82
 
@@ -85,31 +83,27 @@ def write_report(comparison: Comparison, path: Path, *, synthetic: bool) -> None
 def _scenes(comparison: Comparison) -> list[tuple[int, list[Picture]]]:
     """A few frames of the clip, each with the pictures that tell its story."""
     clip, step = comparison.clip, comparison.step
-    decoded = {row.title: decode_sampled(row.cell.encoded, clip, step) for row in comparison.rows}
-    samples = len(comparison.references)
     scenes = []
-    for sample in np.unique(np.linspace(0.1, 0.9, _PICTURES) * (samples - 1)).astype(int):
-        frame = clip.frames[sample * step]
+    for index in comparison.pictured:
+        sample, frame = index // step, clip.frames[index]
         rgb = rgb_of(frame)
         scores = comparison.accmodel.predict(frame)
         weights = bit_weights(plane_view(frame, 0), *MacroblockGrid(frame.width, frame.height).shape)
         policy = GradedPolicy(object_threshold=comparison.accmodel.object_threshold)
         offsets = policy.qp_offsets(scores.accgrad, scores.objects, weights)
         if clip.labels is not None:
-            truth = "Source, true labels", _drawn(rgb, clip.labels[sample * step], comparison)
+            truth = "Source, true labels", _drawn(rgb, clip.labels[index], comparison)
         else:
             truth = "Source, the server DNN's results", _drawn(rgb, comparison.references[sample], comparison)
         pictures = [truth]
         for row in comparison.rows:
-            image = rgb_of(decoded[row.title][sample])
+            image = rgb_of(row.cell.seen[index])
             pictures.append((f"{row.title}: results", _drawn(image, row.cell.results[sample], comparison)))
         pictures.append(
             ("Predicted accuracy gradient (log scale, bright is high)", heat_over(rgb, scores.accgrad))
         )
         pictures.append(("QP offsets (green finer, violet coarser)", offsets_over(rgb, offsets)))
-        scenes.append(
-            (int(sample * step), [Picture(caption, _data_address(image)) for caption, image in pictures])
-        )
+        scenes.append((index, [Picture(caption, _data_address(image)) for caption, image in pictures]))
     return scenes
 
 

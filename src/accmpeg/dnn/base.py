@@ -87,16 +87,19 @@ class ServerDnn:
         self._head = head
         self._preprocess = Preprocessor(card.input)
 
-    def infer(self, frame: VideoFrame) -> Any:
+    def infer(self, frame: VideoFrame, source_size_px: tuple[int, int] | None = None) -> Any:
         """The task's result for one frame: every candidate above a low floor, not only the sure ones.
 
-        Raises `DnnError` where the network fails or returns NaN.
+        A frame that was scaled for the stream gives results in the pixels of its source if told their
+        `source_size_px`. Raises `DnnError` where the network fails or returns NaN.
         """
-        return self.infer_many([frame])[0]
+        return self.infer_many([frame], source_size_px)[0]
 
-    def infer_many(self, frames: Sequence[VideoFrame]) -> list[Any]:
+    def infer_many(
+        self, frames: Sequence[VideoFrame], source_size_px: tuple[int, int] | None = None
+    ) -> list[Any]:
         """Results of several frames, batched where the network and the frame sizes allow it."""
-        prepared = [self._preprocess(frame) for frame in frames]
+        prepared = [self._preprocess(frame, source_size_px) for frame in frames]
         results: list[Any] = []
         while len(results) < len(prepared):
             waiting = prepared[len(results) :]
@@ -109,6 +112,15 @@ class ServerDnn:
                 for i, (_, geometry) in enumerate(group)
             ]
         return results
+
+    def input_size_px(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """The size at which the network sees frames of that size: a stream needs no more pixels.
+
+        Even numbers, never larger than the frame.
+        """
+        geometry = InputGeometry.of(self.card.input, width_px, height_px)
+        scale = min(1.0, max(geometry.scale_x, geometry.scale_y))
+        return tuple(max(2, 2 * round(side * scale / 2)) for side in (width_px, height_px))  # type: ignore[return-value]
 
     def differentiable(self, device: str = "cpu") -> DifferentiableDnn:
         """The same DNN in PyTorch, for gradients; raises `NoGradientError` where it has none."""

@@ -103,9 +103,15 @@ class Preprocessor:
         self._gain = (1 / np.asarray(card.std)).astype(np.float32)
         self._offset = (-np.asarray(card.mean) / np.asarray(card.std)).astype(np.float32)
 
-    def __call__(self, frame: VideoFrame) -> tuple[NDArray[np.float32], InputGeometry]:
-        """A frame as `(3, height, width)` float32 in the network's own order and units."""
-        geometry = InputGeometry.of(self._card, frame.width, frame.height)
+    def __call__(
+        self, frame: VideoFrame, source_size_px: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.float32], InputGeometry]:
+        """A frame as `(3, height, width)` float32 in the network's own order and units.
+
+        A frame that was scaled on its way stands for its source of `source_size_px`: the geometry is that of
+        the source, so results come out in the source's pixels.
+        """
+        geometry = InputGeometry.of(self._card, *(source_size_px or (frame.width, frame.height)))
         # Planar RGB: measured 0.5 ms a frame cheaper than packed RGB and a transposition.
         scaled = self._scaler.reformat(
             frame,

@@ -8,11 +8,15 @@ __all__ = ["METHODS", "Method", "MethodContext", "OperatingPoint", "StreamFormat
 
 _ALL: tuple[Method, ...] = (
     constant_qp.ConstantQp(),
+    constant_qp.ConstantQp(at_input_size=True),
     *(adaptive_quantisation.AdaptiveQuantisation(mode) for mode in (0, 1, 2, 3)),
+    *(adaptive_quantisation.AdaptiveQuantisation(mode, at_input_size=True) for mode in (0, 1, 2, 3)),
     binary.Binary(),
     graded.Graded(),
+    graded.Graded(at_input_size=True),
     oracle.Oracle("binary"),
     oracle.Oracle("graded"),
+    oracle.Oracle("graded", at_input_size=True),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 

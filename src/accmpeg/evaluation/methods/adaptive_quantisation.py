@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint, StreamFormat
+from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
+from accmpeg.evaluation.session import Session
 
 __all__ = ["AdaptiveQuantisation"]
 
@@ -13,11 +14,14 @@ class AdaptiveQuantisation:
     """CRF with `--aq-mode`: 0 off, 1 variance, 2 auto-variance, 3 auto-variance biased to dark scenes."""
 
     mode: int
+    at_input_size: bool = False
     source = "x264 --crf --aq-mode"
 
     @property
     def name(self) -> str:
-        return f"aq-{self.mode}"
+        return f"aq-{self.mode}{'@dnn' if self.at_input_size else ''}"
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder:
-        return SteeredEncoder(stream.settings(point, aq_mode=self.mode), None)
+    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
+        if self.at_input_size:
+            stream = stream.at_input_size(session.context.dnn)
+        return SteeredStream(session, SteeredEncoder(stream.settings(point, aq_mode=self.mode), None))

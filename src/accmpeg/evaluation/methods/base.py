@@ -1,19 +1,17 @@
 """What a method is to the bench: something that opens a stream at an operating point."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Protocol
 
 import av
-import numpy as np
 
-from accmpeg.accmodel.runtime import AccModel, Scores
 from accmpeg.camera import SteeredEncoder
-from accmpeg.errors import UsageError
+from accmpeg.dnn.base import ServerDnn
+from accmpeg.evaluation.session import MethodContext, Session
 from accmpeg.media.encoder import EncoderSettings
 
-__all__ = ["Method", "MethodContext", "OperatingPoint", "StreamFormat", "TrueScores", "need_accmodel"]
+__all__ = ["Method", "MethodContext", "OperatingPoint", "SteeredStream", "Stream", "StreamFormat"]
 
 
 @dataclass(frozen=True)
@@ -64,51 +62,28 @@ class StreamFormat:
             steerable=steerable,
         )
 
-
-class TrueScores:
-    """True scores in an AccModel's place; each frame of a clip is labelled once for all encodes.
-
-    Not a system: it costs a pass through the server DNN per map and knows what a camera can't.
-    """
-
-    object_threshold = 0.5
-
-    def __init__(self, dnn_card: Path) -> None:
-        from accmpeg.accgrad.worker import Labeller, LabelSettings
-
-        self._labeller = Labeller(dnn_card, LabelSettings())
-        self._made: dict[tuple[int | None, int, int], Scores] = {}
-
-    def predict(self, frame: av.VideoFrame) -> Scores:
-        """The label of this frame, as `accmpeg label` makes it."""
-        key = (frame.pts, frame.width, frame.height)
-        if key not in self._made:
-            label = self._labeller.label(frame)
-            objects = None if label.objects is None else label.objects.astype(np.float32)
-            self._made[key] = Scores(label.accgrad_log2.astype(np.float32), objects)
-        return self._made[key]
+    def at_input_size(self, dnn: ServerDnn) -> "StreamFormat":
+        """The same at the size at which the server DNN sees the frames."""
+        width_px, height_px = dnn.input_size_px(self.width_px, self.height_px)
+        return replace(self, width_px=width_px, height_px=height_px)
 
 
-@dataclass
-class MethodContext:
-    """What a method may use on one clip: the server DNN, its AccModel, how often maps are renewed."""
+class Stream(Protocol):
+    """A method at work on one clip; its session is the only way to bytes, costs and results."""
 
-    dnn_card: Path
-    accmodel: AccModel | None = None
-    every: int = 10
-    _oracle: TrueScores | None = field(default=None, init=False, repr=False)
+    def push(self, index: int, frame: av.VideoFrame) -> None:
+        """Takes the frame that was just captured (yuv420p, source size; not to be changed)."""
+        ...
 
-    def oracle(self) -> TrueScores:
-        """The clip's true scores, shared by all methods and operating points."""
-        if self._oracle is None:
-            self._oracle = TrueScores(self.dnn_card)
-        return self._oracle
+    def finish(self) -> None:
+        """The clip is over: delivers what is still owed and frees what is held."""
+        ...
 
 
 class Method(Protocol):
     """One system compared. `source` names the paper or documentation it follows.
 
-    The bench hands `open` the shared format and an operating point, feeds frames to the stream one at a time
+    The bench hands `open` the shared format and an operating point, pushes frames to the stream one at a time
     and never shows it a later one.
     """
 
@@ -118,11 +93,37 @@ class Method(Protocol):
     @property
     def source(self) -> str: ...
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder: ...
+    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream: ...
 
 
-def need_accmodel(context: MethodContext, method: str) -> AccModel:
-    """The context's AccModel; raises UsageError where there is none."""
-    if context.accmodel is None:
-        raise UsageError(f"the method {method} needs an AccModel: give one with --accmodel")
-    return context.accmodel
+class SteeredStream:
+    """The plain case: every frame is encoded, sent, decoded and seen by the server DNN."""
+
+    def __init__(self, session: Session, steered: SteeredEncoder) -> None:
+        self._session, self._steered = session, steered
+        self._next = 0
+        steered.times.total_ms.pop("open", None)
+
+    def push(self, index: int, frame: av.VideoFrame) -> None:
+        del index
+        session, steered = self._session, self._steered
+        before = dict(steered.times.total_ms)
+        with session.camera("other"):
+            units = steered.encode(frame)
+        for stage, total_ms in steered.times.total_ms.items():
+            session.split_stage("camera: other", f"camera: {stage}", total_ms - before.get(stage, 0.0))
+        session.upload(units)
+        self._deliver(session.decode(units, steered.encoder))
+
+    def finish(self) -> None:
+        session, steered = self._session, self._steered
+        with session.camera("encode"):
+            units = steered.flush()
+        session.upload(units)
+        self._deliver([*session.decode(units, steered.encoder), *session.flush_decoder()])
+        steered.close()
+
+    def _deliver(self, frames: list[av.VideoFrame]) -> None:
+        for frame in frames:
+            self._session.deliver(self._next, frame)
+            self._next += 1

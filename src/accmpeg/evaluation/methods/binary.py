@@ -1,7 +1,8 @@
 """AccMPEG as published: two quality levels by predicted accuracy gradient, no adaptive quantisation."""
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint, StreamFormat, need_accmodel
+from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
+from accmpeg.evaluation.session import Session
 from accmpeg.policy import BinaryPolicy
 
 __all__ = ["Binary", "binary_policy"]
@@ -21,10 +22,12 @@ class Binary:
     name = "binary"
     source = "Du et al., MLSys 2022, section 4"
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder:
-        return SteeredEncoder(
+    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
+        context = session.context
+        steered = SteeredEncoder(
             stream.settings(point, aq_mode=None, steerable=True),
-            need_accmodel(context, self.name),
+            context.need_accmodel(self.name),
             binary_policy(point),
             every=context.every,
         )
+        return SteeredStream(session, steered)

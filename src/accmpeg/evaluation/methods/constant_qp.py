@@ -1,16 +1,26 @@
 """x264 at a constant QP: the baseline of the AccMPEG paper."""
 
+from dataclasses import dataclass
+
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint, StreamFormat
+from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
+from accmpeg.evaluation.session import Session
 
 __all__ = ["ConstantQp"]
 
 
+@dataclass(frozen=True)
 class ConstantQp:
     """One QP for every macroblock of every frame, the paper's own baseline."""
 
-    name = "constant-qp"
+    at_input_size: bool = False
     source = "Du et al., MLSys 2022, section 6; x264 --qp"
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder:
-        return SteeredEncoder(stream.settings(point, aq_mode=None), None)
+    @property
+    def name(self) -> str:
+        return "constant-qp@dnn" if self.at_input_size else "constant-qp"
+
+    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
+        if self.at_input_size:
+            stream = stream.at_input_size(session.context.dnn)
+        return SteeredStream(session, SteeredEncoder(stream.settings(point, aq_mode=None), None))

@@ -1,21 +1,33 @@
 """Our map: graded offsets by predicted accuracy gradient and objects, on adaptive quantisation."""
 
+from dataclasses import dataclass
+
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint, StreamFormat, need_accmodel
+from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
+from accmpeg.evaluation.session import Session
 
 __all__ = ["Graded"]
 
 
+@dataclass(frozen=True)
 class Graded:
     """CRF `quality` with aq-mode 1 and the graded policy's offsets."""
 
-    name = "graded"
+    at_input_size: bool = False
     source = "this project: accmpeg.policy.graded"
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder:
-        return SteeredEncoder(
+    @property
+    def name(self) -> str:
+        return "graded@dnn" if self.at_input_size else "graded"
+
+    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
+        context = session.context
+        if self.at_input_size:
+            stream = stream.at_input_size(context.dnn)
+        steered = SteeredEncoder(
             stream.settings(point, aq_mode=1, steerable=True),
-            need_accmodel(context, self.name),
+            context.need_accmodel(self.name),
             "graded",
             every=context.every,
         )
+        return SteeredStream(session, steered)

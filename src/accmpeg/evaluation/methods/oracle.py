@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint, StreamFormat
+from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
 from accmpeg.evaluation.methods.binary import binary_policy
+from accmpeg.evaluation.session import Session
 
 __all__ = ["Oracle"]
 
@@ -15,16 +16,22 @@ class Oracle:
     """`oracle-binary` and `oracle-graded`: the policies on true gradients and the DNN's own objects."""
 
     policy: Literal["binary", "graded"]
+    at_input_size: bool = False
     source = "upper bound; gradients as in Du et al., MLSys 2022, section 4"
 
     @property
     def name(self) -> str:
-        return f"oracle-{self.policy}"
+        return f"oracle-{self.policy}{'@dnn' if self.at_input_size else ''}"
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, context: MethodContext) -> SteeredEncoder:
-        model = context.oracle()
-        if self.policy == "binary":
-            settings = stream.settings(point, aq_mode=None, steerable=True)
-            return SteeredEncoder(settings, model, binary_policy(point), every=context.every)
-        settings = stream.settings(point, aq_mode=1, steerable=True)
-        return SteeredEncoder(settings, model, "graded", every=context.every)
+    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
+        context = session.context
+        if self.at_input_size:
+            stream = stream.at_input_size(context.dnn)
+        graded = self.policy == "graded"
+        steered = SteeredEncoder(
+            stream.settings(point, aq_mode=1 if graded else None, steerable=True),
+            context.oracle(),
+            "graded" if graded else binary_policy(point),
+            every=context.every,
+        )
+        return SteeredStream(session, steered)

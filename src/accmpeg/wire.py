@@ -1,0 +1,276 @@
+"""What camera and server say to each other: versioned binary messages, one per WebSocket frame.
+
+```
+byte  0  1   2        3     4 … 7             8 …            8 + n …
+      A  M   version  kind  n, big-endian u32  header (JSON)  payload (bytes)
+```
+
+```
+camera                                             server
+  hello ───────────────────────────────────────────▶
+  ◀─────────────────────────────── welcome | refused
+  access_unit, access_unit, … ─────────────────────▶
+  ◀──────────────── result, feedback, result, …
+  time_request ────────────────────────────────────▶
+  ◀───────────────────────────────────── time_reply
+  goodbye ─────────────────────────────────────────▶ (either side, before it closes)
+```
+
+Headers are JSON objects with exactly the fields below; an unknown field, a wrong type or a value out of range
+is refused, and so is every length beyond the limits, before anything is allocated for it. Tokens are not part
+of a message: they travel in the HTTP `Authorization` header of the WebSocket handshake. Times are
+microseconds: `…_us` of the sender's own clock unless the field says whose. Frames are numbered from 0 by
+`sequence`, which rises with every sent frame of a stream and never repeats, over reconnections too.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from accmpeg.errors import WireError
+
+__all__ = [
+    "HEADER_LIMIT_BYTES",
+    "MESSAGE_LIMIT_BYTES",
+    "SUBPROTOCOL",
+    "VERSION",
+    "AccessUnitMessage",
+    "Feedback",
+    "Goodbye",
+    "Hello",
+    "Message",
+    "Refused",
+    "ResultMessage",
+    "TimeReply",
+    "TimeRequest",
+    "Unpacked",
+    "Welcome",
+    "pack",
+    "unpack",
+]
+
+VERSION = 1
+SUBPROTOCOL = f"accmpeg.{VERSION}"
+"""The WebSocket subprotocol that both sides ask for."""
+
+HEADER_LIMIT_BYTES = 1 << 20
+MESSAGE_LIMIT_BYTES = 8 << 20
+
+_PREFIX = struct.Struct(">2sBBI")
+_MAGIC = b"AM"
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Side = Annotated[int, Field(ge=16, le=8192)]
+Sequence = Annotated[int, Field(ge=0, lt=1 << 53)]
+Microseconds = Annotated[int, Field(ge=-(1 << 62), lt=1 << 62)]
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Milliseconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Reason = Annotated[str, Field(max_length=500)]
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Message(_Header):
+    """Base of all messages. `kind` is the byte on the wire; `has_payload` says whether bytes follow."""
+
+    kind: ClassVar[int]
+    has_payload: ClassVar[bool] = False
+
+
+class Hello(Message):
+    """The camera's first message; the payload is the stream's parameter sets (may be empty).
+
+    `stream_id` is the same over reconnections of one run of the camera, so that the server can tell a camera
+    that came back from one that started anew. `drop`: what the server may do when it falls behind.
+    """
+
+    kind = 1
+    has_payload = True
+    camera: Name
+    stream_id: Name
+    dnn: Name | None = None
+    """The server DNN wanted; None is the server's first."""
+    codec: Literal["h264", "hevc", "vp9"]
+    width_px: Side
+    height_px: Side
+    source_width_px: Side
+    source_height_px: Side
+    """The size that results are given in: that of the camera's own frames."""
+    frame_rate: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+    time_base: tuple[Annotated[int, Field(ge=1, le=1 << 31)], Annotated[int, Field(ge=1, le=1 << 31)]]
+    """Numerator and denominator of the seconds that `pts` counts in."""
+    drop: Literal["latest", "none"] = "latest"
+    software: Annotated[str, Field(max_length=100)] = ""
+
+
+class Welcome(Message):
+    """The server takes the stream. `resume_after`: the last sequence it has had of this stream, or −1."""
+
+    kind = 2
+    dnn: Name
+    task: Literal["detection", "segmentation", "keypoints", "instances"]
+    resume_after: Annotated[int, Field(ge=-1, lt=1 << 53)] = -1
+    software: Annotated[str, Field(max_length=100)] = ""
+
+
+class Refused(Message):
+    """The server does not take the stream, or takes it no longer. `retry`: whether coming back can help."""
+
+    kind = 3
+    code: Literal["version", "auth", "dnn", "codec", "size", "busy", "protocol", "damaged"]
+    reason: Reason
+    retry: bool
+
+
+class AccessUnitMessage(Message):
+    """One coded frame; the payload is the access unit. `captured_us` is the camera's clock at capture.
+
+    A change of size comes with a keyframe and names the new size; None is as before.
+    """
+
+    kind = 4
+    has_payload = True
+    sequence: Sequence
+    pts: Microseconds
+    is_keyframe: bool
+    captured_us: Microseconds
+    encoded_us: Microseconds
+    """The camera's clock when the frame had been encoded."""
+    spooled: bool = False
+    """Sent late from the camera's spool: the result still counts, the delay does not."""
+    size_px: tuple[Side, Side] | None = None
+    camera_ms: dict[Annotated[str, Field(max_length=32)], Milliseconds] = Field(
+        default_factory=dict, max_length=16
+    )
+    """What each stage of the camera took for this frame."""
+
+
+class ResultMessage(Message):
+    """The server DNN's result of one frame, in the camera's own pixels.
+
+    `result` is the task's result as `server.results.to_json` writes it. Dropped frames give `dropped` and no
+    result, so that every received frame is answered exactly once and in order.
+    """
+
+    kind = 5
+    sequence: Sequence
+    pts: Microseconds
+    captured_us: Microseconds
+    """The camera's clock, as it came."""
+    result: dict[str, Any] | None = None
+    dropped: Literal["behind", "undecodable", "failed"] | None = None
+    server_ms: dict[Annotated[str, Field(max_length=32)], Milliseconds] = Field(
+        default_factory=dict, max_length=16
+    )
+    """Time spent in each stage of the server: `decode`, `queue`, `infer`, …"""
+
+
+class Feedback(Message):
+    """What the camera's controller needs, some times a second: what has arrived, and when."""
+
+    kind = 6
+    highest_sequence: Annotated[int, Field(ge=-1, lt=1 << 53)]
+    received_bytes: Count
+    """Payload bytes of all access units since the hello."""
+    received_us: Microseconds
+    """The server's clock when that last access unit arrived."""
+    waiting: Count
+    """Frames of this camera that wait in the server."""
+    needs_keyframe: bool = False
+
+
+class TimeRequest(Message):
+    """Asks for the server's clock (as NTP does, RFC 5905): `sent_us` is the camera's clock."""
+
+    kind = 7
+    sent_us: Microseconds
+
+
+class TimeReply(Message):
+    """The server's clock is ((received − sent) + (replied − now)) / 2 ahead of the camera's.
+
+    The error is at most half of (now − sent) − (replied − received).
+    """
+
+    kind = 8
+    sent_us: Microseconds
+    received_us: Microseconds
+    replied_us: Microseconds
+
+
+class Goodbye(Message):
+    """The sender closes the stream on purpose. A server that drains says so here; the camera comes back."""
+
+    kind = 9
+    reason: Reason
+
+
+_KINDS: dict[int, type[Message]] = {
+    message.kind: message
+    for message in (
+        Hello,
+        Welcome,
+        Refused,
+        AccessUnitMessage,
+        ResultMessage,
+        Feedback,
+        TimeRequest,
+        TimeReply,
+        Goodbye,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A message and its payload, a view into the bytes that came."""
+
+    message: Message
+    payload: memoryview
+
+
+def pack(message: Message, payload: bytes | memoryview = b"") -> bytes:
+    """A message as it goes over the wire. Raises `WireError` beyond the limits."""
+    header = message.model_dump_json(exclude_defaults=True).encode()
+    if len(header) > HEADER_LIMIT_BYTES:
+        raise WireError(f"a header of {len(header)} bytes is above the limit of {HEADER_LIMIT_BYTES}")
+    if payload and not message.has_payload:
+        raise WireError(f"{type(message).__name__} carries no payload")
+    data = b"".join((_PREFIX.pack(_MAGIC, VERSION, message.kind, len(header)), header, payload))
+    if len(data) > MESSAGE_LIMIT_BYTES:
+        raise WireError(f"a message of {len(data)} bytes is above the limit of {MESSAGE_LIMIT_BYTES}")
+    return data
+
+
+def unpack(data: bytes | bytearray | memoryview) -> Unpacked:
+    """The message in one WebSocket frame. Raises `WireError` for anything but a valid one."""
+    view = memoryview(data)
+    if len(view) > MESSAGE_LIMIT_BYTES:
+        raise WireError(f"a message of {len(view)} bytes is above the limit of {MESSAGE_LIMIT_BYTES}")
+    if len(view) < _PREFIX.size:
+        raise WireError(f"a message of {len(view)} bytes is shorter than its prefix")
+    magic, version, kind, length = _PREFIX.unpack_from(view)
+    if magic != _MAGIC:
+        raise WireError("not a message of AccMPEG: it does not begin with 'AM'")
+    if version != VERSION:
+        raise WireError(f"a message of wire version {version}, this side speaks {VERSION}: update the other")
+    if kind not in _KINDS:
+        raise WireError(f"a message of unknown kind {kind}")
+    if length > HEADER_LIMIT_BYTES or _PREFIX.size + length > len(view):
+        raise WireError(f"a header of {length} bytes does not fit a message of {len(view)}")
+    model = _KINDS[kind]
+    body = view[_PREFIX.size : _PREFIX.size + length]
+    payload = view[_PREFIX.size + length :]
+    if len(payload) and not model.has_payload:
+        raise WireError(f"{model.__name__} carries no payload, {len(payload)} bytes came")
+    try:
+        message = model.model_validate_json(bytes(body))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, problem["loc"])) or "header"
+        raise WireError(f"a {model.__name__} that can't be read: {where}: {problem['msg']}") from None
+    return Unpacked(message, payload)
