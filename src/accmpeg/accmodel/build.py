@@ -24,6 +24,7 @@ from accmpeg.accmodel.card import (
     sha256_of,
     write_accmodel_card,
 )
+from accmpeg.accmodel.checkpoint import save_weights
 from accmpeg.accmodel.export import count_macs, count_parameters, export_onnx, measure_ms
 from accmpeg.accmodel.network import OBJECTS, AccModelNetwork
 from accmpeg.accmodel.quality import frame_quality, mean_quality, threshold_for_recall
@@ -56,6 +57,8 @@ def train_accmodel(
 ) -> AccModelCard:
     """Trains an AccModel for the server DNN that the labels are of; writes `output` and its card.
 
+    Beside them goes `NAME.safetensors`, from which the training of another AccModel may start.
+
     Early stopping and calibration use clips held out of `labels`. `validation` label sets only judge the
     result; clips in them are not trained on. Goes on from an interrupted run unless `restart`.
     Raises `TrainingError`, `LabelError`, `UsageError`, and `OSError` for a full disk.
@@ -71,6 +74,8 @@ def train_accmodel(
     judged = frozenset(item.clip for labels in validation_sets for item in labels)
     trained = train_network(training_sets, checkpoint, settings, exclude_clips=judged, progress=progress)
 
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(output.with_suffix(".safetensors"), trained.network)
     network, threshold = _calibrate(trained)
     weights = export_onnx(network)
     model = onnx.load_from_string(weights)
@@ -91,7 +96,6 @@ def train_accmodel(
             ms=round(statistics.median(measure_ms(weights, width_px, height_px)), 3),
         ),
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
     part = output.with_name(output.name + ".part")
     part.write_bytes(weights)
     part.replace(output)
@@ -150,6 +154,7 @@ def _record(label_sets: Sequence[LabelSet], trained: Trained, settings: Training
         minutes=round(trained.minutes, 2),
         seed=settings.seed,
         device=trained.device,
+        init=None if settings.init is None else settings.init.stem,
     )
 
 

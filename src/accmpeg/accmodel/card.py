@@ -56,6 +56,8 @@ class TrainingRecord(_Section):
     minutes: float
     seed: int
     device: str
+    init: str | None = None
+    """The AccModel whose weights it started from."""
 
 
 class Calibration(_Section):
@@ -83,7 +85,11 @@ class Quality(_Section):
     clips: int
     frames: int
     top_share: float | None = None
-    """AccGrad held by the predicted top 20 % of macroblocks, relative to that of the true top 20 %."""
+    """AccGrad held by the predicted top 20 % of macroblocks, relative to that of the true top 20 %.
+
+    Without the frames in which a server DNN that reports objects reports none; `top_share_all` has them too.
+    """
+    top_share_all: float | None = None
     rank_correlation: float | None = None
     log_correlation: float | None = None
     objects_iou: float | None = None

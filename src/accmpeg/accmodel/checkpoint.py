@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from accmpeg.errors import TrainingError
 
-__all__ = ["load_checkpoint", "optimizer_tensors", "restore_optimizer", "save_checkpoint"]
+__all__ = [
+    "load_checkpoint",
+    "load_weights",
+    "optimizer_tensors",
+    "restore_optimizer",
+    "save_checkpoint",
+    "save_weights",
+]
 
 
 def save_checkpoint(path: Path, groups: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
@@ -70,3 +77,30 @@ def restore_optimizer(
             for key, value in tensors.items()
             if key.startswith(prefix)
         }
+
+
+def save_weights(path: Path, network: nn.Module) -> None:
+    """A trained network's weights, for another training to start from; raises `OSError` (full disk)."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(safetensors.torch.save(tensors))
+    part.replace(path)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Starts a network from what `save_weights` wrote; an output it lacks keeps its first weights.
+
+    Raises `TrainingError` for a missing or damaged file and for another architecture.
+    """
+    try:
+        kept = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise TrainingError(
+            f"can't start from {path}: {error}; give the NAME.safetensors of an AccModel"
+        ) from error
+    own = network.state_dict()
+    fits = {name: tensor for name, tensor in kept.items() if name in own and own[name].shape == tensor.shape}
+    # Only the last layer's size depends on the task.
+    if set(own) - set(fits) - {"head.weight", "head.bias"}:
+        raise TrainingError(f"can't start from {path}: it holds the weights of another architecture")
+    network.load_state_dict(fits, strict=False)

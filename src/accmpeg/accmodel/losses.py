@@ -4,7 +4,8 @@ With g the true and s the predicted log₂ AccGrad of a frame's macroblocks:
 
 - **share**: cross-entropy between 2^(τg) / Σ 2^(τg) and 2^(τs) / Σ 2^(τs) (a listwise ranking loss: ListNet,
   Cao et al. 2007). At τ = 1 its optimum is s = log₂ of the expected AccGrad, the order that captures the most
-  AccGrad in any share; a lower τ weighs the many weaker macroblocks more, which steadies learning.
+  AccGrad in any share; a lower τ weighs the many weaker macroblocks more, which steadies learning. Frames in
+  which a DNN that reports objects reports none are left out: their AccGrad is that of rejected candidates.
 - **level**: Huber distance of s to l = log₂(a + 0.05·median(a)), the quantity that the graded policy uses. It
   ties the scale and the offset of s, to which the share loss is blind.
 - **objects**: cross-entropy with positives weighted up, those of small objects most: a missed object costs
@@ -48,20 +49,20 @@ def accmodel_loss(scores: Tensor, batch: Batch, heads: tuple[str, ...], weights:
     """Scalar loss of a batch; `scores` is the network's output."""
     values = read_points(scores, batch.points)
     predicted = values[:, heads.index(ACCGRAD)]
-    loss = weights.share * _share_loss(predicted, batch.accgrad_log2, batch.valid, weights.share_temper)
+    loss = weights.share * _share_loss(predicted, batch, weights.share_temper)
     loss = loss + weights.level * _level_loss(predicted, batch.accgrad_log2, batch.valid)
     if OBJECTS in heads:
         loss = loss + weights.objects * _objects_loss(values[:, heads.index(OBJECTS)], batch, weights)
     return loss
 
 
-def _share_loss(predicted: Tensor, target: Tensor, valid: Tensor, temper: float) -> Tensor:
-    hidden = valid == 0
+def _share_loss(predicted: Tensor, batch: Batch, temper: float) -> Tensor:
+    hidden = batch.valid == 0
     scale = temper * math.log(2)
     log_predicted = functional.log_softmax((predicted * scale).masked_fill(hidden, -1e4), dim=1)
-    log_target = functional.log_softmax((target * scale).masked_fill(hidden, -1e4), dim=1)
+    log_target = functional.log_softmax((batch.accgrad_log2 * scale).masked_fill(hidden, -1e4), dim=1)
     divergence = (log_target.exp() * (log_target - log_predicted)).masked_fill(hidden, 0).sum(1)
-    return divergence.mean()
+    return (divergence * batch.ranked).sum() / batch.ranked.sum().clamp(min=1)
 
 
 def _level_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -30,9 +30,14 @@ FloatArray = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class FrameQuality:
-    """Agreement on a frame, or its mean over frames; a figure that a frame does not define is NaN."""
+    """Agreement on a frame, or its mean over frames; a figure that a frame does not define is NaN.
+
+    `top_share_all` counts every frame. `top_share` leaves out those where a server DNN that reports objects
+    reports none: there is no accuracy to hold there, only rejected candidates to rank.
+    """
 
     top_share: float
+    top_share_all: float
     rank_correlation: float
     log_correlation: float
     objects_iou: float
@@ -64,8 +69,10 @@ def frame_quality(
             iou = both / np.count_nonzero(found | objects)
         if objects.any():
             recall = both / np.count_nonzero(objects)
+    share = top_share(predicted, accgrad_log2)
     return FrameQuality(
-        top_share(predicted, accgrad_log2),
+        float("nan") if objects is not None and not objects.any() else share,
+        share,
         _correlation(_ranks(predicted), _ranks(accgrad_log2)),
         _correlation(predicted, accgrad_log2),
         iou,

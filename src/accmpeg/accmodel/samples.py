@@ -29,7 +29,8 @@ class View:
     """A crop of a frame and the macroblocks whose centres it shows.
 
     `y` (1, h, w) and `uv` (2, h/2, w/2) float 0..255; `points` (P, 2) as (x, y) in −1..1 over the crop;
-    `accgrad_log2` (P,); `objects` (P,) or empty.
+    `accgrad_log2` (P,); `objects` (P,) or empty. `ranked` (1,) is 0 where the server DNN reports objects in
+    other frames but none in this one: what AccGrad there is comes from candidates that it rejects.
     """
 
     y: Tensor
@@ -37,6 +38,7 @@ class View:
     points: Tensor
     accgrad_log2: Tensor
     objects: Tensor
+    ranked: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Batch:
     points: Tensor
     accgrad_log2: Tensor
     objects: Tensor
+    ranked: Tensor
     valid: Tensor
 
     def to(self, device: torch.device) -> "Batch":
@@ -124,6 +127,7 @@ def random_view(label: Label, rng: np.random.Generator, height_px: int, width_px
         torch.from_numpy(points),
         torch.from_numpy(label.accgrad_log2.reshape(-1)[inside].astype(np.float32)),
         torch.from_numpy(objects.astype(np.float32)),
+        torch.tensor([float(label.objects is None or label.objects.any())]),
     )
 
 
@@ -143,6 +147,7 @@ def collate(views: Sequence[View]) -> Batch:
         padded([view.points for view in views]),
         padded([view.accgrad_log2 for view in views]),
         padded([view.objects for view in views]),
+        torch.cat([view.ranked for view in views]),
         padded([torch.ones_like(view.accgrad_log2) for view in views]),
     )
 

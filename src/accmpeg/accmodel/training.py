@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from accmpeg.accgrad.labels import LabelItem, LabelSet
-from accmpeg.accmodel.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from accmpeg.accmodel.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from accmpeg.accmodel.losses import LossWeights, accmodel_loss
 from accmpeg.accmodel.network import ACCGRAD, OBJECTS, AccModelNetwork
 from accmpeg.accmodel.quality import FrameQuality, frame_quality, mean_quality
@@ -46,6 +52,8 @@ class TrainingSettings:
     """Epochs without improvement on held-out clips after which training stops."""
     seed: int = 0
     device: str = "auto"
+    init: Path | None = None
+    """Weights of another AccModel to start from (`NAME.safetensors`); None starts from nothing."""
     loss: LossWeights = field(default_factory=LossWeights)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -53,6 +61,7 @@ class TrainingSettings:
         kept = asdict(self)
         for free in ("minutes", "epochs", "device", "patience"):
             del kept[free]
+        kept["init"] = None if self.init is None else self.init.name
         return kept
 
 
@@ -115,6 +124,8 @@ class _Run:
         has_objects = self.training[0].objects is not None
         torch.manual_seed(settings.seed)
         self.network = AccModelNetwork((ACCGRAD, OBJECTS) if has_objects else (ACCGRAD,))
+        if settings.init is not None:
+            load_weights(self.network, settings.init)
         # Depthwise convolutions train three times faster in this layout on a CPU.
         self.network = self.network.to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -212,6 +223,8 @@ class _Run:
             frames.append(frame_quality(maps[ACCGRAD], label.accgrad_log2, probability, label.objects))
         self.quality = mean_quality(frames)
         score = self.quality.top_share
+        if math.isnan(score):
+            score = self.quality.top_share_all
         if not math.isnan(self.quality.objects_iou):
             score += 0.5 * self.quality.objects_iou
         if score > self.best_score:

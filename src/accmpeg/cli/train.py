@@ -27,6 +27,10 @@ def train(
         list[Path] | None,
         typer.Option(help="Label folder to judge the result on; its clips are not trained on."),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Start from the weights of another AccModel (NAME.safetensors), which saves time."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the first weights and all views.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resume: Annotated[
@@ -47,7 +51,7 @@ def train(
 
     if output.suffix != ".onnx":
         raise UsageError(f"--output {output}: an AccModel is an ONNX file, so give a name that ends in .onnx")
-    settings = TrainingSettings(minutes=minutes, epochs=epochs, seed=seed, device=device)
+    settings = TrainingSettings(minutes=minutes, epochs=epochs, seed=seed, device=device, init=init)
     if resume and checkpoint_path(output).exists():
         err.print(f"going on from {checkpoint_path(output)}", soft_wrap=True)
     with progress_bar() as bar:
@@ -87,8 +91,10 @@ def _report(card: "AccModelCard", output: Path) -> None:
             if quality.objects_iou is None
             else f", objects IoU {quality.objects_iou:.2f}, recall {quality.objects_recall or 0:.2f}"
         )
+        share = quality.top_share_all if quality.top_share is None else quality.top_share
         out.print(
-            f"{quality.footage} ({quality.frames} frames): top-20 % share {quality.top_share or 0:.3f}, "
+            f"{quality.footage} ({quality.frames} frames): top-20 % share {share or 0:.3f}, "
+            f"{quality.top_share_all or 0:.3f} with frames that show no object, "
             f"correlation with log AccGrad {quality.log_correlation or 0:.2f}{objects}",
             soft_wrap=True,
         )
