@@ -1,0 +1,117 @@
+"""How the long-running verbs are configured: flag, then environment, then TOML file, then default.
+
+A verb takes part by two lines: it is registered with `app.command(**configured("serve"))(serve)`, and it
+has the parameters `context: typer.Context` and `config: ConfigFile = None`. Every option `--max-cameras` is
+then also the variable `ACCMPEG_SERVE_MAX_CAMERAS` and the key `max-cameras` (or `max_cameras`) of the file.
+Options that may be given several times are lists in the file, and separated by blanks in the environment.
+"""
+
+import difflib
+import logging
+import tomllib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from accmpeg.errors import UsageError
+from accmpeg.media.addresses import describe, is_url
+
+__all__ = ["ConfigFile", "configured", "effective_settings", "log_effective_settings"]
+
+_HIDDEN = "***"
+_NOT_IN_FILE = {"config", "help", "context"}
+
+log = logging.getLogger(__name__)
+
+
+def configured(verb: str) -> dict[str, Any]:
+    """Keyword arguments for `app.command`, so that the verb's options read `ACCMPEG_VERB_*`.
+
+    >>> configured("serve")
+    {'context_settings': {'auto_envvar_prefix': 'ACCMPEG_SERVE'}}
+    """
+    return {"context_settings": {"auto_envvar_prefix": f"ACCMPEG_{verb.upper().replace('-', '_')}"}}
+
+
+def _load(context: typer.Context, path: Path | None) -> Path | None:
+    if path is not None:
+        context.default_map = {**(context.default_map or {}), **_read(context, path)}
+    return path
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        is_eager=True,  # before the options whose defaults it brings
+        callback=_load,
+        metavar="FILE",
+        help="TOML file with any of these options; flags and environment win over it.",
+    ),
+]
+
+
+def effective_settings(context: typer.Context, secrets: Collection[str] = ()) -> dict[str, tuple[Any, str]]:
+    """Every option's value and where it came from: `flag`, `environment`, `file` or `default`.
+
+    The values of `secrets` are hidden, and so are users, passwords and queries in addresses.
+    """
+    sources = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "file"}
+    found = {}
+    for name, value in context.params.items():
+        source = context.get_parameter_source(name)
+        shown = _HIDDEN if name in secrets and value else _shown(value)
+        found[name] = (shown, sources.get(getattr(source, "name", ""), "default"))
+    return found
+
+
+def log_effective_settings(context: typer.Context, secrets: Collection[str] = ()) -> None:
+    """Writes the effective configuration to the log, one record per option."""
+    for name, (value, source) in effective_settings(context, secrets).items():
+        log.info("setting", extra={"setting": name, "value": value, "source": source})
+
+
+def _read(context: typer.Context, path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--config {path}: can't be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config {path}: not valid TOML: {error}") from error
+    return dict(_settings(context, path, values))
+
+
+def _settings(context: typer.Context, path: Path, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    options = {option.name: option for option in context.command.params if option.name not in _NOT_IN_FILE}
+    valid = {str(name).replace("_", "-"): option for name, option in options.items()}
+    for option in options.values():
+        # The flag's own spelling too, where the function's parameter has another name.
+        valid |= {flag.removeprefix("--"): option for flag in option.opts if flag.startswith("--")}
+    for key, value in values.items():
+        found = valid.get(key.replace("_", "-"))
+        if found is None:
+            near = difflib.get_close_matches(key.replace("_", "-"), valid, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"valid keys are {', '.join(sorted(valid))}"
+            raise UsageError(f"--config {path}: unknown key '{key}': {hint}")
+        several = found.nargs != 1 or getattr(found, "multiple", False)
+        if isinstance(value, dict) or (isinstance(value, list) and not several):
+            raise UsageError(f"--config {path}: {key} takes a single value, not a {type(value).__name__}")
+        yield str(found.name), [value] if several and not isinstance(value, list) else value
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_shown(each) for each in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    # `NAME=ADDRESS` hides what the address alone would.
+    name, equals, address = str(value).partition("=")
+    if equals and "://" not in name and is_url(address):
+        return f"{name}={describe(address)}"
+    return describe(str(value))

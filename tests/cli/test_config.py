@@ -1,0 +1,81 @@
+"""Configuration of the long-running verbs, through a small verb of its own: precedence, errors, secrets."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from accmpeg.cli.common import TranslatingGroup
+from accmpeg.cli.config import ConfigFile, configured, effective_settings
+
+app = typer.Typer(cls=TranslatingGroup)
+
+
+@app.callback()
+def _group() -> None: ...
+
+
+@app.command(**configured("probe"))
+def probe(
+    context: typer.Context,
+    port: Annotated[int, typer.Option()] = 1,
+    max_cameras: Annotated[int, typer.Option()] = 64,
+    inputs: Annotated[list[str], typer.Option("--input")] = [],  # noqa: B006 - Typer reads it only
+    token: Annotated[str, typer.Option()] = "",
+    config: ConfigFile = None,
+) -> None:
+    print(json.dumps(effective_settings(context, secrets={"token"})))
+
+
+def run(*arguments: str, environment: dict[str, str] | None = None) -> dict[str, list[object]]:
+    result = CliRunner().invoke(app, ["probe", *arguments], env=environment)
+    assert result.exit_code == 0, result.output
+    settings: dict[str, list[object]] = json.loads(result.stdout)
+    return settings
+
+
+def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    file = tmp_path / "probe.toml"
+    file.write_text('port = 2\nmax-cameras = 5\ninput = ["a=rtsp://me:pw@host/x", "b=y"]\n')
+    environment = {"ACCMPEG_PROBE_PORT": "3", "ACCMPEG_PROBE_CONFIG": str(file)}
+    assert run()["port"] == [1, "default"]
+    assert run("--config", str(file))["port"] == [2, "file"]
+    assert run(environment=environment)["port"] == [3, "environment"]
+    settings = run("--port", "4", environment=environment)
+    assert settings["port"] == [4, "flag"]
+    assert settings["max_cameras"] == [5, "file"]
+    assert settings["inputs"] == [["a=rtsp://***@host/x", "b=y"], "file"]
+
+
+def test_secrets_are_hidden() -> None:
+    assert run("--token", "s3cret")["token"] == ["***", "flag"]
+    assert "s3cret" not in json.dumps(run(environment={"ACCMPEG_PROBE_TOKEN": "s3cret"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("prot = 2", "unknown key 'prot': did you mean 'port'?"),
+        ("port = [2]", "port takes a single value"),
+        ("port = 'x'", "Invalid value for '--port'"),
+        ("port = ", "not valid TOML"),
+        ("config = 'x'", "unknown key 'config'"),
+    ],
+)
+def test_a_bad_file_is_bad_use(tmp_path: Path, text: str, complaint: str) -> None:
+    file = tmp_path / "probe.toml"
+    file.write_text(text)
+    result = CliRunner().invoke(app, ["probe", "--config", str(file)], env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert complaint in " ".join(result.output.split())
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["probe", "--config", str(tmp_path / "none.toml")], env={"COLUMNS": "300"}
+    )
+    assert result.exit_code == 2
+    assert "none.toml" in result.output
