@@ -4,10 +4,9 @@ import signal
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import supervision as sv
 from av import VideoFrame
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from accmpeg.media.decoder import encode_still
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.planes import frame_planes
+from accmpeg.tasks.arrays import result_arrays
 
 __all__ = ["Job", "LabelSettings", "Labeller", "Outcome", "log2_accgrad", "start_worker", "work_here"]
 
@@ -144,18 +144,6 @@ class Labeller:
         except OSError as error:
             return Outcome(f"can't write labels to {folder}: {error.strerror or error}", fatal=True)
         return Outcome()
-
-
-def result_arrays(result: Any) -> dict[str, NDArray[Any]]:
-    """The arrays of a task's result, by name; boxes and points are in pixels of the labelled frame."""
-    if isinstance(result, np.ndarray):
-        return {"classes": result}
-    names: tuple[str, ...] = ("xyxy", "confidence", "class_id")
-    # Asked by type, because `KeyPoints.confidence` is a deprecated alias that warns.
-    if isinstance(result, sv.KeyPoints):
-        names = ("xy", "keypoint_confidence", "detection_confidence", "class_id")
-    arrays = {name: getattr(result, name) for name in names} | dict(result.data)
-    return {name: np.asarray(array) for name, array in arrays.items() if array is not None}
 
 
 _start: tuple[Path, LabelSettings] | None = None

@@ -25,6 +25,7 @@ import numpy as np
 from accmpeg.accmodel.runtime import AccModel, Scores
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.errors import MethodError, UsageError
+from accmpeg.evaluation.cache import StreamCache
 from accmpeg.evaluation.clip import Clip
 from accmpeg.evaluation.flow import Flow, Place, Step
 from accmpeg.media.decoder import Decoder
@@ -73,6 +74,8 @@ class MethodContext:
     every: int = 10
     feedback_delay_s: float = 0.2
     """From the capture of a frame to when the camera may use what the server said about it."""
+    streams: StreamCache | None = None
+    """Plain streams of this clip that other server DNNs needed too."""
     shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def oracle(self) -> TrueScores:
@@ -175,10 +178,11 @@ class Session:
         with self._working("server", stage):
             yield
 
-    def split_stage(self, whole: str, part: str, work_ms: float) -> None:
-        """Books a part of a stage's time under a name of its own; the total stays."""
-        self.stage_ms[whole] = self.stage_ms.get(whole, 0.0) - work_ms
-        self.stage_ms[part] = self.stage_ms.get(part, 0.0) + work_ms
+    def spent(self, place: Place, stage: str, work_ms: float) -> None:
+        """Counts CPU time that was measured already."""
+        name = f"{place}: {stage}"
+        self.stage_ms[name] = self.stage_ms.get(name, 0.0) + work_ms
+        self._steps.append(Step(place, work_ms))
 
     def upload(self, units: Sequence[AccessUnit] | int) -> None:
         """Access units, or a number of bytes, from the camera to the server."""
@@ -261,10 +265,7 @@ class Session:
         try:
             yield
         finally:
-            work_ms = (time.process_time_ns() - start_ns) / 1e6
-            name = f"{place}: {stage}"
-            self.stage_ms[name] = self.stage_ms.get(name, 0.0) + work_ms
-            self._steps.append(Step(place, work_ms))
+            self.spent(place, stage, (time.process_time_ns() - start_ns) / 1e6)
 
     def _sent(self, place: Place, size_bytes: int) -> None:
         if size_bytes < 0:

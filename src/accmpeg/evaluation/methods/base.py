@@ -8,10 +8,25 @@ import av
 
 from accmpeg.camera import SteeredEncoder
 from accmpeg.dnn.base import ServerDnn
+from accmpeg.evaluation.cache import CodedFrame
 from accmpeg.evaluation.session import MethodContext, Session
-from accmpeg.media.encoder import EncoderSettings
+from accmpeg.media.encoder import AccessUnit, EncoderSettings
 
-__all__ = ["Method", "MethodContext", "OperatingPoint", "SteeredStream", "Stream", "StreamFormat"]
+__all__ = [
+    "INPUT_SIZE_SHIFT",
+    "Method",
+    "MethodContext",
+    "OperatingPoint",
+    "SteeredStream",
+    "Stream",
+    "StreamFormat",
+    "code_frame",
+    "encode_counted",
+]
+
+INPUT_SIZE_SHIFT = -6
+"""A stream at the DNN's input size needs a finer QP for the same accuracy: half the size, a step of 2 in
+quantisation."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,10 @@ class Stream(Protocol):
 class Method(Protocol):
     """One system compared. `source` names the paper or documentation it follows.
 
+    `needs_accmodel` says whether its figures depend on the AccModel; `quality_shift` is added to every point
+    of a sweep's common rate grid, so that methods whose streams are smaller cover about the same accuracies.
+    Both are optional: True and 0 if absent.
+
     The bench hands `open` the shared format and an operating point, pushes frames to the stream one at a time
     and never shows it a later one.
     """
@@ -96,32 +115,57 @@ class Method(Protocol):
     def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream: ...
 
 
+def code_frame(steered: SteeredEncoder, frame: av.VideoFrame | None) -> CodedFrame:
+    """Encodes a frame, or flushes for None, and reads off what each stage of the encoder took."""
+    before = dict(steered.times.total_ms)
+    units = steered.flush() if frame is None else steered.encode(frame)
+    spent = {stage: ms - before.get(stage, 0.0) for stage, ms in steered.times.total_ms.items()}
+    return CodedFrame(units, {stage: ms for stage, ms in spent.items() if ms})
+
+
+def encode_counted(session: Session, steered: SteeredEncoder, frame: av.VideoFrame) -> list[AccessUnit]:
+    """Encodes a frame, each stage of the encoder counted as the camera's under its own name."""
+    coded = code_frame(steered, frame)
+    for stage, work_ms in coded.stage_ms.items():
+        session.spent("camera", stage, work_ms)
+    return list(coded.units)
+
+
 class SteeredStream:
-    """The plain case: every frame is encoded, sent, decoded and seen by the server DNN."""
+    """The plain case: every frame is encoded, sent, decoded and seen by the server DNN.
+
+    A stream without maps is a function of the clip and the settings alone: it is taken from the context's
+    cache if it was made before, with the CPU times that it took then.
+    """
 
     def __init__(self, session: Session, steered: SteeredEncoder) -> None:
         self._session, self._steered = session, steered
         self._next = 0
-        steered.times.total_ms.pop("open", None)
+        self._coded: list[CodedFrame] = []
+        self._cache = None if steered.settings.steerable else session.context.streams
+        self._kept = None if self._cache is None else self._cache.read(steered.settings)
+        steered.times.total_ms.clear()
 
     def push(self, index: int, frame: av.VideoFrame) -> None:
-        del index
-        session, steered = self._session, self._steered
-        before = dict(steered.times.total_ms)
-        with session.camera("other"):
-            units = steered.encode(frame)
-        for stage, total_ms in steered.times.total_ms.items():
-            session.split_stage("camera: other", f"camera: {stage}", total_ms - before.get(stage, 0.0))
-        session.upload(units)
-        self._deliver(session.decode(units, steered.encoder))
+        coded = self._kept[index] if self._kept is not None else code_frame(self._steered, frame)
+        self._coded.append(coded)
+        self._send(coded)
 
     def finish(self) -> None:
-        session, steered = self._session, self._steered
-        with session.camera("encode"):
-            units = steered.flush()
-        session.upload(units)
-        self._deliver([*session.decode(units, steered.encoder), *session.flush_decoder()])
-        steered.close()
+        coded = self._kept[-1] if self._kept is not None else code_frame(self._steered, None)
+        self._send(coded)
+        if self._cache is not None and self._kept is None:
+            self._cache.write(self._steered.settings, [*self._coded, coded])
+        self._deliver(self._session.flush_decoder())
+        self._steered.close()
+
+    def _send(self, coded: CodedFrame) -> None:
+        session = self._session
+        for stage, work_ms in coded.stage_ms.items():
+            session.spent("camera", stage, work_ms)
+        session.upload(coded.units)
+        if coded.units:
+            self._deliver(session.decode(coded.units, self._steered.encoder))
 
     def _deliver(self, frames: list[av.VideoFrame]) -> None:
         for frame in frames:

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
+from accmpeg.evaluation.methods.base import (
+    INPUT_SIZE_SHIFT,
+    OperatingPoint,
+    SteeredStream,
+    Stream,
+    StreamFormat,
+)
 from accmpeg.evaluation.session import Session
 
 __all__ = ["ConstantQp"]
@@ -15,6 +21,11 @@ class ConstantQp:
 
     at_input_size: bool = False
     source = "Du et al., MLSys 2022, section 6; x264 --qp"
+    needs_accmodel = False
+
+    @property
+    def quality_shift(self) -> int:
+        return INPUT_SIZE_SHIFT if self.at_input_size else 0
 
     @property
     def name(self) -> str:

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
+from accmpeg.evaluation.methods.base import (
+    INPUT_SIZE_SHIFT,
+    OperatingPoint,
+    SteeredStream,
+    Stream,
+    StreamFormat,
+)
 from accmpeg.evaluation.session import Session
 
 __all__ = ["Graded"]
@@ -15,6 +21,10 @@ class Graded:
 
     at_input_size: bool = False
     source = "this project: accmpeg.policy.graded"
+
+    @property
+    def quality_shift(self) -> int:
+        return INPUT_SIZE_SHIFT if self.at_input_size else 0
 
     @property
     def name(self) -> str:

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
+from accmpeg.evaluation.methods.base import (
+    INPUT_SIZE_SHIFT,
+    OperatingPoint,
+    SteeredStream,
+    Stream,
+    StreamFormat,
+)
 from accmpeg.evaluation.methods.binary import binary_policy
 from accmpeg.evaluation.session import Session
 
@@ -18,6 +24,11 @@ class Oracle:
     policy: Literal["binary", "graded"]
     at_input_size: bool = False
     source = "upper bound; gradients as in Du et al., MLSys 2022, section 4"
+    needs_accmodel = False
+
+    @property
+    def quality_shift(self) -> int:
+        return INPUT_SIZE_SHIFT if self.at_input_size else 0
 
     @property
     def name(self) -> str:
