@@ -1,7 +1,18 @@
 """Every method compared: one file each, one row here."""
 
 from accmpeg.errors import UsageError
-from accmpeg.evaluation.methods import adaptive_quantisation, binary, constant_qp, graded, oracle
+from accmpeg.evaluation.methods import (
+    adaptive_quantisation,
+    binary,
+    constant_qp,
+    dds,
+    detector_boxes,
+    eaar,
+    graded,
+    oneadapt,
+    oracle,
+    vigil,
+)
 from accmpeg.evaluation.methods.base import Method, MethodContext, OperatingPoint, StreamFormat
 
 __all__ = ["METHODS", "Method", "MethodContext", "OperatingPoint", "StreamFormat", "find_methods"]
@@ -11,6 +22,11 @@ _ALL: tuple[Method, ...] = (
     constant_qp.ConstantQp(at_input_size=True),
     *(adaptive_quantisation.AdaptiveQuantisation(mode) for mode in (0, 1, 2, 3)),
     *(adaptive_quantisation.AdaptiveQuantisation(mode, at_input_size=True) for mode in (0, 1, 2, 3)),
+    dds.Dds(),
+    eaar.Eaar(),
+    vigil.Vigil(),
+    detector_boxes.DetectorBoxes(),
+    oneadapt.OneAdapt(),
     binary.Binary(),
     graded.Graded(),
     graded.Graded(at_input_size=True),

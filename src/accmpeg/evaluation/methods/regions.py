@@ -1,0 +1,92 @@
+"""What the methods that send regions share: checks for objects, two-level maps, blanked and pasted frames."""
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from accmpeg.accmodel.runtime import AccModel
+from accmpeg.errors import UsageError
+from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint
+from accmpeg.media.frames import plane_view
+from accmpeg.media.grid import MACROBLOCK_PX
+from accmpeg.policy import BinaryPolicy
+
+__all__ = ["blanked", "need_object_model", "need_objects", "object_mask", "pasted", "region_policy"]
+
+_GREY = 128
+"""Mid-grey in luma, colourless in chroma."""
+
+BoolMap = NDArray[np.bool_]
+
+
+def need_objects(context: MethodContext, method: str) -> None:
+    """Raises UsageError for a server DNN that reports no objects: its regions can't be boxes."""
+    if context.dnn.task.name == "segmentation":
+        raise UsageError(
+            f"the method {method} follows objects, and {context.dnn.card.name} reports none "
+            "(segmentation): leave the method out for this server DNN"
+        )
+
+
+def need_object_model(context: MethodContext, method: str) -> AccModel:
+    """The AccModel as the camera's detector; raises UsageError where it has learnt no objects."""
+    accmodel = context.need_accmodel(method)
+    if "objects" not in accmodel.card.outputs:
+        raise UsageError(
+            f"the method {method} detects with the AccModel's objects map, and {accmodel.card.name} has none "
+            f"(its server DNN's task is {accmodel.card.dnn.task}): leave the method out"
+        )
+    return accmodel
+
+
+def object_mask(accmodel: AccModel, frame: av.VideoFrame) -> BoolMap:
+    """Macroblocks `(rows, cols)` that an object's box touches, as the AccModel sees it."""
+    objects = accmodel.predict(frame).objects
+    assert objects is not None
+    return np.asarray(objects >= accmodel.object_threshold, np.bool_)
+
+
+def region_policy(point: OperatingPoint, span_qp: int, *, grown_macroblocks: int = 1) -> BinaryPolicy:
+    """Two levels: QP `quality` where the map is above 0, grown, and `span_qp` coarser elsewhere."""
+    high = 30 if point.quality is None else point.quality
+    return BinaryPolicy(
+        qp_high=high,
+        qp_low=min(51, high + span_qp),
+        threshold_log2=0.0,
+        dilate_macroblocks=grown_macroblocks,
+    )
+
+
+def blanked(frame: av.VideoFrame, kept: BoolMap) -> av.VideoFrame:
+    """A copy of a yuv420p frame that is grey outside the macroblocks `kept` `(rows, cols)`."""
+    picture = _like(frame)
+    for index in range(3):
+        target = plane_view(picture, index)
+        target[:] = np.where(_pixels(kept, index, target.shape), plane_view(frame, index), np.uint8(_GREY))
+    return picture
+
+
+def pasted(below: av.VideoFrame, above: av.VideoFrame, where: BoolMap) -> av.VideoFrame:
+    """A copy of `below` with the macroblocks `where` `(rows, cols)` taken from `above`, of the same size."""
+    picture = _like(below)
+    for index in range(3):
+        target = plane_view(picture, index)
+        target[:] = np.where(
+            _pixels(where, index, target.shape), plane_view(above, index), plane_view(below, index)
+        )
+    return picture
+
+
+def _pixels(mask: BoolMap, plane: int, shape: tuple[int, ...]) -> BoolMap:
+    side = MACROBLOCK_PX if plane == 0 else MACROBLOCK_PX // 2
+    return np.repeat(np.repeat(mask, side, axis=0), side, axis=1)[: shape[0], : shape[1]]
+
+
+def _like(frame: av.VideoFrame) -> av.VideoFrame:
+    picture = av.VideoFrame(frame.width, frame.height, "yuv420p")
+    picture.pts = frame.pts
+    if frame.time_base is not None:
+        picture.time_base = frame.time_base
+    picture.colorspace, picture.color_range = frame.colorspace, frame.color_range
+    picture.color_primaries, picture.color_trc = frame.color_primaries, frame.color_trc
+    return picture
