@@ -6,6 +6,7 @@ from accmpeg.cli.common import TranslatingGroup, interrupt_on_sigterm
 from accmpeg.cli.demo import demo
 from accmpeg.cli.doctor import doctor
 from accmpeg.cli.encode import encode
+from accmpeg.cli.evaluate import evaluate
 from accmpeg.cli.label import label
 from accmpeg.cli.models import models_app
 from accmpeg.cli.train import train
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (demo, doctor, label, train, encode, version):
+for verb in (demo, doctor, label, train, encode, evaluate, version):
     app.command()(verb)
 app.add_typer(models_app, name="models")
 

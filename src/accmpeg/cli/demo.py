@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-_EMBEDDED_FRAMES = 150
 _OWN_FRAMES = 300
 
 
@@ -37,7 +36,7 @@ def demo(
 
     from accmpeg.accmodel.runtime import AccModel
     from accmpeg.demo import assets_path
-    from accmpeg.demo.comparison import compare
+    from accmpeg.demo.comparison import compare, embedded_clip
     from accmpeg.demo.report import report_rows, write_report
     from accmpeg.dnn.base import load_dnn
 
@@ -45,7 +44,7 @@ def demo(
     server_dnn = load_dnn(dnn_card)
     model = AccModel.load(accmodel or assets_path() / "accmodel.card.toml")
     with err.status("reading the clip") as status:
-        clip = _own_clip(video, limit) if video else _embedded_clip(limit)
+        clip = _own_clip(video, limit) if video else embedded_clip(limit)
         comparison = compare(
             clip,
             server_dnn,
@@ -85,15 +84,6 @@ def demo(
         )
     out.print(table)
     out.print(f"Report: {report}")
-
-
-def _embedded_clip(limit: int | None) -> "Clip":
-    from accmpeg.demo import demo_scene
-    from accmpeg.demo.scene import true_detections
-    from accmpeg.evaluation.clip import read_clip
-
-    with demo_scene(frame_count=limit or _EMBEDDED_FRAMES) as scene:
-        return read_clip(scene, labels=true_detections(scene))
 
 
 def _own_clip(video: str, limit: int | None) -> "Clip":

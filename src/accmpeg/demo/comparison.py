@@ -15,15 +15,18 @@ from typing import Any
 import numpy as np
 
 from accmpeg.accmodel.runtime import AccModel
+from accmpeg.demo import demo_scene
+from accmpeg.demo.scene import true_detections
 from accmpeg.dnn.base import ServerDnn
-from accmpeg.evaluation.clip import Clip
+from accmpeg.evaluation.clip import Clip, read_clip
 from accmpeg.evaluation.link import Link, emulate
 from accmpeg.evaluation.methods import METHODS, MethodContext, OperatingPoint
 from accmpeg.evaluation.run import Cell, evaluate, reference_results, stream_bytes
 from accmpeg.tasks import ClipAccuracy
 
-__all__ = ["LINK_BANDWIDTH_BPS", "Comparison", "Row", "compare"]
+__all__ = ["EMBEDDED_FRAMES", "LINK_BANDWIDTH_BPS", "Comparison", "Row", "compare", "embedded_clip"]
 
+EMBEDDED_FRAMES = 150
 LINK_BANDWIDTH_BPS = 1_000_000
 PICTURES = 3
 _PROPAGATION_MS = 20.0
@@ -61,6 +64,12 @@ class Comparison:
     """The frames (indices) that the report shows."""
     source_accuracy: ClipAccuracy | None
     """Against true labels, on the source frames: what no encoder can beat by much."""
+
+
+def embedded_clip(limit: int | None = None) -> Clip:
+    """The first frames of the embedded scene with their true labels."""
+    with demo_scene(frame_count=limit or EMBEDDED_FRAMES) as scene:
+        return read_clip(scene, labels=true_detections(scene))
 
 
 def compare(

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 import accmpeg
 from accmpeg.demo.comparison import LINK_BANDWIDTH_BPS, Comparison, Row
 from accmpeg.errors import SinkError
-from accmpeg.media.frames import plane_view, rgb_of
+from accmpeg.evaluation.pictures import drawn_result, score_pictures
+from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
-from accmpeg.media.heatmap import heat_over, offsets_over
-from accmpeg.policy import GradedPolicy
 from accmpeg.policy.base import bit_weights
-from accmpeg.tasks.drawing import draw
 
 __all__ = ["report_rows", "write_report"]
 
@@ -82,34 +80,25 @@ def write_report(comparison: Comparison, path: Path, *, synthetic: bool) -> None
 
 def _scenes(comparison: Comparison) -> list[tuple[int, list[Picture]]]:
     """A few frames of the clip, each with the pictures that tell its story."""
-    clip, step = comparison.clip, comparison.step
+    clip, dnn, step = comparison.clip, comparison.dnn, comparison.step
     scenes = []
     for index in comparison.pictured:
         sample, frame = index // step, clip.frames[index]
-        rgb = rgb_of(frame)
-        scores = comparison.accmodel.predict(frame)
         weights = bit_weights(plane_view(frame, 0), *MacroblockGrid(frame.width, frame.height).shape)
-        policy = GradedPolicy(object_threshold=comparison.accmodel.object_threshold)
-        offsets = policy.qp_offsets(scores.accgrad, scores.objects, weights)
         if clip.labels is not None:
-            truth = "Source, true labels", _drawn(rgb, clip.labels[index], comparison)
+            truth = "Source, true labels", drawn_result(frame, clip.labels[index], dnn)
         else:
-            truth = "Source, the server DNN's results", _drawn(rgb, comparison.references[sample], comparison)
+            truth = (
+                "Source, the server DNN's results",
+                drawn_result(frame, comparison.references[sample], dnn),
+            )
         pictures = [truth]
         for row in comparison.rows:
-            image = rgb_of(row.cell.seen[index])
-            pictures.append((f"{row.title}: results", _drawn(image, row.cell.results[sample], comparison)))
-        pictures.append(
-            ("Predicted accuracy gradient (log scale, bright is high)", heat_over(rgb, scores.accgrad))
-        )
-        pictures.append(("QP offsets (green finer, violet coarser)", offsets_over(rgb, offsets)))
+            image = drawn_result(row.cell.seen[index], row.cell.results[sample], dnn)
+            pictures.append((f"{row.title}: results", image))
+        pictures += score_pictures(frame, comparison.accmodel, weights)
         scenes.append((index, [Picture(caption, _data_address(image)) for caption, image in pictures]))
     return scenes
-
-
-def _drawn(rgb: NDArray[np.uint8], result: Any, comparison: Comparison) -> NDArray[np.uint8]:
-    card = comparison.dnn.card
-    return draw(rgb, result, card.classes, score_threshold=card.score_threshold)
 
 
 def _data_address(rgb: NDArray[np.uint8]) -> str:

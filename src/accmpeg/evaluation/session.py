@@ -45,10 +45,10 @@ class TrueScores:
 
     object_threshold = 0.5
 
-    def __init__(self, dnn_card: Path) -> None:
+    def __init__(self, dnn_card: Path, qp_high: int) -> None:
         from accmpeg.accgrad.worker import Labeller, LabelSettings
 
-        self._labeller = Labeller(dnn_card, LabelSettings())
+        self._labeller = Labeller(dnn_card, LabelSettings(qp_high=qp_high), threads=1)
         self._made: dict[tuple[int | None, int, int], Scores] = {}
 
     def predict(self, frame: av.VideoFrame) -> Scores:
@@ -81,7 +81,10 @@ class MethodContext:
     def oracle(self) -> TrueScores:
         """The clip's true scores, shared by all methods and operating points."""
         if "oracle" not in self.shared:
-            self.shared["oracle"] = TrueScores(self.dnn_card)
+            # With the high quality that the AccModel's labels had: it depends on the server DNN.
+            record = None if self.accmodel is None else self.accmodel.card.training
+            qp_high = record.label_settings[0].get("qp_high", 20) if record and record.label_settings else 20
+            self.shared["oracle"] = TrueScores(self.dnn_card, qp_high)
         return cast(TrueScores, self.shared["oracle"])
 
     def need_accmodel(self, method: str) -> AccModel:
