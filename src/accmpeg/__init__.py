@@ -17,7 +17,7 @@ with accmpeg.open_source("street.mp4") as source:
 """
 
 from accmpeg.accmodel.runtime import AccModel
-from accmpeg.camera import SteeredEncoder
+from accmpeg.camera import Camera, SteeredEncoder, stream
 from accmpeg.errors import AccmpegError
 from accmpeg.media.encoder import EncoderSettings
 from accmpeg.media.sink import open_sink
@@ -27,9 +27,11 @@ from accmpeg.version import __version__
 __all__ = [
     "AccModel",
     "AccmpegError",
+    "Camera",
     "EncoderSettings",
     "SteeredEncoder",
     "__version__",
     "open_sink",
     "open_source",
+    "stream",
 ]

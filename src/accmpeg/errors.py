@@ -21,6 +21,7 @@ AccmpegError
 ├─ TrainingError (RuntimeError)         an AccModel that can't be trained
 ├─ AccModelError (RuntimeError)         an AccModel that can't run
 ├─ WireError (ValueError)               a message that is not what the wire says
+├─ LinkError (ConnectionError)          a camera that can't talk to its server
 └─ EvaluationError (RuntimeError)       a comparison that can't be made
    └─ MethodError                       a method that failed, or did what no real system could
 ```
@@ -35,6 +36,7 @@ __all__ = [
     "EncoderError",
     "EvaluationError",
     "LabelError",
+    "LinkError",
     "MapIgnoredError",
     "MediaError",
     "MethodError",
@@ -126,3 +128,14 @@ class MethodError(EvaluationError):
 
 class WireError(AccmpegError, ValueError):
     """A message between camera and server that is not what the wire says."""
+
+
+class LinkError(AccmpegError, ConnectionError):
+    """A camera that can't talk to its server, or was refused by it.
+
+    `final`: coming back can't help until somebody changes something.
+    """
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final

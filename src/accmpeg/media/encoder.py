@@ -32,18 +32,23 @@ from accmpeg.media.roi import MapAttacher
 __all__ = ["AccessUnit", "Encoder", "EncoderSettings"]
 
 _DEFAULT_TIME_BASE = Fraction(1, 90000)
+_LAMBDA_PER_QP = 118  # FF_QP2LAMBDA, the unit that FFmpeg's encoders report quality in
 _GLOBAL_HEADER = int(av.codec.context.Flags.global_header)
 
 
 @dataclass(frozen=True, slots=True)
 class AccessUnit:
-    """One coded frame. `pts` and `dts` count in `time_base` seconds; keyframes carry their parameter sets."""
+    """One coded frame. `pts` and `dts` count in `time_base` seconds; keyframes carry their parameter sets.
+
+    `qp` is the frame's own QP, before the map's offsets, where the encoder says it (libx264 and libx265 do).
+    """
 
     data: bytes
     pts: int
     dts: int
     time_base: Fraction
     is_keyframe: bool
+    qp: float | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -282,7 +287,12 @@ class Encoder:
     def _units(self, packets: list[av.Packet]) -> list[AccessUnit]:  # type: ignore[type-arg]
         return [
             AccessUnit(
-                bytes(p), p.pts or 0, (p.pts or 0) if p.dts is None else p.dts, self._time_base, p.is_keyframe
+                bytes(p),
+                p.pts or 0,
+                (p.pts or 0) if p.dts is None else p.dts,
+                self._time_base,
+                p.is_keyframe,
+                _qp(p),
             )
             for p in packets
         ]
@@ -296,6 +306,14 @@ class Encoder:
             return False
         context.bit_rate = bitrate_bps
         return True
+
+
+def _qp(packet: av.Packet) -> float | None:  # type: ignore[type-arg]
+    for side_data in packet.iter_sidedata():
+        if side_data.data_type == "quality_stats":
+            quality = int.from_bytes(bytes(side_data)[:4], "little", signed=True)
+            return quality / _LAMBDA_PER_QP if quality > 0 else None
+    return None
 
 
 def _options(settings: EncoderSettings, codec: Codec) -> dict[str, str]:

@@ -1,0 +1,168 @@
+"""Where the server is and how to reach it: address, token, TLS; and what went wrong in words."""
+
+import contextlib
+import ipaddress
+import os
+import socket
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, NegotiationError
+
+from accmpeg.errors import LinkError, UsageError
+from accmpeg.media.addresses import describe
+
+__all__ = ["DEFAULT_PORT", "STREAM_PATH", "Problem", "ServerAddress", "connection_problem", "read_token"]
+
+STREAM_PATH = "/v1/stream"
+DEFAULT_PORT = 8700
+TOKEN_VARIABLE = "ACCMPEG_STREAM_TOKEN"
+
+_NOT_SENT_LOW_WATER_BYTES = 16 << 10
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """A server's WebSocket address, made by `parse`. The token is never shown."""
+
+    url: str
+    host: str
+    port: int
+    secure: bool
+    token: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+
+    @classmethod
+    def parse(
+        cls, text: str, *, token: str | None = None, ca_file: Path | None = None, insecure: bool = False
+    ) -> "ServerAddress":
+        """From `wss://host:8700` or `ws://127.0.0.1:8700`; the path is added if there is none.
+
+        Raises UsageError for anything else, for a user or password in it, and for a token that would cross a
+        network unencrypted (unless `insecure`).
+        """
+        parts = urlsplit(text)
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or port == -1:
+            raise UsageError(f"{describe(text)} is no server address: give wss://host:{DEFAULT_PORT}")
+        if parts.username or parts.password or parts.query:
+            raise UsageError(
+                f"no secrets in the address {describe(text)}: use --token-file or {TOKEN_VARIABLE}"
+            )
+        secure = parts.scheme == "wss"
+        if token and not secure and not insecure and not _is_loopback(parts.hostname):
+            raise UsageError(
+                f"the token would cross the network unencrypted to {describe(text)}: use wss://, "
+                "or --insecure if the network itself is encrypted"
+            )
+        path = parts.path if parts.path not in ("", "/") else STREAM_PATH
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        named = f"{host}:{port}" if port is not None else host
+        return cls(
+            url=f"{parts.scheme}://{named}{path}",
+            host=parts.hostname,
+            port=port if port is not None else (443 if secure else 80),
+            secure=secure,
+            token=token or None,
+            ca_file=ca_file,
+        )
+
+    @property
+    def shown(self) -> str:
+        """The address as logs show it."""
+        return self.url
+
+    def headers(self) -> dict[str, str]:
+        """HTTP headers of the handshake."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    def tls(self) -> ssl.SSLContext | None:
+        """What verifies the server. Raises LinkError for a certificate file that can't be read."""
+        if not self.secure:
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise LinkError(f"can't read the certificates in {self.ca_file}: {error}") from error
+
+    def tune(self, connection: socket.socket | None) -> None:
+        """Keeps the kernel from taking seconds of video that could otherwise still be left out."""
+        if connection is None:
+            return
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        low_water = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if os.uname().sysname == "Linux" else None)
+        if low_water is not None:
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, low_water, _NOT_SENT_LOW_WATER_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why there is no connection, in words; `final` as in `LinkError`."""
+
+    reason: str
+    final: bool = False
+
+
+def read_token(file: Path | None) -> str | None:
+    """The bearer token from a file, or else from the environment; None if there is none.
+
+    Raises UsageError for a file that can't be read or is empty.
+    """
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
+    try:
+        token = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--token-file {file}: {getattr(error, 'strerror', None) or error}") from error
+    if not token or not token.isprintable():
+        raise UsageError(f"--token-file {file}: it must hold one line, the token")
+    return token
+
+
+def connection_problem(error: BaseException, address: ServerAddress) -> Problem:
+    """What an exception of connecting or talking means to the person who set the camera up."""
+    if isinstance(error, BaseExceptionGroup):
+        return connection_problem(error.exceptions[0], address)
+    where = f"{address.host}:{address.port}"
+    if isinstance(error, LinkError):
+        return Problem(str(error), error.final)
+    if isinstance(error, socket.gaierror):
+        return Problem(f"no host is called {address.host} (DNS: {error.strerror}): check --to")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Problem(
+            f"the certificate of {where} is not trusted ({error.verify_message}): give the authority's file "
+            "with --ca, and the name that the certificate is for"
+        )
+    if isinstance(error, ssl.SSLError):
+        return Problem(f"no TLS with {where} ({error.reason or error}): is it a ws:// server?")
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        if status in (401, 403):
+            return Problem(f"{where} refused the token (HTTP {status}): check --token-file", final=True)
+        return Problem(f"{where} answered HTTP {status} instead of a WebSocket: check the address")
+    if isinstance(error, NegotiationError):
+        return Problem(f"{where} does not speak this wire version: update it or this camera", final=True)
+    if isinstance(error, InvalidHandshake):
+        return Problem(f"{where} is no WebSocket server: {error}")
+    if isinstance(error, ConnectionClosed):
+        reason = error.rcvd.reason if error.rcvd is not None else ""
+        return Problem(f"the connection to {where} broke{f': {reason}' if reason else ''}")
+    if isinstance(error, TimeoutError):
+        return Problem(f"{where} did not answer in time")
+    if isinstance(error, ConnectionRefusedError):
+        return Problem(f"nothing listens at {where}: is the server running?")
+    return Problem(f"{where}: {getattr(error, 'strerror', None) or error or type(error).__name__}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,175 @@
+"""Where results go: a callback, standard output, or a local socket that any program may read.
+
+Every result is one JSON object on a line. Nothing that reads results can hold the camera up: results wait in
+a bounded queue, and the oldest are left out (and counted) for a reader that does not keep pace.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import queue
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accmpeg.errors import LinkError, UsageError
+
+__all__ = ["LiveResult", "ResultQueue", "ResultSocket", "write_lines"]
+
+_SLOW_READER_BYTES = 1 << 20
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveResult:
+    """The server DNN's answer to one frame, in the pixels of the camera's own frames.
+
+    `result` is None where the server dropped the frame, for the reason in `dropped`. Times are microseconds
+    of the camera's clock; `delay_ms` runs from capture to the result's arrival, and says nothing of the
+    network where `spooled`. `camera_ms` and `server_ms` are times by stage.
+    """
+
+    stream_id: str
+    sequence: int
+    pts: int
+    captured_us: int
+    received_us: int
+    delay_ms: float
+    spooled: bool
+    result: dict[str, Any] | None
+    dropped: str | None
+    camera_ms: dict[str, float]
+    server_ms: dict[str, float]
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+class ResultQueue:
+    """Hands results to `deliver` on a thread of its own; newest wins when that is slow."""
+
+    def __init__(self, deliver: Callable[[LiveResult], None], limit: int = 1000) -> None:
+        self.dropped = 0
+        self._deliver = deliver
+        self._queue: queue.Queue[LiveResult | None] = queue.Queue(limit)
+        self._thread = threading.Thread(target=self._run, name="results", daemon=True)
+        self._thread.start()
+
+    def put(self, result: LiveResult | None) -> None:
+        """Adds a result; None ends it. Never waits."""
+        while True:
+            try:
+                self._queue.put_nowait(result)
+                return
+            except queue.Full:
+                with contextlib.suppress(queue.Empty):
+                    self._queue.get_nowait()
+                    self.dropped += 1
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Delivers what is left, for at most `timeout_s`."""
+        self.put(None)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while (result := self._queue.get()) is not None:
+            try:
+                self._deliver(result)
+            except BrokenPipeError:
+                log.warning("nobody reads the results any more")
+                return
+            except Exception:
+                log.exception("the receiver of results failed")
+
+
+def write_lines(result: LiveResult) -> None:
+    """Puts a result on standard output."""
+    sys.stdout.write(result.to_json() + "\n")
+    sys.stdout.flush()
+
+
+class ResultSocket:
+    """A local socket, `unix:/run/results.sock` or `tcp:127.0.0.1:9000`: who connects gets the results.
+
+    Runs in the network thread's event loop. TCP is for this machine only, for there is no token here.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._kind, _, self._where = address.partition(":")
+        if self._kind not in ("unix", "tcp") or not self._where:
+            raise UsageError(f"--results {address}: give -, unix:PATH or tcp:127.0.0.1:PORT")
+        if self._kind == "tcp":
+            host, _, port = self._where.rpartition(":")
+            if host not in ("127.0.0.1", "localhost", "[::1]") or not port.isdigit():
+                raise UsageError(
+                    f"--results {address}: give tcp:127.0.0.1:PORT; to send results to other "
+                    "machines let them subscribe to the server"
+                )
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Begins to listen. Raises LinkError where it can't."""
+        try:
+            if self._kind == "unix":
+                _remove_stale(Path(self._where))
+                self._server = await asyncio.start_unix_server(self._serve, self._where)
+            else:
+                host, _, port = self._where.rpartition(":")
+                self._server = await asyncio.start_server(self._serve, host.strip("[]"), int(port))
+        except OSError as error:
+            raise LinkError(
+                f"can't offer results at {self._kind}:{self._where}: {error.strerror or error}"
+            ) from error
+
+    def put(self, result: LiveResult) -> None:
+        """Sends a result to everyone connected; hangs up on those too slow to read."""
+        if not self._clients:
+            return
+        line = (result.to_json() + "\n").encode()
+        for writer in list(self._clients):
+            if writer.transport.get_write_buffer_size() > _SLOW_READER_BYTES:
+                log.warning("a reader of the results is too slow: hung up")
+                self._clients.discard(writer)
+                writer.transport.abort()
+            else:
+                writer.write(line)
+
+    async def close(self) -> None:
+        """Sends what is buffered and hangs up."""
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._clients):
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(writer.drain(), 1.0)
+            writer.close()
+        if self._kind == "unix":
+            Path(self._where).unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
+        try:
+            while await reader.read(1024):
+                pass  # readers have nothing to say; their end of file tells that they left
+        except OSError:
+            pass
+        finally:
+            self._clients.discard(writer)
+            writer.close()
+
+
+def _remove_stale(path: Path) -> None:
+    """A socket file that a killed camera left behind would block its own address."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.stat().st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(path)) != 0:
+                    path.unlink()

@@ -1,0 +1,336 @@
+"""Two threads from the source to coded frames, and the one place in between where frames wait.
+
+```
+source ─▶ capture thread ─▶ one frame, newest wins ─▶ encode thread: plan, AccModel, encoder ─▶ deliver
+```
+Live sources come at their own pace and are opened again when they break off; footage is paced at its frame
+rate. With `lossless` nothing is left out: capture waits for the encoder, and the encoder for `deliver`.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import av
+
+from accmpeg.camera.clock import CameraClock
+from accmpeg.camera.stats import CameraStats
+from accmpeg.camera.steering import Scorer, StageTimes, SteeredEncoder
+from accmpeg.errors import AccmpegError, SourceError
+from accmpeg.media.encoder import AccessUnit, EncoderSettings
+from accmpeg.media.source import Source
+from accmpeg.policy import QualityPolicy
+from accmpeg.policy.ladder import Level
+
+__all__ = ["Capture", "CodedFrame", "EncodeLoop", "FrameSlot", "TimedFrame"]
+
+_REOPEN_FIRST_S = 1.0
+_REOPEN_LAST_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TimedFrame:
+    """A frame and the camera's clock when it was captured, in microseconds."""
+
+    frame: av.VideoFrame
+    captured_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodedFrame:
+    """One coded frame on its way out. `stages_ms`: wall-clock time that each stage took for it."""
+
+    unit: AccessUnit
+    captured_us: int
+    encoded_us: int
+    size_px: tuple[int, int]
+    stages_ms: dict[str, float]
+
+
+class FrameSlot:
+    """Holds one frame; a newer one replaces it, unless `lossless`, where putting waits."""
+
+    def __init__(self, *, lossless: bool) -> None:
+        self._lossless = lossless
+        self._condition = threading.Condition()
+        self._frame: TimedFrame | None = None
+        self._ended = False
+
+    def put(self, frame: TimedFrame) -> bool:
+        """Returns whether a frame was lost by it."""
+        with self._condition:
+            if self._lossless:
+                self._condition.wait_for(lambda: self._frame is None or self._ended)
+            lost = self._frame is not None
+            self._frame = frame
+            self._condition.notify_all()
+            return lost
+
+    def get(self) -> TimedFrame | None:
+        """Waits for a frame; None when no more will come."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._frame is not None or self._ended)
+            frame, self._frame = self._frame, None
+            self._condition.notify_all()
+            return frame
+
+    def end(self) -> None:
+        """No more frames come; the last one may still be taken."""
+        with self._condition:
+            self._ended = True
+            self._condition.notify_all()
+
+
+class Capture(threading.Thread):
+    """Reads the source into a `FrameSlot`.
+
+    `reopen` opens the source again: a live one that broke off, or footage in a `loop`. Timestamps go on
+    rising over that. `paced` footage comes at its frame rate. `limit` stops after so many frames.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        reopen: Callable[[], Source],
+        slot: FrameSlot,
+        clock: CameraClock,
+        stats: CameraStats,
+        *,
+        paced: bool,
+        loop: bool = False,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(name="capture", daemon=True)
+        self.error: AccmpegError | None = None
+        self.info = source.info
+        self._source = source
+        self._reopen = reopen
+        self._slot = slot
+        self._clock = clock
+        self._stats = stats
+        self._paced = paced and not source.info.is_live
+        self._loop = loop
+        self._limit = limit
+        self._halt = threading.Event()
+
+    def halt(self) -> None:
+        """Ends capture after the present frame."""
+        self._halt.set()
+        self._slot.end()
+
+    def run(self) -> None:
+        try:
+            self._capture()
+        except AccmpegError as error:
+            self.error = error
+        except Exception as error:  # a thread that dies silently would look like a quiet camera
+            log.exception("capture failed")
+            self.error = SourceError(f"reading {self.info.name} failed: {error}")
+        finally:
+            self._slot.end()
+            with suppress(AccmpegError, OSError):
+                self._source.close()
+
+    def _capture(self) -> None:
+        start_us: int | None = None
+        for count, frame in enumerate(self._frames(), start=1):
+            if self._paced:
+                assert frame.pts is not None
+                at_us = int(frame.pts * self.info.time_base * 1_000_000)
+                start_us = self._clock.now_us() - at_us if start_us is None else start_us
+                wait_us = start_us + at_us - self._clock.now_us()
+                if wait_us > 0 and self._halt.wait(wait_us / 1e6):
+                    return
+                if wait_us < -1_000_000:
+                    start_us -= wait_us  # the machine slept or is too slow: go on from here
+            self._stats.add("captured")
+            if self._slot.put(TimedFrame(frame, self._clock.now_us())):
+                self._stats.add("dropped_machine")
+            if self._halt.is_set() or count == self._limit:
+                return
+
+    def _frames(self) -> Iterator[av.VideoFrame]:
+        """The frames of all openings of the source, timestamps rising in the first one's time base."""
+        time_base = self.info.time_base
+        step = max(1, round(1 / (self.info.frame_rate * time_base)))
+        shift, last, pause_s = 0, -1, _REOPEN_FIRST_S
+        while True:
+            first = True
+            try:
+                for frame in self._source:
+                    if self._halt.is_set():
+                        return
+                    pts = frame.pts if frame.pts is not None else last + step
+                    if frame.time_base is not None and frame.time_base != time_base:
+                        pts = round(pts * frame.time_base / time_base)
+                    if first:
+                        first = False
+                        shift = last + step - pts if last >= 0 else -pts
+                    last = max(pts + shift, last + 1)
+                    frame.pts, frame.time_base, pause_s = last, time_base, _REOPEN_FIRST_S
+                    yield frame
+            except SourceError as error:
+                if not self.info.is_live:
+                    raise
+                log.warning("source lost", extra={"source": self.info.name, "reason": str(error)})
+            if not (self.info.is_live or self._loop) or self._halt.is_set():
+                return
+            pause_s = self._open_again(pause_s)
+            if self._halt.is_set():
+                return
+
+    def _open_again(self, pause_s: float) -> float:
+        self._source.close()
+        while not self._halt.is_set():
+            if self.info.is_live and self._halt.wait(pause_s):
+                break
+            try:
+                self._source = self._reopen()
+            except SourceError as error:
+                if not self.info.is_live:
+                    raise
+                log.warning("source still away", extra={"source": self.info.name, "reason": str(error)})
+                pause_s = min(_REOPEN_LAST_S, 2 * pause_s)
+            else:
+                self._stats.add("source_reopened", int(self.info.is_live))
+                break
+        return pause_s
+
+
+class EncodeLoop(threading.Thread):
+    """Takes frames from the slot, encodes those that the plan admits, and hands them to `deliver`.
+
+    `settings` are those of the full stream; another `Level` opens another encoder, whose first frame is a
+    keyframe. `plan` is asked before each frame and returns the bitrate (None: leave it), the level, and the
+    reason why the frame is left out, or None. Raises nothing: what went wrong is in `error`.
+    """
+
+    def __init__(
+        self,
+        slot: FrameSlot,
+        settings: EncoderSettings,
+        accmodel: Scorer | None,
+        make_policy: Callable[[], QualityPolicy | str],
+        clock: CameraClock,
+        stats: CameraStats,
+        *,
+        every: int,
+        plan: Callable[[], tuple[int | None, Level, str | None]],
+        deliver: Callable[[CodedFrame], None],
+        scored: Callable[[SteeredEncoder, AccessUnit], None] = lambda _encoder, _unit: None,
+    ) -> None:
+        super().__init__(name="encode", daemon=True)
+        self.error: AccmpegError | None = None
+        self.times = StageTimes()
+        self._slot = slot
+        self._full = settings
+        self._accmodel = accmodel
+        self._make_policy = make_policy
+        self._clock = clock
+        self._stats = stats
+        self._every = every
+        self._plan = plan
+        self._deliver = deliver
+        self._scored = scored
+        self._keyframe = threading.Event()
+        self._level = Level(1, 1)
+        self._bitrate_bps = settings.bitrate_bps
+        self._index = 0
+        self.encoder = self._open()
+
+    def request_keyframe(self) -> None:
+        """The next frame will be a keyframe."""
+        self._keyframe.set()
+
+    def run(self) -> None:
+        last_us = 0
+        try:
+            while (timed := self._slot.get()) is not None:
+                self._one(timed)
+                last_us = timed.captured_us
+            for unit in self.encoder.flush():
+                self._hand_over(unit, last_us, self._clock.now_us(), {})
+            self.encoder.close()
+        except AccmpegError as error:
+            self.error = error
+        except Exception as error:
+            log.exception("encoding failed")
+            self.error = AccmpegError(f"encoding failed: {error}")
+        finally:
+            self._slot.end()
+
+    def _one(self, timed: TimedFrame) -> None:
+        bitrate_bps, level, left_out = self._plan()
+        self._index += 1
+        if left_out is not None:
+            self._stats.add(f"dropped_{left_out}")
+            return
+        if self._index % level.divisor:
+            self._stats.add("dropped_rate")
+            return
+        if level != self._level:
+            self._level = level
+            self._bitrate_bps = bitrate_bps or self._bitrate_bps
+            self.encoder.close()
+            self.encoder = self._open()
+            log.info("stream changes", extra={"size": self._size(), "every_nth_frame": level.divisor})
+        elif bitrate_bps is not None and _differs(bitrate_bps, self._bitrate_bps):
+            self._bitrate_bps = bitrate_bps
+            self.encoder.encoder.set_bitrate(bitrate_bps)
+        waited_ms = (self._clock.now_us() - timed.captured_us) / 1000
+        keyframe = self._keyframe.is_set()
+        self._keyframe.clear()
+        before = dict(self.times.total_ms)
+        started_us = self._clock.now_us()
+        units = self.encoder.encode(timed.frame, keyframe=keyframe)
+        encoded_us = self._clock.now_us()
+        stages_ms = {"wait": round(waited_ms, 3), "encode_wall": round((encoded_us - started_us) / 1000, 3)}
+        for stage, total in self.times.total_ms.items():
+            if (spent := total - before.get(stage, 0.0)) > 0:
+                stages_ms[stage] = round(spent, 3)
+        for unit in units:
+            self._hand_over(unit, timed.captured_us, encoded_us, stages_ms)
+            self._scored(self.encoder, unit)
+
+    def _hand_over(
+        self, unit: AccessUnit, captured_us: int, encoded_us: int, stages_ms: dict[str, float]
+    ) -> None:
+        self._stats.add("encoded")
+        settings = self.encoder.settings
+        size_px = settings.width_px, settings.height_px
+        self._deliver(CodedFrame(unit, captured_us, encoded_us, size_px, stages_ms))
+
+    def _open(self) -> SteeredEncoder:
+        level = self._level
+        width_px, height_px = self._size()
+        settings = replace(
+            self._full,
+            width_px=width_px,
+            height_px=height_px,
+            frame_rate=Fraction(self._full.frame_rate) / level.divisor,
+            bitrate_bps=self._bitrate_bps,
+        )
+        policy = self._make_policy()
+        return SteeredEncoder(
+            settings,
+            self._accmodel,
+            policy,
+            every=max(1, self._every // level.divisor),
+            times=self.times,
+        )
+
+    def _size(self) -> tuple[int, int]:
+        def scaled(side_px: int) -> int:
+            return side_px if self._level.scale == 1 else max(32, 2 * round(side_px * self._level.scale / 2))
+
+        return scaled(self._full.width_px), scaled(self._full.height_px)
+
+
+def _differs(bitrate_bps: int, now_bps: int | None) -> bool:
+    """Small moves of the rate cost the encoder more than they bring."""
+    return now_bps is not None and abs(bitrate_bps - now_bps) > 0.02 * now_bps

@@ -1,0 +1,124 @@
+"""The steered stream at another address, besides the server or instead of it: a file, RTSP, RTMP, UDP, SRT.
+
+Everything slow or blocking happens on a thread of its own. When the address can't be reached or can't keep
+pace, frames are left out (whole groups of pictures, counted), the address is tried again with backoff, and
+the stream goes on with a keyframe. The camera never waits.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from accmpeg.camera.stats import CameraStats
+from accmpeg.errors import SinkError
+from accmpeg.media.addresses import describe, is_url
+from accmpeg.media.encoder import AccessUnit, Encoder
+from accmpeg.media.sink import Sink, open_sink
+
+__all__ = ["Publisher"]
+
+_QUEUE_FRAMES = 120
+_RETRY_FIRST_S = 1.0
+_RETRY_LAST_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Publisher(threading.Thread):
+    """Writes access units to one address. `encoder` describes the stream, whose size must not change.
+
+    A file that can't be written ends publishing, for its start is lost; `error` says why. An address is
+    tried for ever.
+    """
+
+    def __init__(
+        self, address: str, encoder: Encoder, stats: CameraStats, request_keyframe: Callable[[], None]
+    ) -> None:
+        super().__init__(name=f"publish {describe(address)}", daemon=True)
+        self.error: SinkError | None = None
+        self._address = address
+        self._encoder = encoder
+        self._stats = stats
+        self._request_keyframe = request_keyframe
+        self._condition = threading.Condition()
+        self._queue: deque[AccessUnit] = deque()
+        self._waits_for_keyframe = True
+        self._ended = False
+        self._sink: Sink | None = None
+        if not is_url(address):
+            self._sink = open_sink(address, encoder)  # a bad file name is told at once
+
+    def put(self, unit: AccessUnit) -> None:
+        """Adds one access unit; never waits."""
+        with self._condition:
+            if self._waits_for_keyframe and not unit.is_keyframe:
+                self._stats.add("dropped_publish")
+                return
+            self._waits_for_keyframe = False
+            if len(self._queue) >= _QUEUE_FRAMES:
+                self._stats.add("dropped_publish", len(self._queue))
+                self._queue.clear()
+                self._waits_for_keyframe = not unit.is_keyframe
+                if self._waits_for_keyframe:
+                    self._stats.add("dropped_publish")
+                    self._request_keyframe()
+                    return
+            self._queue.append(unit)
+            self._condition.notify()
+
+    def end(self) -> None:
+        """Writes what is left and closes; the thread then ends."""
+        with self._condition:
+            self._ended = True
+            self._condition.notify()
+
+    def run(self) -> None:
+        retry_s = _RETRY_FIRST_S
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._queue or self._ended)
+                if not self._queue:
+                    break
+                unit = self._queue.popleft()
+            try:
+                if self._sink is None:
+                    self._sink = open_sink(self._address, self._encoder)
+                self._sink.write(unit)
+                self._stats.add("published")
+                retry_s = _RETRY_FIRST_S
+            except SinkError as error:
+                self._sink = None
+                log.warning(
+                    "publishing failed", extra={"address": describe(self._address), "reason": str(error)}
+                )
+                if not is_url(self._address):
+                    self.error = error
+                    return
+                self._start_over(retry_s)
+                retry_s = min(_RETRY_LAST_S, 2 * retry_s)
+        self._close()
+
+    def _start_over(self, pause_s: float) -> None:
+        until_s = time.monotonic() + pause_s
+        with self._condition:
+            self._stats.add("dropped_publish", 1 + len(self._queue))
+            self._queue.clear()
+            self._waits_for_keyframe = True
+            self._condition.wait_for(lambda: self._ended, max(0.0, until_s - time.monotonic()))
+            self._stats.add("dropped_publish", len(self._queue))
+            self._queue.clear()
+            self._waits_for_keyframe = True
+        self._request_keyframe()
+
+    def _close(self) -> None:
+        if self._sink is None:
+            return
+        try:
+            self._sink.close()
+        except SinkError as error:
+            self.error = error
+            log.warning(
+                "publishing ended badly", extra={"address": describe(self._address), "reason": str(error)}
+            )
