@@ -3,12 +3,15 @@
 import typer
 
 from accmpeg.cli.common import TranslatingGroup, interrupt_on_sigterm
+from accmpeg.cli.config import configured
 from accmpeg.cli.demo import demo
 from accmpeg.cli.doctor import doctor
 from accmpeg.cli.encode import encode
 from accmpeg.cli.evaluate import evaluate
 from accmpeg.cli.label import label
 from accmpeg.cli.models import models_app
+from accmpeg.cli.report import report
+from accmpeg.cli.serve import serve
 from accmpeg.cli.train import train
 from accmpeg.cli.version import version
 
@@ -21,8 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (demo, doctor, label, train, encode, evaluate, version):
+for verb in (demo, doctor, label, train, encode, evaluate, report, version):
     app.command()(verb)
+app.command(**configured("serve"))(serve)
 app.add_typer(models_app, name="models")
 
 

@@ -50,6 +50,8 @@ _EXTRA_OF_MODULE = {
     "PIL": "server",
     "supervision": "server",
     "uvicorn": "server",
+    "matplotlib": "evaluate",
+    "scipy": "evaluate",
     "onnx": "train",
     "onnx2torch": "train",
     "safetensors": "train",
