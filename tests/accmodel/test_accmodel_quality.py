@@ -32,6 +32,19 @@ def test_mean_leaves_out_what_a_frame_does_not_define() -> None:
     assert np.isnan(frame_quality(np.zeros((1, 2)), truth).log_correlation)
 
 
+def test_a_frame_without_objects_is_ranked_apart() -> None:
+    truth, wrong = np.array([[0.0, 1.0, 5.0, 0.0, 0.0]]), np.array([[9.0, 1.0, 5.0, 0.0, 0.0]])
+    nothing = frame_quality(wrong, truth, np.zeros((1, 5)), np.zeros((1, 5), bool))
+    something = frame_quality(truth, truth, np.zeros((1, 5)), np.eye(1, 5, dtype=bool))
+    assert np.isnan(nothing.top_share)
+    assert nothing.top_share_all == pytest.approx(1 / 32)
+    mean = mean_quality([nothing, something])
+    assert mean.top_share == pytest.approx(1)
+    assert mean.top_share_all == pytest.approx((1 + 1 / 32) / 2)
+    # A server DNN without objects has no such frames.
+    assert frame_quality(wrong, truth).top_share == pytest.approx(1 / 32)
+
+
 def test_threshold_reaches_the_recall() -> None:
     probability = np.linspace(0, 1, 101)
     truth = probability > 0.5

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import safetensors.torch
 import torch
 from synthetic_labels import SMALL, synthetic_label, write_synthetic_labels
 
@@ -12,6 +13,7 @@ from accmpeg.accgrad.labels import read_labels
 from accmpeg.accmodel import AccModel, read_accmodel_card
 from accmpeg.accmodel.build import checkpoint_path, train_accmodel
 from accmpeg.accmodel.export import count_macs, count_parameters, export_onnx
+from accmpeg.accmodel.losses import LossWeights, accmodel_loss
 from accmpeg.accmodel.network import AccModelNetwork
 from accmpeg.accmodel.samples import collate, random_view, split_by_clip
 from accmpeg.accmodel.training import Progress, TrainingSettings, predict_maps, train_network
@@ -142,6 +144,54 @@ def test_labels_without_objects_give_a_network_without(tmp_path: Path) -> None:
     labels = read_labels(write_synthetic_labels(tmp_path / "plain", frames=6, clips=3, objects=False))
     trained = train_network([labels], tmp_path / "s.safetensors", TrainingSettings(epochs=1, **SMALL))
     assert trained.network.heads == ("accgrad",)
+
+
+def test_a_warm_start_begins_where_the_other_ended(labels: Path, trained: Path, tmp_path: Path) -> None:
+    start = trained.with_suffix(".safetensors")
+    sets = [read_labels(labels)]
+    still = TrainingSettings(epochs=1, learning_rate=1e-12, **SMALL)
+    shares: dict[Path | None, float] = {}
+    for init in (None, start):
+        qualities: list[float] = []
+        train_network(
+            sets,
+            tmp_path / f"{init is None}.safetensors",
+            replace(still, init=init),
+            progress=lambda p, qualities=qualities: qualities.append(
+                0.0 if p.quality is None else p.quality.top_share
+            ),
+        )
+        shares[init] = qualities[-1]
+    assert shares[start] > 0.9 > shares[None] + 0.1
+
+
+def test_a_warm_start_may_have_other_outputs(trained: Path, tmp_path: Path) -> None:
+    labels = read_labels(write_synthetic_labels(tmp_path / "plain", frames=6, clips=3, objects=False))
+    settings = TrainingSettings(epochs=1, init=trained.with_suffix(".safetensors"), **SMALL)
+    assert train_network([labels], tmp_path / "s.safetensors", settings).network.heads == ("accgrad",)
+
+
+def test_weights_that_do_not_fit_are_refused(labels: Path, tmp_path: Path) -> None:
+    sets = [read_labels(labels)]
+    for content in (None, b"junk", safetensors.torch.save({"stem_y.weight": torch.zeros(3)})):
+        start = tmp_path / "start.safetensors"
+        if content is not None:
+            start.write_bytes(content)
+        settings = TrainingSettings(epochs=1, init=start, **SMALL)
+        with pytest.raises(TrainingError, match="can't start from"):
+            train_network(sets, tmp_path / "c.safetensors", settings)
+
+
+def test_frames_without_objects_do_not_teach_the_ranking() -> None:
+    rng = np.random.default_rng(0)
+    network = AccModelNetwork()
+    seen = synthetic_label(rng, 320, 192)
+    nothing = replace(seen, objects=np.zeros_like(seen.objects))
+    weights = LossWeights(level=0.0, objects=0.0)
+    for label, learns in ((seen, True), (nothing, False)):
+        batch = collate([random_view(label, np.random.default_rng(1), 160, 224) for _ in range(4)])
+        loss = accmodel_loss(network(batch.y, batch.uv), batch, network.heads, weights)
+        assert (float(loss.detach()) > 0) == learns
 
 
 def test_what_cannot_be_trained_from_is_said(labels: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.demo import DEMO_SEED, assets_path
-from accmpeg.demo.scene import SceneSource, SceneSpec, true_detections
+from accmpeg.demo.scene import CLASS_NAMES, SceneSource, SceneSpec, true_detections
 from accmpeg.dnn.base import ServerDnn, load_dnn
 from accmpeg.evaluation.clip import Clip, read_clip
 from accmpeg.evaluation.methods import MethodContext
@@ -15,7 +15,7 @@ FRAMES = 12
 @pytest.fixture(scope="session")
 def clip() -> Clip:
     scene = SceneSource(SceneSpec(DEMO_SEED, frame_count=FRAMES, width_px=640, height_px=360))
-    return read_clip(scene, labels=true_detections(scene))
+    return read_clip(scene, labels=true_detections(scene), label_classes=CLASS_NAMES)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from accmpeg.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from accmpeg.evaluation.methods import Method
-    from accmpeg.evaluation.sweep import ClipSpec, DnnSpec, SweepSettings
+    from accmpeg.evaluation.plan import ClipSpec, DnnSpec, SweepSettings
 
 __all__ = ["evaluate"]
 
@@ -33,6 +33,9 @@ def evaluate(
     output: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the results; found there, a sweep goes on.")
     ],
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder with true labels, CLIP.json in COCO's detection format.")
+    ] = None,
     accmodel: Annotated[
         list[Path] | None, typer.Option(help="AccModel made for one of the server DNNs; may repeat.")
     ] = None,
@@ -64,8 +67,9 @@ def evaluate(
     The same command goes on where an interrupted one stopped.
     """
     from accmpeg.evaluation.methods import find_methods
+    from accmpeg.evaluation.plan import DnnSpec, SweepSettings
     from accmpeg.evaluation.report import write_report
-    from accmpeg.evaluation.sweep import DnnSpec, SweepSettings, run_sweep
+    from accmpeg.evaluation.sweep import run_sweep
 
     settings = SweepSettings(
         points=_levels(points),
@@ -76,7 +80,7 @@ def evaluate(
         pictures=pictures,
     )
     settings = replace(settings, links=settings.links | _traced(trace or ()))
-    clips = _clips(videos)
+    clips = _clips(videos, labels)
     if quick:
         methods = _QUICK_METHODS if methods == "all" else methods
         settings = replace(settings, points=(24, 32, 40), limit=_QUICK_FRAMES, step=6)
@@ -117,13 +121,13 @@ def _levels(text: str) -> tuple[int, ...]:
 
 def _traced(traces: Sequence[Path]) -> dict[str, Any]:
     from accmpeg.evaluation.link import Link, read_trace
-    from accmpeg.evaluation.sweep import PROPAGATION_MS
+    from accmpeg.evaluation.plan import PROPAGATION_MS
 
     return {path.stem: Link(trace=read_trace(path), propagation_ms=PROPAGATION_MS) for path in traces}
 
 
-def _clips(videos: Sequence[str]) -> "list[ClipSpec]":
-    from accmpeg.evaluation.sweep import ClipSpec, footage_clip
+def _clips(videos: Sequence[str], labels: Path | None) -> "list[ClipSpec]":
+    from accmpeg.evaluation.plan import ClipSpec, footage_clip
     from accmpeg.media.source import find_footage
 
     clips: list[ClipSpec] = []
@@ -134,7 +138,10 @@ def _clips(videos: Sequence[str]) -> "list[ClipSpec]":
         clips.append(ClipSpec(EMBEDDED_SCENE, f"scene {__version__}", embedded_clip))
     files = [video for video in videos if video != EMBEDDED_SCENE]
     if files:
-        clips += [footage_clip(item) for item in find_footage(files) if item.kind != "still"]
+        for item in find_footage(files):
+            own = None if labels is None else labels / f"{item.path.stem}.json"
+            if item.kind != "still":
+                clips.append(footage_clip(item, own if own is not None and own.exists() else None))
     if not clips:
         raise SourceError(f"no clip under {', '.join(videos)}: give videos or folders of numbered pictures")
     return clips

@@ -16,7 +16,7 @@ import numpy as np
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.demo import demo_scene
-from accmpeg.demo.scene import true_detections
+from accmpeg.demo.scene import CLASS_NAMES, true_detections
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.evaluation.clip import Clip, read_clip
 from accmpeg.evaluation.link import Link, emulate
@@ -69,7 +69,7 @@ class Comparison:
 def embedded_clip(limit: int | None = None) -> Clip:
     """The first frames of the embedded scene with their true labels."""
     with demo_scene(frame_count=limit or EMBEDDED_FRAMES) as scene:
-        return read_clip(scene, labels=true_detections(scene))
+        return read_clip(scene, labels=true_detections(scene), label_classes=CLASS_NAMES)
 
 
 def compare(

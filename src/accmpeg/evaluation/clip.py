@@ -24,14 +24,27 @@ class Clip:
     frame_rate: Fraction
     time_base: Fraction
     labels: Sequence[Any] | None = None
+    label_classes: tuple[str, ...] = ()
+    """What the class numbers of `labels` count."""
 
     @property
     def duration_s(self) -> float:
         return len(self.frames) / float(self.frame_rate)
 
 
-def read_clip(source: Source, *, limit: int | None = None, labels: Sequence[Any] | None = None) -> Clip:
-    """Decodes up to `limit` frames of an open source; raises SourceError where there is none."""
+def read_clip(
+    source: Source,
+    *,
+    limit: int | None = None,
+    labels: Sequence[Any] | None = None,
+    label_classes: tuple[str, ...] = (),
+) -> Clip:
+    """Decodes up to `limit` frames of an open source, no more than have labels if there are any.
+
+    Raises SourceError where there is none.
+    """
+    if labels is not None:
+        limit = min(len(labels), limit or len(labels))
     frames: list[av.VideoFrame] = []
     for frame in source:
         frames.append(frame)
@@ -40,4 +53,13 @@ def read_clip(source: Source, *, limit: int | None = None, labels: Sequence[Any]
     if not frames:
         raise SourceError(f"{source.info.name} has no frame to compare on")
     info = source.info
-    return Clip(info.name, frames, frames[0].width, frames[0].height, info.frame_rate, info.time_base, labels)
+    return Clip(
+        name=info.name,
+        frames=frames,
+        width_px=frames[0].width,
+        height_px=frames[0].height,
+        frame_rate=info.frame_rate,
+        time_base=info.time_base,
+        labels=None if labels is None else labels[: len(frames)],
+        label_classes=label_classes,
+    )

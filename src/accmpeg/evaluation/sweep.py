@@ -10,144 +10,35 @@ never measured again, so a sweep that was killed goes on where it was.
 """
 
 import errno
-import hashlib
-import itertools
 import math
 import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 
-from accmpeg.accmodel.card import AccModelCard, card_path, read_accmodel_card
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.dnn.base import ServerDnn, load_dnn
-from accmpeg.dnn.card import DnnCard, read_card
-from accmpeg.errors import EvaluationError, UsageError
+from accmpeg.errors import EvaluationError
 from accmpeg.evaluation.cache import StreamCache, content_hash, read_results, write_results
-from accmpeg.evaluation.clip import Clip, read_clip
-from accmpeg.evaluation.link import Link, emulate, paper_delay_s
-from accmpeg.evaluation.methods import METHODS, Method, MethodContext, OperatingPoint, find_methods
+from accmpeg.evaluation.labels import in_classes_of
+from accmpeg.evaluation.link import emulate, paper_delay_s
+from accmpeg.evaluation.methods import Method, MethodContext, OperatingPoint, find_methods
 from accmpeg.evaluation.pictures import PICTURED_METHOD, picture_frame, write_pictures
-from accmpeg.evaluation.rows import CELLS_NAME, CellRow, Role, read_rows
+from accmpeg.evaluation.plan import ClipSpec, DnnSpec, Group, PlannedCell, SweepSettings, plan_clip
+from accmpeg.evaluation.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.run import Cell, evaluate, reference_results
-from accmpeg.media.source import Footage, open_source
-from accmpeg.version import __version__
 
-__all__ = ["ClipSpec", "DnnSpec", "SweepSettings", "footage_clip", "run_sweep"]
+__all__ = ["run_sweep"]
 
-NULL_METHODS = ("constant-qp", "aq-1")
-NOISE_FLOOR_METHOD = "constant-qp"
-LINKS_BPS = (500_000, 1_000_000, 2_000_000, 4_000_000)
-PROPAGATION_MS = 20.0
 _CACHE_NAME = "cache"
 _POLL_S = 0.5
-
-
-def _default_links() -> dict[str, Link]:
-    return {
-        f"{bandwidth_bps / 1e6:g} Mbit/s": Link(bandwidth_bps=bandwidth_bps, propagation_ms=PROPAGATION_MS)
-        for bandwidth_bps in LINKS_BPS
-    }
-
-
-@dataclass(frozen=True)
-class SweepSettings:
-    """What all cells share. `points` are QPs or CRFs; a method's `quality_shift` is added to each.
-
-    `limit`: frames per clip; `step`: accuracy on every so many of them; `every`: frames per quality map.
-    """
-
-    points: tuple[int, ...] = (22, 27, 32, 37, 42)
-    limit: int | None = None
-    step: int = 3
-    every: int = 10
-    feedback_delay_s: float = 0.2
-    links: dict[str, Link] = field(default_factory=_default_links)
-    pictures: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.points or not all(1 <= point <= 51 for point in self.points):
-            raise UsageError(f"--points {self.points}: give QPs or CRFs from 1 to 51")
-        if min(self.step, self.every, self.limit or 1) < 1:
-            raise UsageError("--step, --every and --limit must be 1 or more")
-
-
-@dataclass(frozen=True)
-class ClipSpec:
-    """A clip to be opened in a worker. `sha256` is of its content."""
-
-    name: str
-    sha256: str
-    open: Callable[[int | None], Clip]
-
-
-@dataclass(frozen=True)
-class DnnSpec:
-    """A server DNN by its card, with the AccModel made for it, if there is one."""
-
-    card_file: Path
-    card: DnnCard
-    accmodel_file: Path | None = None
-    accmodel: AccModelCard | None = None
-
-    @classmethod
-    def read_all(cls, cards: Sequence[Path], accmodels: Sequence[Path]) -> "list[DnnSpec]":
-        """Pairs cards with AccModels by the hash of the server DNN; raises UsageError for one left over."""
-        models = {path: read_accmodel_card(card_path(path)) for path in accmodels}
-        specs = []
-        for file in cards:
-            card = read_card(file)
-            own = [path for path, model in models.items() if model.dnn.sha256 == card.sha256]
-            specs.append(cls(file, card, own[0], models.pop(own[0])) if own else cls(file, card))
-        for path, model in models.items():
-            raise UsageError(f"--accmodel {path} was made for {model.dnn.name}, which no --dnn names")
-        names = [spec.card.name for spec in specs]
-        if len(set(names)) < len(names):
-            raise UsageError(f"two server DNNs are called alike ({', '.join(names)}): rename one in its card")
-        return specs
-
-
-@dataclass(frozen=True)
-class _Planned:
-    key: str
-    role: Role
-    method: str
-    quality: int
-
-
-@dataclass(frozen=True)
-class _Group:
-    clip: ClipSpec
-    dnn: DnnSpec
-    cells: tuple[_Planned, ...]
-
-
-def footage_clip(footage: Footage) -> ClipSpec:
-    """A video file or a folder of numbered pictures; stills are no clips."""
-    files = [footage.path] if footage.path.is_file() else sorted(footage.path.iterdir())
-    digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            digest.update(file.name.encode() if len(files) > 1 else b"")
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return ClipSpec(footage.clip, digest.hexdigest(), _Opener(footage.path))
-
-
-@dataclass(frozen=True)
-class _Opener:
-    path: Path
-
-    def __call__(self, limit: int | None) -> Clip:
-        with open_source(self.path) as source:
-            return read_clip(source, limit=limit)
 
 
 def run_sweep(
@@ -167,7 +58,7 @@ def run_sweep(
     cells in work are finished first. Raises EvaluationError where the folder can't be written or a worker
     dies; what was finished stays.
     """
-    plan = [group for clip in clips for group in _plan_clip(clip, dnns, methods, settings)]
+    plan = [group for clip in clips for group in plan_clip(clip, dnns, methods, settings)]
     cells_file = folder / CELLS_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +68,7 @@ def run_sweep(
     if retry_failed:
         known = {key: row for key, row in known.items() if row.status == "ok"}
     missing = [
-        _Group(group.clip, group.dnn, tuple(cell for cell in group.cells if cell.key not in known))
+        Group(group.clip, group.dnn, tuple(cell for cell in group.cells if cell.key not in known))
         for group in plan
     ]
     missing = [group for group in missing if group.cells]
@@ -187,52 +78,6 @@ def run_sweep(
     _run_groups(missing, folder, settings, workers or os.cpu_count() or 1, done, total, progress)
     latest = {row.key: row for row in read_rows(cells_file)}
     return [latest[cell.key] for group in plan for cell in group.cells if cell.key in latest]
-
-
-def _plan_clip(
-    clip: ClipSpec, dnns: Sequence[DnnSpec], methods: Sequence[Method], settings: SweepSettings
-) -> list[_Group]:
-    groups = []
-    for dnn in dnns:
-        cells = [
-            _Planned(_cell_key(clip, dnn, method, quality, role, settings), role, method.name, quality)
-            for method in methods
-            for role, quality in _grid(method, settings.points)
-        ]
-        groups.append(_Group(clip, dnn, tuple(cells)))
-    return groups
-
-
-def _grid(method: Method, points: Sequence[int]) -> list[tuple[Role, int]]:
-    """The operating points of a method, with those of the null comparison and the noise floor."""
-    shift = getattr(method, "quality_shift", 0)
-    levels = sorted({min(51, max(1, point + shift)) for point in points})
-    grid: list[tuple[Role, int]] = [("method", level) for level in levels]
-    if method.name in NULL_METHODS:
-        grid += [("null", (a + b) // 2) for a, b in itertools.pairwise(levels)]
-    if method.name == NOISE_FLOOR_METHOD:
-        grid.append(("noise_floor", max(1, levels[0] - 1)))
-    return grid
-
-
-def _cell_key(
-    clip: ClipSpec, dnn: DnnSpec, method: Method, quality: int, role: Role, settings: SweepSettings
-) -> str:
-    accmodel = None
-    if getattr(method, "needs_accmodel", True) and dnn.accmodel is not None:
-        accmodel = dnn.accmodel.sha256, dnn.accmodel.calibration.object_threshold
-    links = {name: asdict(link) for name, link in settings.links.items()}
-    return content_hash(
-        __version__,
-        clip.name,
-        clip.sha256,
-        dnn.card.model_dump(mode="json"),
-        accmodel,
-        method.name,
-        quality,
-        role,
-        (settings.limit, settings.step, settings.every, settings.feedback_delay_s, links),
-    )
 
 
 def _mended(cells_file: Path) -> list[CellRow]:
@@ -247,7 +92,7 @@ def _mended(cells_file: Path) -> list[CellRow]:
 
 
 def _run_groups(
-    groups: Sequence[_Group],
+    groups: Sequence[Group],
     folder: Path,
     settings: SweepSettings,
     workers: int,
@@ -297,7 +142,7 @@ def _start_worker(stop: Event) -> None:
     _stop = stop
 
 
-def _work(group: _Group, folder: Path, settings: SweepSettings) -> None:
+def _work(group: Group, folder: Path, settings: SweepSettings) -> None:
     """Measures the cells of one clip and server DNN, and appends a line for each."""
     bench: _Bench | None = None
     failure: Exception | None = None
@@ -337,7 +182,7 @@ def _append(file: Path, row: CellRow) -> None:
         os.close(descriptor)
 
 
-def _failed(group: _Group, cell: _Planned, error: Exception) -> CellRow:
+def _failed(group: Group, cell: PlannedCell, error: Exception) -> CellRow:
     reason = " ".join(str(error).split()) or "no reason given"
     return CellRow(
         key=cell.key,
@@ -355,11 +200,15 @@ def _failed(group: _Group, cell: _Planned, error: Exception) -> CellRow:
 class _Bench:
     """A clip in memory with its reference results, ready for any method."""
 
-    def __init__(self, group: _Group, folder: Path, settings: SweepSettings) -> None:
+    def __init__(self, group: Group, folder: Path, settings: SweepSettings) -> None:
         self._group, self._folder, self._settings = group, folder, settings
         cache = folder / _CACHE_NAME
         spec = group.dnn
-        self._clip = group.clip.open(settings.limit)
+        clip = group.clip.open(settings.limit)
+        labels = None
+        if clip.labels is not None and spec.card.task == "detection":
+            labels = in_classes_of(clip.labels, clip.label_classes, spec.card.classes)
+        self._clip = replace(clip, labels=labels)
         if spec.card_file not in _dnns:
             _dnns[spec.card_file] = load_dnn(spec.card_file, threads=1)
         self._context = MethodContext(
@@ -383,9 +232,9 @@ class _Bench:
         counts = [len(own) for own in boxes if own is not None]
         self._objects = sum(counts) if len(counts) == len(boxes) else None
 
-    def measure(self, cell: _Planned) -> CellRow:
+    def measure(self, cell: PlannedCell) -> CellRow:
         settings, clip = self._settings, self._clip
-        method = METHODS.get(cell.method) or find_methods(cell.method)[0]
+        (method,) = find_methods(cell.method)
         pictured = settings.pictures and self._is_pictured(cell)
         index = picture_frame(clip, settings.step)
         measured = evaluate(
@@ -403,11 +252,11 @@ class _Bench:
             )
         return self._row(cell, measured, uses_accmodel=getattr(method, "needs_accmodel", True))
 
-    def _is_pictured(self, cell: _Planned) -> bool:
+    def _is_pictured(self, cell: PlannedCell) -> bool:
         middle = sorted(self._settings.points)[len(self._settings.points) // 2]
         return cell.method == PICTURED_METHOD and cell.role == "method" and cell.quality == middle
 
-    def _row(self, cell: _Planned, measured: Cell, *, uses_accmodel: bool) -> CellRow:
+    def _row(self, cell: PlannedCell, measured: Cell, *, uses_accmodel: bool) -> CellRow:
         clip, settings, card = self._clip, self._settings, self._group.dnn.card
         frames = len(clip.frames)
         server_ms = sum(ms for stage, ms in measured.stage_ms.items() if stage.startswith("server: "))
