@@ -22,8 +22,11 @@ __all__ = ["Dds", "regions_wanted"]
 
 _CHUNK_FRAMES = 15
 _COARSER_QP = 10
-_LARGEST_SHARE = 0.04
+_LARGEST_SHARE = 0.3
 _SURE_OVERLAP = 0.3
+_SURE = 0.8
+_LEAST = 0.25
+"""Of the score threshold: what a candidate must reach to be worth a second look."""
 _SAME_OVERLAP = 0.5
 _SEGMENTED_SHARE = 0.2
 
@@ -46,11 +49,12 @@ class Dds:
     the coarse frames and looks again. All of it is one flow: both uploads, the round trip and both
     inferences are in the delay of the chunk's results, on top of the wait for the chunk to fill.
 
-    Regions: with t the DNN's score threshold, candidates that score between t / 4 and (1 + t) / 2, cover at
-    most 4 % of the frame and overlap no surer candidate by more than 30 % (the paper's two filters). For
-    keypoints the score is that of the person times the mean confidence of its points. For segmentation, the
-    paper takes where the two best classes are close; a class map says no more than where they change places,
-    so it is the fifth of the macroblocks with the most class borders in them.
+    Regions: candidates that score between a quarter of the DNN's threshold and 0.8, cover at most 30 % of the
+    frame and overlap no surer candidate by more than 30 %: the paper's two filters with the values of the
+    authors' code (the paper's own size limit of 4 % left near people coarse). For keypoints
+    the score is that of the person times the mean confidence of its points. For segmentation, the paper
+    takes where the two best classes are close; a class map says no more than where they change places, so it
+    is the fifth of the macroblocks with the most class borders in them.
 
     Departures from the authors' code: their passes are smaller pictures (0.8 of each side), one file per
     chunk with its own keyframe; ours have the source's size and run on in two streams, which costs fewer
@@ -61,6 +65,7 @@ class Dds:
     name = "dds"
     source = "Du et al., SIGCOMM 2020"
     needs_accmodel = False
+    quality_shift = -6
 
     def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
         if point.quality is None:
@@ -136,7 +141,7 @@ class _DdsStream:
             session.seen[index] = whole
         second = session.infer(whole)
         with session.server("merge"):
-            merged = _with_lost(second, first, self._threshold)
+            merged = _with_lost(second, first)
         session.deliver_result(index, merged)
 
     def _unpacked(self, message: bytes, frames: int) -> BoolMap:
@@ -154,15 +159,11 @@ def regions_wanted(result: Any, grid: MacroblockGrid, score_threshold: float) ->
     if isinstance(result, np.ndarray):
         return _class_borders(result, grid)
     boxes, certainty = _candidates(result)
-    sure = certainty >= _sure(score_threshold)
+    sure = certainty >= _SURE
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
     small = sides.prod(axis=1) <= _LARGEST_SHARE * grid.width_px * grid.height_px
     free = iou_matrix(boxes, boxes[sure]).max(axis=1, initial=0.0) <= _SURE_OVERLAP
-    return grid.cover_boxes(boxes[(certainty >= score_threshold / 4) & ~sure & small & free])
-
-
-def _sure(score_threshold: float) -> float:
-    return (1 + score_threshold) / 2
+    return grid.cover_boxes(boxes[(certainty >= _LEAST * score_threshold) & ~sure & small & free])
 
 
 def _candidates(result: Any) -> tuple[FloatArray, FloatArray]:
@@ -170,8 +171,9 @@ def _candidates(result: Any) -> tuple[FloatArray, FloatArray]:
     if isinstance(result, sv.KeyPoints):
         boxes = np.asarray(result.data["xyxy"], np.float32).reshape(-1, 4)
         people = np.asarray(result.detection_confidence, np.float32).reshape(-1)
-        points = np.asarray(result.keypoint_confidence, np.float32).reshape(len(boxes), -1)
-        return boxes, people * points.mean(axis=1) if len(boxes) else people
+        if len(boxes) == 0:
+            return boxes, people
+        return boxes, people * np.asarray(result.keypoint_confidence, np.float32).mean(axis=1)
     return np.asarray(result.xyxy, np.float32), np.asarray(result.confidence, np.float32)
 
 
@@ -185,11 +187,11 @@ def _class_borders(classes: NDArray[np.uint8], grid: MacroblockGrid) -> BoolMap:
     return np.asarray((density > 0) & (density >= np.partition(density.ravel(), -count)[-count]))
 
 
-def _with_lost(second: Any, first: Any, score_threshold: float) -> Any:
+def _with_lost(second: Any, first: Any) -> Any:
     """The second pass's result and the first's sure objects that it has no object of the same class near."""
     boxes, _ = _candidates(second)
     first_boxes, certainty = _candidates(first)
     near = iou_matrix(first_boxes, boxes) >= _SAME_OVERLAP
     near &= np.asarray(first.class_id)[:, None] == np.asarray(second.class_id)[None, :]
-    lost = (certainty >= _sure(score_threshold)) & ~near.any(axis=1)
+    lost = (certainty >= _SURE) & ~near.any(axis=1)
     return type(second).merge([second, first[lost]]) if lost.any() else second

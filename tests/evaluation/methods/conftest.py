@@ -1,0 +1,85 @@
+"""A short street, the demo's own networks, and a session that remembers what was sent."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import pytest
+
+from accmpeg.accmodel.runtime import AccModel
+from accmpeg.demo import DEMO_SEED, assets_path
+from accmpeg.demo.scene import SceneSource, SceneSpec
+from accmpeg.dnn.base import ServerDnn, load_dnn
+from accmpeg.evaluation.clip import Clip, read_clip
+from accmpeg.evaluation.methods import Method, MethodContext, OperatingPoint, StreamFormat
+from accmpeg.evaluation.session import Session
+from accmpeg.media.encoder import AccessUnit
+
+
+@pytest.fixture(scope="session")
+def street() -> Clip:
+    """Twelve frames of the demo's street at 640×360 and 10 frames/s: the feedback delay is two frames."""
+    spec = SceneSpec(DEMO_SEED, 640, 360, frame_rate=Fraction(10), frame_count=12)
+    with SceneSource(spec) as scene:
+        return read_clip(scene)
+
+
+@pytest.fixture(scope="session")
+def detector() -> ServerDnn:
+    return load_dnn(assets_path() / "detector.card.toml", threads=1)
+
+
+@pytest.fixture(scope="session")
+def accmodel() -> AccModel:
+    return AccModel.load(assets_path() / "accmodel.card.toml")
+
+
+@pytest.fixture
+def context(detector: ServerDnn, accmodel: AccModel) -> MethodContext:
+    return MethodContext(detector, assets_path() / "detector.card.toml", accmodel, every=4)
+
+
+class RecordingSession(Session):
+    """Keeps the access units that were sent during each frame's turn."""
+
+    def __init__(self, clip: Clip, context: MethodContext, keep: frozenset[int] = frozenset()) -> None:
+        super().__init__(clip, context, keep=keep)
+        self.sent: dict[int, list[AccessUnit]] = {}
+
+    def upload(self, units: Sequence[AccessUnit] | int) -> None:
+        assert not isinstance(units, int)
+        self.sent.setdefault(self.index, []).extend(units)
+        super().upload(units)
+
+
+class Recorder:
+    """Runs a method frame by frame, as the bench does, on as many frames as it is told."""
+
+    def __call__(
+        self,
+        clip: Clip,
+        method: Method,
+        context: MethodContext,
+        *,
+        quality: int = 30,
+        frames: int | None = None,
+        all_keyframes: bool = False,
+        keep: Sequence[int] = (),
+    ) -> RecordingSession:
+        session = RecordingSession(clip, context, frozenset(keep))
+        stream_format = StreamFormat(
+            clip.width_px,
+            clip.height_px,
+            clip.frame_rate,
+            clip.time_base,
+            gop_frames=1 if all_keyframes else 250,
+        )
+        stream = method.open(stream_format, OperatingPoint(quality=quality), session)
+        for index in range(len(clip.frames) if frames is None else frames):
+            stream.push(index, session.capture(index))
+        stream.finish()
+        return session
+
+
+@pytest.fixture
+def record() -> Recorder:
+    return Recorder()
