@@ -123,8 +123,10 @@ def code_frame(steered: SteeredEncoder, frame: av.VideoFrame | None) -> CodedFra
     return CodedFrame(units, {stage: ms for stage, ms in spent.items() if ms})
 
 
-def encode_counted(session: Session, steered: SteeredEncoder, frame: av.VideoFrame) -> list[AccessUnit]:
-    """Encodes a frame, each stage of the encoder counted as the camera's under its own name."""
+def encode_counted(
+    session: Session, steered: SteeredEncoder, frame: av.VideoFrame | None
+) -> list[AccessUnit]:
+    """Encodes a frame, or flushes at None, each stage counted as the camera's under its own name."""
     coded = code_frame(steered, frame)
     for stage, work_ms in coded.stage_ms.items():
         session.spent("camera", stage, work_ms)
