@@ -1,0 +1,30 @@
+"""CloudSeg: few pixels travel, and the server DNN sees them enlarged."""
+
+from method_clips import context, detector, moving_clip, run, uplink_bytes
+
+from accmpeg.evaluation.methods import METHODS, OperatingPoint
+from accmpeg.evaluation.methods.cloudseg import CloudSeg
+from accmpeg.evaluation.run import evaluate, reference_results, run_method
+
+
+def test_the_server_dnn_sees_its_input_size() -> None:
+    clip = moving_clip(6)
+    session = run_method(clip, CloudSeg(), OperatingPoint(quality=24), context(), keep=frozenset({3}))
+    seen = session.seen[3]
+    assert (seen.width, seen.height) == detector().input_size_px(clip.width_px, clip.height_px)
+    assert session.stage_ms["server: enlarge"] > 0
+
+
+def test_a_quarter_of_the_pixels_costs_far_fewer_bytes() -> None:
+    small, full = run(CloudSeg(), moving_clip(6)), run(METHODS["constant-qp"], moving_clip(6))
+    assert uplink_bytes(small) < 0.5 * uplink_bytes(full)
+
+
+def test_results_are_in_source_pixels_and_good_at_a_fine_qp() -> None:
+    clip = moving_clip(6)
+    shared = context()
+    references = reference_results(clip, shared, 1)
+    cell = evaluate(clip, CloudSeg(), OperatingPoint(quality=12), shared, references)
+    assert cell.accuracy.value > 0.3
+    coarse = evaluate(clip, CloudSeg(), OperatingPoint(quality=45), shared, references)
+    assert coarse.accuracy.value < cell.accuracy.value

@@ -1,0 +1,116 @@
+"""Methods of other distributions: found, checked, and the documented example runs as it stands."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from method_clips import context, moving_clip, run, uplink_bytes
+
+from accmpeg.errors import MethodError, UsageError
+from accmpeg.evaluation.methods import METHODS, OperatingPoint, find_methods
+from accmpeg.evaluation.run import evaluate, reference_results
+
+ROOT = Path(__file__).parents[3]
+GUIDE = (ROOT / "docs" / "how-to" / "add-a-method.md").read_text(encoding="utf-8")
+
+
+class Installed:
+    """Distributions in a folder that Python looks in."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, name: str, entry_points: str, module: str = "", code: str = "") -> None:
+        info = self._folder / f"{name.replace('-', '_')}-0.1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+        (info / "entry_points.txt").write_text(f"[accmpeg.methods]\n{entry_points}\n")
+        if module:
+            (self._folder / f"{module}.py").write_text(code)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield Installed(tmp_path)
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+            del sys.modules[name]
+
+
+def test_the_documented_method_is_found_and_runs(installed: Installed) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    (project,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+    (entry,) = re.findall(r"^(half-rate) = \"(.*?)\"$", project, re.MULTILINE)
+    installed.add("half-rate", " = ".join(entry), "half_rate", code)
+    (method,) = find_methods("half-rate")
+    assert find_methods("all")[-1].name == "half-rate"
+    clip, shared = moving_clip(6), context()
+    references = reference_results(clip, shared, 1)
+    cell = evaluate(clip, method, OperatingPoint(quality=24), shared, references)
+    assert cell.results[3] is cell.results[2]
+    assert cell.accuracy.value > 0.3
+    assert cell.uplink_bytes < uplink_bytes(run(METHODS["constant-qp"], clip, 24))
+
+
+def test_a_plugin_is_not_loaded_unless_asked_for(installed: Installed) -> None:
+    installed.add("broken", "broken = broken_method:Broken", "broken_method", "raise OSError('no camera')")
+    assert [method.name for method in find_methods("constant-qp")] == ["constant-qp"]
+    with pytest.raises(MethodError, match=r"'broken' of the distribution broken .*OSError: no camera"):
+        find_methods("constant-qp,broken")
+    with pytest.raises(MethodError, match="broken"):
+        find_methods("all")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("class Mine:\n    name = 'mine'", "no source and no open"),
+        ("class Mine:\n    name, source, open = 'other', '', print", "calls itself 'other'"),
+        ("class Mine:\n    name, source, open = 'mine', '', None", "can't be called"),
+        ("Yours = 1", "AttributeError"),
+        ("class Mine:\n    def __init__(self, size): pass", "TypeError"),
+    ],
+)
+def test_what_is_no_method_is_named(installed: Installed, code: str, said: str) -> None:
+    installed.add("mine", "mine = my_method:Mine", "my_method", code)
+    with pytest.raises(MethodError, match=said) as raised:
+        find_methods("mine")
+    assert "my_method:Mine" in str(raised.value)
+
+
+def test_a_name_of_the_package_is_taken(installed: Installed) -> None:
+    installed.add("rival", "graded = rival:Graded")
+    with pytest.raises(UsageError, match="rival brings a method 'graded'"):
+        find_methods("constant-qp")
+
+
+def test_two_distributions_with_one_name_are_both_named(installed: Installed) -> None:
+    installed.add("one", "mine = one:Mine")
+    installed.add("two", "mine = two:Mine")
+    with pytest.raises(UsageError, match=r"one and the distribution two both bring a method 'mine'"):
+        find_methods("all")
+
+
+def test_an_unknown_name_lists_plugins_too(installed: Installed) -> None:
+    installed.add("mine", "mine = my_method:Mine")
+    with pytest.raises(UsageError, match=r"'yours': choose from .*, mine, or all"):
+        find_methods("yours")
+
+
+def test_every_method_is_in_the_table() -> None:
+    table = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    listed = {
+        name
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1])
+    } - {"@dnn"}
+    assert listed == set(METHODS)
+
+
+def test_every_method_says_where_it_comes_from() -> None:
+    assert all(method.source for method in METHODS.values())
+    assert {name: method.name for name, method in METHODS.items()} == {name: name for name in METHODS}
