@@ -28,6 +28,7 @@ class Decoder:
     `codec` is FFmpeg's decoder name (`Encoder.decoder_name`). `parameter_sets` may be empty when the first
     unit is a keyframe. `read_qp` keeps every block's QP for `qp_map`. `width_px` and `height_px` are the
     size of the source frames: an odd size comes back as such, cut from the even one that was coded.
+    A bitstream that claims more than `max_pixels` counts as damaged, before memory is taken for it.
 
     Video bitstreams hold no checksums: damaged headers and truncated units are found, single flipped bits may
     not be, and a unit that never arrived is not missed. The transport has to be reliable or notice.
@@ -41,6 +42,7 @@ class Decoder:
         read_qp: bool = False,
         width_px: int | None = None,
         height_px: int | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         try:
             context = av.CodecContext.create(SOFTWARE_DECODERS.get(codec, codec), "r")
@@ -53,6 +55,8 @@ class Decoder:
         context.options = {"err_detect": "explode"}
         if read_qp:
             context.options |= {"export_side_data": "venc_params"}
+        if max_pixels is not None:
+            context.options |= {"max_pixels": str(max_pixels)}
         if parameter_sets:
             context.extradata = parameter_sets
         self._codec = codec

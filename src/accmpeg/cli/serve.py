@@ -1,0 +1,113 @@
+"""`accmpeg serve`: cameras stream here, a server DNN answers them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accmpeg.cli.config import ConfigFile, log_effective_settings
+from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
+
+__all__ = ["serve"]
+
+SECRETS = frozenset({"token", "viewer_token", "admin_token"})
+
+
+def serve(
+    context: typer.Context,
+    dnn: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="CARD", help="Card of a server DNN; may be repeated. [default: the demo's detector]"
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback need tokens.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8700,
+    tokens: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='TOML file of tokens: gate = "…".')
+    ] = None,
+    token: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=TOKEN", help="A camera's token; '*' is any camera.")
+    ] = None,
+    viewer_token: Annotated[
+        str | None, typer.Option(help="Token for dashboard, results and metrics.")
+    ] = None,
+    admin_token: Annotated[str | None, typer.Option(help="Token that may also change server DNNs.")] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file with the certificate chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file with the certificate's key.")] = None,
+    input: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=ADDRESS", help="Fetch this stream too: rtsp, http, udp, or a file."),
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append every result as a JSON line.")
+    ] = None,
+    mqtt: Annotated[
+        str | None, typer.Option(metavar="URL", help="Publish results to mqtt://host/prefix.")
+    ] = None,
+    dnn_folder: Annotated[
+        Path | None, typer.Option(help="Cards in here may be loaded while running (PUT /v1/dnns/NAME).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each DNN.")] = None,
+    max_batch: Annotated[int, typer.Option(min=1, max=256, help="Most frames in one batch.")] = 8,
+    batch_window_ms: Annotated[
+        float, typer.Option(min=0, max=1000, help="Longest that a frame waits for others to batch with.")
+    ] = 5.0,
+    max_cameras: Annotated[int, typer.Option(min=1, help="Most cameras at once.")] = 64,
+    max_viewers: Annotated[int, typer.Option(min=1, help="Most subscribers and dashboards at once.")] = 64,
+    max_frame_pixels: Annotated[int, typer.Option(min=256, help="Largest frame, in pixels.")] = 3840 * 2160,
+    max_pixels_per_s: Annotated[
+        float,
+        typer.Option(min=256, help="Most pixels per second of one camera; a faster one is slowed down."),
+    ] = 3840 * 2160 * 60.0,
+    idle_s: Annotated[float, typer.Option(min=1, help="Cut off a camera that is silent for so long.")] = 60.0,
+    drain_s: Annotated[float, typer.Option(min=0, help="Longest wait for answers at the end.")] = 10.0,
+    snapshots_per_s: Annotated[
+        float, typer.Option(min=0.1, max=30, help="Pictures per second of a watched camera.")
+    ] = 5.0,
+    log_format: Annotated[LogFormat, typer.Option(help="Log lines on stderr.")] = LogFormat.TEXT,
+    log_level: Annotated[LogLevel, typer.Option(help="Least severe log lines.")] = LogLevel.INFO,
+    config: ConfigFile = None,
+) -> None:
+    """Serve cameras: decode their streams, run server DNNs on them, answer with results.
+
+    SIGTERM and Ctrl-C answer what has come, say goodbye to the cameras, and end with exit code 0.
+    """
+    from accmpeg.demo import assets_path
+    from accmpeg.server import Limits, ServerSettings
+    from accmpeg.server import serve as run_server
+    from accmpeg.server.settings import parse_input
+    from accmpeg.server.tokens import read_tokens
+
+    settings = ServerSettings(
+        dnns=tuple(dnn or [assets_path() / "detector.card.toml"]),
+        host=host,
+        port=port,
+        tokens=read_tokens(tokens, token or [], viewer_token, admin_token),
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        inputs=tuple(parse_input(text) for text in input or []),
+        results=results,
+        mqtt=mqtt,
+        dnn_folder=dnn_folder,
+        threads=threads,
+        device=device,
+        max_batch=max_batch,
+        batch_window_ms=batch_window_ms,
+        drain_s=drain_s,
+        snapshots_per_s=snapshots_per_s,
+        limits=Limits(
+            max_cameras=max_cameras,
+            max_viewers=max_viewers,
+            max_frame_pixels=max_frame_pixels,
+            max_pixels_per_s=max_pixels_per_s,
+            idle_s=idle_s,
+        ),
+    )
+    settings.check()
+    set_up_logs(log_format, log_level)
+    log_effective_settings(context, SECRETS)
+    run_server(settings)

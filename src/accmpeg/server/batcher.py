@@ -1,0 +1,215 @@
+"""One server DNN for all cameras: batches by arrival, fair between cameras, in one thread.
+
+```
+lane gate ─ ▪▪ ─┐  oldest first, then one frame of each lane in turn
+lane roof ─ ▪  ─┼─▶ batch ─▶ infer_many ─▶ to_json ─▶ job.finish(outcome)
+lane yard ─ ▪▪ ─┘
+```
+
+A batch starts when every busy lane has a frame in it, when it is full, or when its oldest frame has waited
+for `window_ms`; while one is running, the next gathers by itself. A lane that is full loses its oldest frame.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from av import VideoFrame
+
+from accmpeg.dnn.base import ServerDnn
+from accmpeg.errors import AccmpegError, UsageError
+from accmpeg.server.results import to_json
+
+__all__ = ["Batcher", "Job", "Lane", "Outcome"]
+
+BUSY_LANE_S = 1.0
+"""A lane that had a frame so lately is waited for."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one frame: a result as JSON, or why there is none."""
+
+    result: dict[str, Any] | None = None
+    dropped: Literal["behind", "failed"] | None = None
+    queue_ms: float = 0.0
+    infer_ms: float = 0.0
+    """The time of the whole batch: what the frame waited for."""
+    batch: int = 0
+
+
+@dataclass(slots=True)
+class Job:
+    """A frame to be inferred. `finish` is called once, from any thread, and must return at once."""
+
+    frame: VideoFrame
+    source_size_px: tuple[int, int]
+    finish: Callable[[Outcome], None]
+    queued_s: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One camera's frames that wait."""
+
+    name: str
+    capacity: int
+    jobs: deque[Job] = field(default_factory=deque)
+    last_s: float = 0.0
+
+
+class Batcher:
+    """Runs one DNN, which can be exchanged between two batches. `observe` gets its name, once per batch."""
+
+    def __init__(
+        self,
+        name: str,
+        dnn: ServerDnn,
+        *,
+        max_batch: int,
+        window_ms: float,
+        observe: Callable[[str, Outcome], None] = lambda name, outcome: None,
+    ) -> None:
+        self.name = name
+        self.dnn = dnn
+        self._max_batch = max_batch
+        self._window_s = window_ms / 1000
+        self._observe = observe
+        self._lanes: list[Lane] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=f"dnn-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Frames that wait, over all lanes."""
+        with self._changed:
+            return sum(len(lane.jobs) for lane in self._lanes)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    def open_lane(self, name: str, capacity: int) -> Lane:
+        """A camera joins."""
+        lane = Lane(name, capacity)
+        with self._changed:
+            self._lanes.append(lane)
+        return lane
+
+    def close_lane(self, lane: Lane) -> None:
+        """A camera leaves; what still waits is dropped."""
+        with self._changed:
+            if lane in self._lanes:
+                self._lanes.remove(lane)
+            left, lane.jobs = lane.jobs, deque()
+        for job in left:
+            job.finish(Outcome(dropped="behind"))
+
+    def submit(self, lane: Lane, job: Job) -> None:
+        """Queues a frame; the oldest of a full lane gives way to it."""
+        displaced = None
+        with self._changed:
+            if not self._closed and lane in self._lanes:
+                if len(lane.jobs) >= lane.capacity:
+                    displaced = lane.jobs.popleft()
+                lane.jobs.append(job)
+                lane.last_s = job.queued_s
+                self._changed.notify()
+            else:
+                displaced = job
+        if displaced is not None:
+            waited_ms = (time.perf_counter() - displaced.queued_s) * 1000
+            displaced.finish(Outcome(dropped="behind", queue_ms=waited_ms))
+
+    def exchange(self, dnn: ServerDnn) -> None:
+        """Puts another DNN of the same task in place from the next batch on. Raises `UsageError`."""
+        if dnn.card.task != self.dnn.card.task:
+            raise UsageError(
+                f"{self.name} serves {self.dnn.card.task}, and its cameras expect that: {dnn.card.name} is "
+                f"for {dnn.card.task}, give it a name of its own"
+            )
+        with self._changed:
+            self.dnn = dnn
+
+    def close(self) -> None:
+        """Ends the thread after its batch; what waits is dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            lanes = list(self._lanes)
+        self._thread.join()
+        for lane in lanes:
+            self.close_lane(lane)
+
+    def _run(self) -> None:
+        while (gathered := self._gather()) is not None:
+            dnn, jobs = gathered
+            started_s = time.perf_counter()
+            outcomes = _infer(dnn, jobs)
+            infer_ms = (time.perf_counter() - started_s) * 1000
+            for index, (job, (result, dropped)) in enumerate(zip(jobs, outcomes, strict=True)):
+                queue_ms = (started_s - job.queued_s) * 1000
+                outcome = Outcome(result, dropped, queue_ms, infer_ms, len(jobs))
+                if index == 0:
+                    self._observe(self.name, outcome)
+                job.finish(outcome)
+            del gathered, jobs, outcomes, job  # frames are large: none outlives its batch
+
+    def _gather(self) -> tuple[ServerDnn, list[Job]] | None:
+        """Waits for a batch; None when the batcher is closed."""
+        with self._changed:
+            while not self._closed:
+                limit = min(self._max_batch, self.dnn.network.max_batch or self._max_batch)
+                ready = [lane for lane in self._lanes if lane.jobs]
+                if not ready:
+                    self._changed.wait()
+                    continue
+                now = time.perf_counter()
+                deadline_s = min(lane.jobs[0].queued_s for lane in ready) + self._window_s
+                busy = sum(bool(lane.jobs) or lane.last_s > now - BUSY_LANE_S for lane in self._lanes)
+                if len(ready) < min(busy, limit) and now < deadline_s:
+                    self._changed.wait(deadline_s - now)
+                    continue
+                return self.dnn, _take(ready, limit)
+        return None
+
+
+def _take(ready: list[Lane], limit: int) -> list[Job]:
+    """One job of each lane in turn, the lane with the oldest first, until there are `limit`."""
+    jobs: list[Job] = []
+    order = sorted(ready, key=lambda lane: lane.jobs[0].queued_s)
+    while len(jobs) < limit and any(lane.jobs for lane in order):
+        for lane in order:
+            if lane.jobs and len(jobs) < limit:
+                jobs.append(lane.jobs.popleft())
+    return jobs
+
+
+def _infer(dnn: ServerDnn, jobs: list[Job]) -> list[tuple[dict[str, Any] | None, Literal["failed"] | None]]:
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, job in enumerate(jobs):
+        groups.setdefault(job.source_size_px, []).append(index)
+    found: list[tuple[dict[str, Any] | None, Literal["failed"] | None]] = [(None, "failed")] * len(jobs)
+    for source_size_px, members in groups.items():
+        try:
+            results = dnn.infer_many([jobs[i].frame for i in members], source_size_px)
+            for i, result in zip(members, results, strict=True):
+                found[i] = (to_json(result, dnn.card), None)
+        # Whatever a network raises on one camera's frame, the others must be answered.
+        except Exception as error:
+            if len(jobs) > 1:
+                for i in members:
+                    found[i] = _infer(dnn, [jobs[i]])[0]
+                continue
+            level = logging.WARNING if isinstance(error, AccmpegError) else logging.ERROR
+            log.log(level, "inference failed", extra={"dnn": dnn.card.name, "reason": f"{error}"})
+    return found

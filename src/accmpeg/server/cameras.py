@@ -1,0 +1,171 @@
+"""What the server knows of each camera: counters, recent times, and which frames it has had of a stream."""
+
+import math
+import time
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from accmpeg.tasks.base import TaskName
+
+__all__ = ["CameraBook", "CameraRecord", "StreamMemory", "clock_us", "percentiles"]
+
+REMEMBERED_CAMERAS = 256
+REMEMBERED_STREAMS = 1024
+UNSENT_RESULTS = 256
+RECENT = 300
+_BUCKETS_S = 5
+
+# The wall clock at start, carried on by the monotonic one: a clock that is set does not make time jump.
+_EPOCH_NS = time.time_ns() - time.monotonic_ns()
+
+
+def clock_us() -> int:
+    """The server's clock in microseconds since 1970; never runs backwards."""
+    return (time.monotonic_ns() + _EPOCH_NS) // 1000
+
+
+@dataclass
+class StreamMemory:
+    """One run of a camera, over its reconnections."""
+
+    last_sequence: int = -1
+    unsent: deque[bytes] = field(default_factory=lambda: deque(maxlen=UNSENT_RESULTS))
+    """Results that were ready when the connection broke: the camera gets them when it is back."""
+
+
+@dataclass
+class CameraRecord:
+    """One camera, connected or lately so. Used by the event loop alone."""
+
+    name: str
+    dnn: str = ""
+    task: TaskName = "detection"
+    connected: bool = False
+    pulled: bool = False
+    """The server fetches the stream itself."""
+    width_px: int = 0
+    height_px: int = 0
+    codec: str = ""
+    error: str = ""
+    connections: int = 0
+    frames: int = 0
+    bytes: int = 0
+    results: int = 0
+    objects: int = 0
+    decode_errors: int = 0
+    waiting: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    last_frame_s: float = -math.inf
+    """`time.monotonic` of the last frame."""
+    stages_ms: dict[str, deque[float]] = field(default_factory=dict)
+    confidences: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    object_counts: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _arrivals: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=4096))
+
+    def count_frame(self, size_bytes: int) -> None:
+        """A frame has arrived."""
+        now = time.monotonic()
+        self.frames += 1
+        self.bytes += size_bytes
+        self.last_frame_s = now
+        self._arrivals.append((now, size_bytes))
+
+    def count_stages(self, stages_ms: dict[str, float], prefix: str = "") -> None:
+        for stage, value in stages_ms.items():
+            key = f"{prefix}{stage}"
+            # Names of stages come from the camera: a hostile one must not fill the memory with them.
+            if key in self.stages_ms or len(self.stages_ms) < 32:
+                self.stages_ms.setdefault(key, deque(maxlen=RECENT)).append(value)
+
+    def count_result(self, document: dict[str, Any]) -> None:
+        self.results += 1
+        objects = document.get("objects")
+        if objects is not None:
+            self.objects += len(objects)
+            self.object_counts.append(len(objects))
+            self.confidences.extend(each["score"] for each in objects)
+
+    def summary(self) -> dict[str, Any]:
+        """What the dashboard shows."""
+        now = time.monotonic()
+        recent = [(when, size) for when, size in self._arrivals if when > now - _BUCKETS_S]
+        span_s = max(1.0, now - recent[0][0]) if recent else 1.0
+        age_s = now - self.last_frame_s
+        return {
+            "name": self.name,
+            "dnn": self.dnn,
+            "task": self.task,
+            "connected": self.connected,
+            "pulled": self.pulled,
+            "health": self._health(age_s),
+            "error": self.error,
+            "size_px": [self.width_px, self.height_px],
+            "codec": self.codec,
+            "bitrate_bps": round(sum(size for _, size in recent) * 8 / span_s),
+            "frames_per_s": round(len(recent) / span_s, 1),
+            "last_frame_age_s": round(age_s, 1) if math.isfinite(age_s) else None,
+            "frames": self.frames,
+            "bytes": self.bytes,
+            "results": self.results,
+            "dropped": dict(self.dropped),
+            "decode_errors": self.decode_errors,
+            "waiting": self.waiting,
+            "connections": self.connections,
+            "stages_ms": {stage: percentiles(values) for stage, values in self.stages_ms.items()},
+            "mean_confidence": _mean(self.confidences),
+            "objects_per_frame": _mean(self.object_counts),
+        }
+
+    def _health(self, age_s: float) -> str:
+        if not self.connected:
+            return "away"
+        if age_s > 5:
+            return "silent"
+        recent_damage = self.error != ""
+        return "damaged" if recent_damage else "live"
+
+
+class CameraBook:
+    """The records of all cameras, the longest unseen forgotten first."""
+
+    def __init__(self) -> None:
+        self.records: OrderedDict[str, CameraRecord] = OrderedDict()
+        self._streams: OrderedDict[tuple[str, str], StreamMemory] = OrderedDict()
+
+    def record(self, name: str) -> CameraRecord:
+        """The record of a camera, made if there is none."""
+        record = self.records.setdefault(name, CameraRecord(name))
+        self.records.move_to_end(name)
+        if len(self.records) > REMEMBERED_CAMERAS:
+            gone = next((key for key, each in self.records.items() if not each.connected), None)
+            if gone is not None:
+                del self.records[gone]
+        return record
+
+    def stream(self, camera: str, stream_id: str) -> StreamMemory:
+        """What is known of one run of a camera; fresh if it is new."""
+        memory = self._streams.setdefault((camera, stream_id), StreamMemory())
+        self._streams.move_to_end((camera, stream_id))
+        if len(self._streams) > REMEMBERED_STREAMS:
+            self._streams.popitem(last=False)
+        return memory
+
+    @property
+    def connected(self) -> int:
+        return sum(record.connected for record in self.records.values())
+
+
+def percentiles(values: "deque[float]") -> dict[str, float]:
+    """Median, 95th and 99th percentile, nearest rank; empty for no values."""
+    if not values:
+        return {}
+    ordered = sorted(values)
+    return {
+        f"p{rank}": round(ordered[min(len(ordered) - 1, math.ceil(rank / 100 * len(ordered)) - 1)], 3)
+        for rank in (50, 95, 99)
+    }
+
+
+def _mean(values: "deque[float] | deque[int]") -> float | None:
+    return round(sum(values) / len(values), 3) if values else None

@@ -1,0 +1,130 @@
+"""What `/metrics` says, for Prometheus: numbers per stage, per server DNN and per camera.
+
+Stages and batches are histograms (any quantile by `histogram_quantile`); each camera's own recent p50, p95
+and p99 are gauges. Camera rows are made from the records at each scrape, so they vanish with their cameras.
+"""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from accmpeg.server.cameras import CameraBook, percentiles
+
+__all__ = ["Metrics"]
+
+_MILLISECONDS = (
+    0.5,
+    1,
+    2,
+    3,
+    5,
+    7.5,
+    10,
+    15,
+    20,
+    30,
+    50,
+    75,
+    100,
+    150,
+    200,
+    300,
+    500,
+    750,
+    1e3,
+    2e3,
+    5e3,
+    1e4,
+)
+_RANKS = ("p50", "p95", "p99")
+
+
+class Metrics:
+    """The server's own registry, so that two servers in one process don't meet."""
+
+    def __init__(self, cameras: CameraBook, queues: Callable[[], dict[str, int]]) -> None:
+        self.registry = CollectorRegistry()
+        self.stage_s = Histogram(
+            "accmpeg_stage_seconds",
+            "Time of one frame in a stage of the server",
+            ["dnn", "stage"],
+            buckets=[ms / 1000 for ms in _MILLISECONDS],
+            registry=self.registry,
+        )
+        self.batch_frames = Histogram(
+            "accmpeg_batch_frames",
+            "Frames in one batch",
+            ["dnn"],
+            buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "accmpeg_refused", "Connections refused or cut off", ["code"], registry=self.registry
+        )
+        self.lost = Counter(
+            "accmpeg_subscriber_lost", "Results that a slow subscriber lost", ["kind"], registry=self.registry
+        )
+        self.subscribers = Gauge(
+            "accmpeg_subscribers", "Subscribers and viewers", ["kind"], registry=self.registry
+        )
+        self.snapshots = Counter(
+            "accmpeg_snapshots", "Pictures made for watching dashboards", registry=self.registry
+        )
+        self.registry.register(_Rows(cameras, queues))
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Rows(Collector):
+    def __init__(self, cameras: CameraBook, queues: Callable[[], dict[str, int]]) -> None:
+        self._cameras = cameras
+        self._queues = queues
+
+    def collect(self) -> Iterator[Metric]:
+        queue = GaugeMetricFamily("accmpeg_queue_frames", "Frames that wait for a server DNN", labels=["dnn"])
+        for name, waiting in self._queues().items():
+            queue.add_metric([name], waiting)
+        yield queue
+        records = list(self._cameras.records.values())
+        connected = GaugeMetricFamily("accmpeg_cameras", "Cameras connected")
+        connected.add_metric([], self._cameras.connected)
+        yield connected
+        for field, about in (
+            ("frames", "Frames received"),
+            ("bytes", "Bytes of access units received"),
+            ("results", "Frames answered with a result"),
+            ("objects", "Objects reported"),
+            ("decode_errors", "Access units that could not be decoded"),
+            ("connections", "Connections of this camera"),
+        ):
+            counter = CounterMetricFamily(f"accmpeg_camera_{field}", about, labels=["camera"])
+            for record in records:
+                counter.add_metric([record.name], getattr(record, field))
+            yield counter
+        waiting_frames = GaugeMetricFamily(
+            "accmpeg_camera_waiting", "Frames received and not answered", labels=["camera"]
+        )
+        dropped = CounterMetricFamily(
+            "accmpeg_camera_dropped", "Frames answered without a result", labels=["camera", "reason"]
+        )
+        recent = GaugeMetricFamily(
+            "accmpeg_camera_stage_ms",
+            "Recent milliseconds per stage of camera and server",
+            labels=["camera", "stage", "quantile"],
+        )
+        for record in records:
+            waiting_frames.add_metric([record.name], record.waiting)
+            for reason, count in record.dropped.items():
+                dropped.add_metric([record.name, reason], count)
+            for stage, values in record.stages_ms.items():
+                found = percentiles(values)
+                for rank in _RANKS:
+                    if rank in found:
+                        recent.add_metric([record.name, stage, f"0.{rank[1:]}"], found[rank])
+        yield waiting_frames
+        yield dropped
+        yield recent

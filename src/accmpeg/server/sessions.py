@@ -1,0 +1,514 @@
+"""One camera's connection: hello, access units in, results and feedback out, goodbye.
+
+```
+read ─▶ incoming ─▶ decode (worker thread) ─▶ lane of the DNN ─▶ answers, in order ─▶ write
+  └─ time requests ─────────────────────────────────────────────────────────────────▶ write
+```
+
+Reading stops while too much waits, so that TCP itself slows the camera down and no queue grows.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import av
+from av import VideoFrame
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from accmpeg.errors import DecoderError, WireError
+from accmpeg.server.answers import Answer, Answers, RateLimit
+from accmpeg.server.batcher import Job, Outcome
+from accmpeg.server.cameras import clock_us
+from accmpeg.server.streams import CodedFrame, StreamDecoder
+from accmpeg.server.tokens import ANY_CAMERA
+from accmpeg.server.view import Snapshot
+from accmpeg.version import __version__
+from accmpeg.wire import (
+    MESSAGE_LIMIT_BYTES,
+    SUBPROTOCOL,
+    VERSION,
+    AccessUnitMessage,
+    Feedback,
+    Goodbye,
+    Hello,
+    Message,
+    Refused,
+    TimeReply,
+    TimeRequest,
+    Unpacked,
+    Welcome,
+    pack,
+    unpack,
+)
+
+if TYPE_CHECKING:
+    from accmpeg.server.live import Live
+
+__all__ = ["Session", "serve_camera"]
+
+FEEDBACK_S = 0.1
+INCOMING_LIMIT_BYTES = 2 * MESSAGE_LIMIT_BYTES
+REORDERED_UNITS = 17
+"""No H.264 or H.265 decoder holds back more frames than this."""
+
+log = logging.getLogger(__name__)
+
+
+class _RefusalError(Exception):
+    """Ends a connection with a `Refused`."""
+
+    def __init__(self, code: str, reason: str, *, retry: bool = False) -> None:
+        super().__init__(reason)
+        self.message = Refused(code=code, reason=reason[:500], retry=retry)  # type: ignore[arg-type]
+
+
+async def serve_camera(live: "Live", socket: WebSocket, allowed: frozenset[str]) -> None:
+    """Serves one connection to its end. `allowed`: the cameras that its token may speak for."""
+    knows_us = SUBPROTOCOL in socket.scope.get("subprotocols", [])
+    await socket.accept(subprotocol=SUBPROTOCOL if knows_us else None)
+    camera = ""
+    try:
+        if not allowed:
+            raise _RefusalError("auth", "the token is missing or not known: give the one of this camera")
+        if not knows_us:
+            raise _RefusalError("version", f"this server speaks {SUBPROTOCOL}: update the other side")
+        hello = await _hello(live, socket)
+        camera = hello[0].camera
+        session = await _admit(live, socket, hello, allowed)
+    except _RefusalError as refusal:
+        live.metrics.refused.labels(refusal.message.code).inc()
+        log.warning(
+            "camera refused",
+            extra={"camera": camera, "code": refusal.message.code, "reason": refusal.message.reason},
+        )
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            await asyncio.wait_for(socket.send_bytes(pack(refusal.message)), live.limits.send_s)
+            await socket.close(1008)
+        return
+    except WebSocketDisconnect:
+        return
+    await session.run()
+
+
+async def _receive(socket: WebSocket) -> bytes:
+    event = await socket.receive()
+    if event["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(event.get("code", 1006))
+    data = event.get("bytes")
+    if data is None:
+        raise _RefusalError("protocol", "messages are binary, a text came")
+    return bytes(data)
+
+
+def _unpacked(data: bytes) -> Unpacked:
+    try:
+        return unpack(data)
+    except WireError as error:
+        other_version = data[:2] == b"AM" and len(data) > 2 and data[2] != VERSION
+        raise _RefusalError("version" if other_version else "protocol", str(error)) from None
+
+
+async def _hello(live: "Live", socket: WebSocket) -> tuple[Hello, bytes]:
+    try:
+        unpacked = _unpacked(await asyncio.wait_for(_receive(socket), live.limits.handshake_s))
+    except TimeoutError:
+        raise _RefusalError(
+            "protocol", f"no hello within {live.limits.handshake_s:.0f} s", retry=True
+        ) from None
+    if not isinstance(unpacked.message, Hello):
+        raise _RefusalError(
+            "protocol", f"the first message is a hello, not {type(unpacked.message).__name__}"
+        )
+    return unpacked.message, bytes(unpacked.payload)
+
+
+async def _admit(
+    live: "Live", socket: WebSocket, greeting: tuple[Hello, bytes], allowed: frozenset[str]
+) -> "Session":
+    hello, parameter_sets = greeting
+    if ANY_CAMERA not in allowed and hello.camera not in allowed:
+        raise _RefusalError("auth", f"the token is not that of camera {hello.camera}")
+    if live.draining:
+        raise _RefusalError("busy", "the server is going down", retry=True)
+    if hello.dnn is not None and hello.dnn not in live.dnns:
+        raise _RefusalError("dnn", f"no server DNN {hello.dnn} here, only {', '.join(live.dnns)}")
+    _check_size(live, (hello.width_px, hello.height_px))
+    if hello.width_px * hello.height_px * hello.frame_rate > live.limits.max_pixels_per_s:
+        raise _RefusalError("size", f"{hello.frame_rate:g} frames/s of this size are above the limit")
+    before = live.sessions.get(hello.camera)
+    if before is None and len(live.sessions) >= live.limits.max_cameras:
+        raise _RefusalError("busy", f"{live.limits.max_cameras} cameras are here already", retry=True)
+    session = Session(live, socket, hello, parameter_sets)
+    live.sessions[hello.camera] = session
+    if before is not None:
+        # A camera whose link broke comes back before its old connection is known to be dead.
+        await before.yield_to_successor()
+        if live.sessions.get(hello.camera) is not session:
+            session.abandon()
+            raise _RefusalError("busy", "another connection of this camera came", retry=False)
+    return session
+
+
+def _check_size(live: "Live", size_px: tuple[int, int]) -> None:
+    if size_px[0] * size_px[1] > live.limits.max_frame_pixels:
+        raise _RefusalError(
+            "size",
+            f"{size_px[0]}x{size_px[1]} px are above the limit of {live.limits.max_frame_pixels} pixels",
+        )
+
+
+class Session:
+    """A welcomed camera. Everything here runs on the event loop, but for decoding."""
+
+    def __init__(self, live: "Live", socket: WebSocket, hello: Hello, parameter_sets: bytes) -> None:
+        self._live = live
+        self._socket = socket
+        self._hello = hello
+        self._parameter_sets = parameter_sets
+        self._loop = asyncio.get_running_loop()
+        self._finished = asyncio.Event()
+        self._batcher = live.dnns[hello.dnn] if hello.dnn else live.first_dnn
+        self._size_px = (hello.width_px, hello.height_px)
+        self._source_size_px = (hello.source_width_px, hello.source_height_px)
+        self._incoming: deque[tuple[CodedFrame, Answer]] = deque()
+        self._incoming_bytes = 0
+        self._answers = Answers()
+        self._undecoded: dict[int, Answer] = {}
+        self._in_flight = 0
+        self._control: deque[Message] = deque(maxlen=16)
+        self._feedback: Feedback | None = None
+        self._changed = asyncio.Event()  # replaced by `_notify`
+        self._decoding = False
+        self._ending: Message | None = None
+        self._gone = False
+        self._reading: asyncio.Task[None] | None = None
+        self._highest = -1
+        self._received_bytes = 0
+        self._received_us = clock_us()
+        self._needs_keyframe = False
+        self._damaged_in_a_row = 0
+        self._keyframe: CodedFrame | None = None
+        self._pixel_rate = RateLimit(live.limits.max_pixels_per_s)
+        self._unit_rate = RateLimit(live.limits.max_units_per_s)
+
+    async def run(self) -> None:
+        """Until the camera or the server ends it; returns when everything that came is answered."""
+        hello, live = self._hello, self._live
+        self._record = live.book.record(hello.camera)
+        self._memory = live.book.stream(hello.camera, hello.stream_id)
+        self._highest = self._resume_after = self._memory.last_sequence
+        self._join()
+        self._lane = self._batcher.open_lane(hello.camera, live.limits.waiting_frames)
+        self._decoder = StreamDecoder(hello.codec, self._parameter_sets, self._size_px)
+        self._control.append(
+            Welcome(
+                dnn=self._batcher.name,
+                task=self._batcher.dnn.card.task,
+                resume_after=self._resume_after,
+                software=f"accmpeg {__version__}",
+            )
+        )
+        self._reading = asyncio.create_task(self._read())
+        helpers = [asyncio.create_task(work()) for work in (self._decode, self._write, self._feed_back)]
+        try:
+            await asyncio.wait([self._reading, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            for task in (self._reading, *helpers):
+                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
+            await self._settle()
+        except Exception:
+            log.exception("session failed", extra={"camera": hello.camera})
+        finally:
+            for task in (self._reading, *helpers):
+                task.cancel()
+            await asyncio.wait([self._reading, *helpers])
+            self._batcher.close_lane(self._lane)
+            self._decoder.close()
+            self._leave()
+            self._finished.set()
+
+    def stop(self, ending: Message | None) -> None:
+        """Reads no more; what has come is answered, then `ending` is said."""
+        if self._ending is None:
+            self._ending = ending
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def yield_to_successor(self) -> None:
+        """Makes way for a new connection of the same camera."""
+        self._gone = True  # what it has not been told, its successor will tell
+        self.stop(None)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._finished.wait(), self._live.settings.drain_s)
+
+    def abandon(self) -> None:
+        """It was never welcomed."""
+        self._finished.set()
+
+    async def finished(self) -> None:
+        """Waits for the end of the connection."""
+        await self._finished.wait()
+
+    def _join(self) -> None:
+        record, hello = self._record, self._hello
+        record.connected, record.error = True, ""
+        record.connections += 1
+        record.dnn, record.task, record.codec = self._batcher.name, self._batcher.dnn.card.task, hello.codec
+        record.width_px, record.height_px = self._size_px
+        log.info(
+            "camera connected",
+            extra={
+                "camera": hello.camera,
+                "stream": hello.stream_id,
+                "dnn": record.dnn,
+                "size": f"{hello.width_px}x{hello.height_px}",
+                "resume_after": self._resume_after,
+            },
+        )
+
+    def _leave(self) -> None:
+        if self._live.sessions.get(self._hello.camera) is self:
+            del self._live.sessions[self._hello.camera]
+            self._record.connected = False
+        self._record.waiting = 0
+        reason = getattr(self._ending, "reason", "connection lost")
+        log.info("camera left", extra={"camera": self._hello.camera, "reason": reason})
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                data = await asyncio.wait_for(_receive(self._socket), self._live.limits.idle_s)
+                unpacked = _unpacked(data)
+                match unpacked.message:
+                    case AccessUnitMessage() as message:
+                        await self._take(message, bytes(unpacked.payload))
+                    case TimeRequest(sent_us=sent_us):
+                        now_us = clock_us()
+                        self._control.append(
+                            TimeReply(sent_us=sent_us, received_us=now_us, replied_us=now_us)
+                        )
+                        self._notify()
+                    case Goodbye(reason=reason):
+                        self._ending = Goodbye(reason=f"goodbye ({reason})"[:500])
+                        return
+                    case other:
+                        raise _RefusalError("protocol", f"a camera does not send {type(other).__name__}")
+        except _RefusalError as refusal:
+            self._live.metrics.refused.labels(refusal.message.code).inc()
+            self._ending = refusal.message
+        except TimeoutError:
+            self._ending = Refused(
+                code="protocol", reason=f"nothing came for {self._live.limits.idle_s:.0f} s", retry=True
+            )
+        except WebSocketDisconnect:
+            self._gone = True
+
+    async def _take(self, message: AccessUnitMessage, data: bytes) -> None:
+        if message.sequence <= self._highest:
+            if message.sequence <= self._resume_after:
+                return  # had it before the connection broke
+            raise _RefusalError("protocol", f"sequence {message.sequence} came after {self._highest}")
+        if message.size_px is not None:
+            _check_size(self._live, message.size_px)
+            self._size_px = message.size_px
+            self._record.width_px, self._record.height_px = message.size_px
+        self._highest = self._memory.last_sequence = message.sequence
+        self._received_bytes += len(data)
+        self._received_us = clock_us()
+        self._record.count_frame(len(data))
+        self._record.count_stages(message.camera_ms, "camera ")
+        answer = Answer(message)
+        self._answers.expect(answer)
+        unit = CodedFrame(message.sequence, data, message.is_keyframe, self._size_px)
+        self._incoming.append((unit, answer))
+        self._incoming_bytes += len(data)
+        self._record.waiting = len(self._answers)
+        self._notify()
+        now_s = time.monotonic()
+        pixels = self._size_px[0] * self._size_px[1]
+        pause_s = max(self._pixel_rate.wait_s(pixels, now_s), self._unit_rate.wait_s(1, now_s))
+        if pause_s > 0:
+            await asyncio.sleep(pause_s)
+        await self._until(self._has_room)
+
+    def _has_room(self) -> bool:
+        limits = self._live.limits
+        return (
+            len(self._incoming) < limits.waiting_units
+            and self._incoming_bytes < INCOMING_LIMIT_BYTES
+            and len(self._answers) + len(self._memory.unsent) < limits.unanswered
+        )
+
+    async def _until(self, condition: Any) -> None:
+        """Waits for a condition whose every change is followed by `_notify`."""
+        while not condition():
+            await self._changed.wait()
+
+    def _notify(self) -> None:
+        # Every round of waiting has an event of its own, so that no waiter eats another's signal.
+        event, self._changed = self._changed, asyncio.Event()
+        event.set()
+
+    async def _decode(self) -> None:
+        while True:
+            await self._until(lambda: self._incoming)
+            if self._hello.drop == "none":
+                await self._until(lambda: self._in_flight < self._live.limits.waiting_frames)
+            unit, answer = self._incoming.popleft()
+            self._decoding = True
+            await self._decode_one(unit, answer)
+            self._decoding = False
+            self._deliver()
+
+    async def _decode_one(self, unit: CodedFrame, answer: Answer) -> None:
+        self._incoming_bytes -= len(unit.data)
+        self._undecoded[unit.sequence] = answer
+        started_s = time.perf_counter()
+        answer.server_ms["wait"] = (started_s - answer.received_s) * 1000
+        try:
+            frames = await self._loop.run_in_executor(self._live.executor, self._decoder.decode, unit)
+        except (DecoderError, av.FFmpegError, ValueError, MemoryError) as error:
+            self._damage(str(error))
+            return
+        answer.server_ms["decode"] = (time.perf_counter() - started_s) * 1000
+        if self._decoder.waits_for_keyframe:
+            self._undecodable()
+            self._want_keyframe()
+        elif frames:
+            self._damaged_in_a_row = 0
+            self._needs_keyframe = False
+            self._record.error = ""
+        if unit.is_keyframe:
+            self._keyframe = unit
+        self._infer(frames)
+        while len(self._undecoded) > REORDERED_UNITS:
+            self._undecoded.pop(next(iter(self._undecoded))).drop("undecodable")
+
+    def _damage(self, reason: str) -> None:
+        self._record.decode_errors += 1
+        self._record.error = reason
+        self._damaged_in_a_row += 1
+        self._undecodable()
+        self._want_keyframe()
+        if self._damaged_in_a_row >= self._live.limits.damaged_in_a_row:
+            self._live.metrics.refused.labels("damaged").inc()
+            self.stop(
+                Refused(code="damaged", reason=f"{self._damaged_in_a_row} times: {reason}"[:500], retry=True)
+            )
+
+    def _undecodable(self) -> None:
+        for answer in self._undecoded.values():
+            answer.drop("undecodable")
+        self._undecoded.clear()
+
+    def _want_keyframe(self) -> None:
+        if not self._needs_keyframe:
+            self._needs_keyframe = True
+            self._tell()
+
+    def _infer(self, frames: list[VideoFrame]) -> None:
+        for frame in frames:
+            answer = self._undecoded.pop(frame.pts if frame.pts is not None else -1, None)
+            if answer is None:
+                continue
+            self._in_flight += 1
+
+            def finish(outcome: Outcome, answer: Answer = answer, frame: VideoFrame = frame) -> None:
+                with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody is left to tell
+                    self._loop.call_soon_threadsafe(self._inferred, answer, frame, outcome)
+
+            self._batcher.submit(self._lane, Job(frame, self._source_size_px, finish))
+
+    def _inferred(self, answer: Answer, frame: VideoFrame, outcome: Outcome) -> None:
+        self._in_flight -= 1
+        answer.finish(outcome, frame)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        for answer in self._answers.ready():
+            self._memory.unsent.append(answer.packed())
+            self._live.answered(self._record, answer, self._stream_facts(), self._snapshot)
+        self._record.waiting = len(self._answers)
+        self._notify()
+
+    def _stream_facts(self) -> dict[str, Any]:
+        return {
+            "camera": self._hello.camera,
+            "stream_id": self._hello.stream_id,
+            "dnn": self._batcher.name,
+            "task": self._record.task,
+            "time_base": list(self._hello.time_base),
+            "size_px": list(self._source_size_px),
+        }
+
+    def _snapshot(self, frame: VideoFrame, event: dict[str, Any], with_map: bool) -> Snapshot:
+        keyframe = self._keyframe if with_map and self._hello.codec == "h264" else None
+        return Snapshot(frame, event, keyframe, self._parameter_sets)
+
+    def _tell(self) -> None:
+        self._feedback = Feedback(
+            highest_sequence=self._highest,
+            received_bytes=self._received_bytes,
+            received_us=self._received_us,
+            waiting=len(self._answers),
+            needs_keyframe=self._needs_keyframe,
+        )
+        self._notify()
+
+    async def _feed_back(self) -> None:
+        told: tuple[int, bool] | None = None
+        quiet_s = 0.0
+        while True:
+            await asyncio.sleep(FEEDBACK_S)
+            quiet_s += FEEDBACK_S
+            if told != (self._received_bytes, self._needs_keyframe) or quiet_s >= 1:
+                told, quiet_s = (self._received_bytes, self._needs_keyframe), 0.0
+                self._tell()
+
+    async def _write(self) -> None:
+        while True:
+            await self._until(
+                lambda: (
+                    not self._gone and (self._control or self._memory.unsent or self._feedback is not None)
+                )
+            )
+            if self._control:
+                data = pack(self._control.popleft())
+            elif self._memory.unsent:
+                data = self._memory.unsent.popleft()
+            else:
+                assert self._feedback is not None
+                data, self._feedback = pack(self._feedback), None
+            try:
+                await asyncio.wait_for(self._socket.send_bytes(data), self._live.limits.send_s)
+            except (WebSocketDisconnect, RuntimeError, TimeoutError):
+                self._gone = True
+                self.stop(None)
+            self._notify()
+
+    async def _settle(self) -> None:
+        """Everything that came is answered; the camera hears it, and why it ends, if it is still there."""
+
+        def all_said() -> bool:
+            heard = self._gone or not (self._memory.unsent or self._control)
+            return not self._answers and heard
+
+        async def finish_all() -> None:
+            await self._until(lambda: not self._incoming and not self._decoding)
+            for frame in await self._loop.run_in_executor(self._live.executor, self._decoder.flush):
+                self._infer([frame])
+            self._undecodable()
+            self._deliver()
+            await self._until(all_said)
+
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(finish_all(), self._live.settings.drain_s)
+        if not self._gone:
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+                if self._ending is not None:
+                    await asyncio.wait_for(self._socket.send_bytes(pack(self._ending)), 2.0)
+                await self._socket.close(1008 if isinstance(self._ending, Refused) else 1000)

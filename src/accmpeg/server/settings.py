@@ -1,0 +1,104 @@
+"""What a server is told at its start, checked before anything opens."""
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accmpeg.errors import UsageError
+from accmpeg.server.tokens import Tokens
+
+__all__ = ["Limits", "ServerSettings", "is_loopback", "parse_input"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one client may ask of the server; beyond it, it is slowed down, refused or cut off."""
+
+    max_connections: int = 512
+    max_cameras: int = 64
+    max_viewers: int = 64
+    """Subscribers and dashboards together."""
+    max_frame_pixels: int = 3840 * 2160
+    max_pixels_per_s: float = 3840 * 2160 * 60.0
+    """Decoded pixels of one camera; a faster one is slowed down by not reading it."""
+    max_units_per_s: float = 240.0
+    handshake_s: float = 10.0
+    """Until the whole HTTP request, and then the hello, must be there."""
+    idle_s: float = 60.0
+    """Without a whole message for so long, a camera is cut off."""
+    send_s: float = 20.0
+    """A client that does not read for so long is cut off."""
+    header_bytes: int = 16 << 10
+    damaged_in_a_row: int = 100
+    waiting_units: int = 8
+    """Access units of one camera that wait for decoding."""
+    waiting_frames: int = 2
+    """Decoded frames of one camera that wait for the DNN."""
+    unanswered: int = 64
+    """Frames of one camera that have come and are not answered."""
+    subscriber_queue: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Everything that `accmpeg serve` needs. `port` 0 takes any free one.
+
+    `check` raises `UsageError` for what can't be served, or not safely.
+    """
+
+    dnns: tuple[Path, ...]
+    host: str = "127.0.0.1"
+    port: int = 8700
+    tokens: Tokens = field(default_factory=Tokens)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    inputs: tuple[tuple[str, str], ...] = ()
+    """Names and addresses of streams that the server fetches itself."""
+    results: Path | None = None
+    mqtt: str | None = None
+    dnn_folder: Path | None = None
+    """Where cards lie that may be loaded while running; None allows none."""
+    threads: int | None = None
+    """CPU threads of each DNN; None is the runtime's choice."""
+    device: str = "cpu"
+    max_batch: int = 8
+    batch_window_ms: float = 5.0
+    """The longest that a frame waits for company."""
+    drain_s: float = 10.0
+    snapshots_per_s: float = 5.0
+    limits: Limits = field(default_factory=Limits)
+
+    def check(self) -> None:
+        if not self.dnns:
+            raise UsageError("no server DNN: give at least one card with --dnn CARD")
+        if not is_loopback(self.host) and not self.tokens:
+            raise UsageError(
+                f"--host {self.host} lets others in, and no token is configured: give --tokens FILE "
+                f'(lines such as gate = "…"), or stay on 127.0.0.1'
+            )
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise UsageError("--tls-certificate and --tls-key belong together: give both, or neither")
+        names = [name for name, _ in self.inputs]
+        if len(set(names)) < len(names):
+            raise UsageError(f"two --input have the same name: {', '.join(sorted(names))}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server bound to `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def parse_input(text: str) -> tuple[str, str]:
+    """Name and address from `gate=rtsp://camera/stream`."""
+    name, equals, address = text.partition("=")
+    if not equals or not address or not _NAME.fullmatch(name):
+        raise UsageError(
+            "--input takes NAME=ADDRESS, such as gate=rtsp://camera/stream (names: letters, digits, _ . -)"
+        )
+    return name, address

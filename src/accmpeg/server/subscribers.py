@@ -1,0 +1,151 @@
+"""Where results go besides back to their camera: WebSocket subscribers, a JSON-lines file, MQTT.
+
+Every one has a bounded queue of its own. A slow one loses its oldest results and is told how many.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from accmpeg.errors import SinkError
+from accmpeg.server.metrics import Metrics
+
+__all__ = ["Hub", "JsonLinesFile", "Outlet", "Subscriber"]
+
+_FILE_QUEUE = 4096
+
+log = logging.getLogger(__name__)
+
+
+class Outlet(Protocol):
+    """What takes every event, at once and without raising."""
+
+    def offer(self, camera: str, text: str) -> None: ...
+
+
+class Hub:
+    """Hands each event to every outlet; an event is a result with its camera and times. Event loop only."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.outlets: list[Outlet] = []
+        self._metrics = metrics
+
+    def publish(self, event: dict[str, Any]) -> None:
+        """Serialises once, and only if anybody listens."""
+        if self.outlets:
+            text = json.dumps(event, separators=(",", ":"))
+            for outlet in list(self.outlets):
+                outlet.offer(event["camera"], text)
+
+    def subscribe(self, camera: str | None, capacity: int) -> "Subscriber":
+        subscriber = Subscriber(camera, capacity, self._metrics.lost.labels("websocket").inc)
+        self.outlets.append(subscriber)
+        self._metrics.subscribers.labels("results").inc()
+        return subscriber
+
+    def unsubscribe(self, subscriber: "Subscriber") -> None:
+        self.outlets.remove(subscriber)
+        self._metrics.subscribers.labels("results").dec()
+
+
+class Subscriber:
+    """A bounded queue of texts for one reader."""
+
+    def __init__(self, camera: str | None, capacity: int, count_lost: Callable[[], None]) -> None:
+        self._camera = camera
+        self._texts: deque[str] = deque(maxlen=capacity)
+        self._there = asyncio.Event()
+        self._count_lost = count_lost
+        self._lost = 0
+
+    def offer(self, camera: str, text: str) -> None:
+        if self._camera is not None and camera != self._camera:
+            return
+        if len(self._texts) == self._texts.maxlen:
+            self._lost += 1
+            self._count_lost()
+        self._texts.append(text)
+        self._there.set()
+
+    async def next(self) -> str:
+        """The oldest text; after a loss, first `{"lost": n}`."""
+        while not self._texts:
+            self._there.clear()
+            await self._there.wait()
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            return json.dumps({"lost": lost})
+        return self._texts.popleft()
+
+
+class JsonLinesFile:
+    """Appends one line per result, in a thread: a slow or full disk holds nobody up.
+
+    While the disk is full, results are lost; the log says so once, and once more when writing goes on. A line
+    that was cut by a full disk is ended first, so that every later line is whole. Raises `SinkError` if the
+    file can't be opened.
+    """
+
+    def __init__(self, path: Path, metrics: Metrics) -> None:
+        self._path = path
+        self._lost = metrics.lost.labels("file")
+        self._texts: queue.Queue[str | None] = queue.Queue(_FILE_QUEUE)
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise SinkError(f"--results {path} can't be written: {error.strerror}") from error
+        self._torn = False
+        self._failing = False
+        self._lost_since_failure = 0
+        self._thread = threading.Thread(target=self._run, name="results-file", daemon=True)
+        self._thread.start()
+
+    def offer(self, camera: str, text: str) -> None:
+        try:
+            self._texts.put_nowait(text)
+        except queue.Full:
+            self._lost.inc()
+
+    def close(self) -> None:
+        """Writes what is queued, and closes."""
+        with contextlib.suppress(queue.Full):
+            self._texts.put(None, timeout=5)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while (text := self._texts.get()) is not None:
+            self._write(("\n" if self._torn else "") + text + "\n")
+        os.close(self._file)
+
+    def _write(self, line: str) -> None:
+        data = line.encode()
+        try:
+            written = os.write(self._file, data)
+            while written < len(data):
+                self._torn = True
+                written += os.write(self._file, data[written:])
+        except OSError as error:
+            self._lost.inc()
+            self._lost_since_failure += 1
+            if not self._failing:
+                self._failing = True
+                log.error(
+                    "results file can't be written, results are lost until it can",
+                    extra={"file": str(self._path), "reason": error.strerror},
+                )
+            return
+        self._torn = False
+        if self._failing:
+            log.warning(
+                "results file is written again",
+                extra={"file": str(self._path), "lost": self._lost_since_failure},
+            )
+            self._failing, self._lost_since_failure = False, 0
