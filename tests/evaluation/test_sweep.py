@@ -14,7 +14,7 @@ from accmpeg.demo import assets_path
 from accmpeg.demo.footage import render_clip
 from accmpeg.errors import EvaluationError, UsageError
 from accmpeg.evaluation.methods import METHODS
-from accmpeg.evaluation.plan import DnnSpec, SweepSettings, footage_clip
+from accmpeg.evaluation.plan import DnnSpec, SweepSettings, footage_clips
 from accmpeg.evaluation.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.sweep import run_sweep
 from accmpeg.media.source import find_footage
@@ -35,7 +35,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sweep(videos: Path, out: Path, names: tuple[str, ...] = NAMES, **options: object) -> list[CellRow]:
     return run_sweep(
-        [footage_clip(item) for item in find_footage([videos])],
+        footage_clips(find_footage([videos])),
         DnnSpec.read_all([CARD], [MODEL]),
         [METHODS[name] for name in names],
         out,
@@ -88,7 +88,7 @@ def test_a_finished_sweep_measures_nothing_again(videos: Path, whole: tuple[Path
 def test_pictures_of_the_graded_map_are_kept(whole: tuple[Path, list[CellRow]]) -> None:
     out, _ = whole
     listings = [json.loads(file.read_text()) for file in sorted((out / "pictures").glob("*.json"))]
-    assert [entry["clip"] for entry in listings] == ["street-2001.mp4", "street-2002.mp4"]
+    assert [entry["clip"] for entry in listings] == ["street-2001", "street-2002"]
     for image in listings[0]["images"]:
         assert (out / "pictures" / image["file"]).stat().st_size > 5000
 
@@ -128,14 +128,14 @@ def test_a_bad_clip_fails_alone(videos: Path, tmp_path: Path) -> None:
     (mixed / "broken.mp4").write_bytes(good.read_bytes()[:300])
     rows = sweep(mixed, tmp_path / "out", ("constant-qp",))
     failed = [row for row in rows if row.status == "failed"]
-    assert {row.clip for row in failed} == {"broken.mp4"}
+    assert {row.clip for row in failed} == {"broken"}
     assert all("SourceError" in (row.reason or "") and row.accuracy is None for row in failed)
-    assert {row.clip for row in rows if row.status == "ok"} == {good.name}
+    assert {row.clip for row in rows if row.status == "ok"} == {good.stem}
 
 
 def test_a_method_that_crashes_is_marked_and_the_sweep_goes_on(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    clips = [footage_clip(item) for item in find_footage([videos])][:1]
+    clips = footage_clips(find_footage([videos]))[:1]
     # Without an AccModel the graded map can't be made.
     dnns = DnnSpec.read_all([CARD], [])
     methods = [METHODS["graded"], METHODS["constant-qp"]]

@@ -48,8 +48,9 @@ class TrainingSettings:
     weight_decay: float = 0.02
     ema_decay: float = 0.995
     held_out: float = 0.12
-    patience: int = 8
-    """Epochs without improvement on held-out clips after which training stops."""
+    patience: int = 20
+    """Epochs without improvement on held-out clips after which training stops. Generous, because the last part
+    of the schedule, with its low learning rates, brings much of the quality."""
     seed: int = 0
     device: str = "auto"
     init: Path | None = None

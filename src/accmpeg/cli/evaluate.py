@@ -127,7 +127,7 @@ def _traced(traces: Sequence[Path]) -> dict[str, Any]:
 
 
 def _clips(videos: Sequence[str], labels: Path | None) -> "list[ClipSpec]":
-    from accmpeg.evaluation.plan import ClipSpec, footage_clip
+    from accmpeg.evaluation.plan import ClipSpec, footage_clips
     from accmpeg.media.source import find_footage
 
     clips: list[ClipSpec] = []
@@ -138,10 +138,7 @@ def _clips(videos: Sequence[str], labels: Path | None) -> "list[ClipSpec]":
         clips.append(ClipSpec(EMBEDDED_SCENE, f"scene {__version__}", embedded_clip))
     files = [video for video in videos if video != EMBEDDED_SCENE]
     if files:
-        for item in find_footage(files):
-            own = None if labels is None else labels / f"{item.path.stem}.json"
-            if item.kind != "still":
-                clips.append(footage_clip(item, own if own is not None and own.exists() else None))
+        clips += footage_clips(find_footage(files), labels)
     if not clips:
         raise SourceError(f"no clip under {', '.join(videos)}: give videos or folders of numbered pictures")
     return clips

@@ -2,13 +2,14 @@
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from accmpeg.accmodel.card import AccModelCard, card_path, read_accmodel_card
 from accmpeg.dnn.card import DnnCard, read_card
-from accmpeg.errors import UsageError
+from accmpeg.errors import SourceError, UsageError
 from accmpeg.evaluation.cache import content_hash
 from accmpeg.evaluation.clip import Clip, read_clip
 from accmpeg.evaluation.labels import read_coco
@@ -25,7 +26,7 @@ __all__ = [
     "Group",
     "PlannedCell",
     "SweepSettings",
-    "footage_clip",
+    "footage_clips",
     "plan_clip",
 ]
 
@@ -118,18 +119,36 @@ class Group:
     cells: tuple[PlannedCell, ...]
 
 
-def footage_clip(footage: Footage, labels: Path | None = None) -> ClipSpec:
-    """A video file or a folder of numbered pictures; stills are no clips. `labels`: a COCO file of it."""
-    files = [footage.path] if footage.path.is_file() else sorted(footage.path.iterdir())
+def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> list[ClipSpec]:
+    """Videos and folders of numbered pictures; stills are no clips.
+
+    A clip is called by its file's or folder's name where that is unique. `labels`: a folder with COCO files,
+    `NAME.json` for the clip NAME. Raises SourceError for a file that can't be read.
+    """
+    clips = [item for item in footage if item.kind != "still"]
+    names = Counter(item.path.stem for item in clips)
+    specs = []
+    for item in clips:
+        name = item.path.stem if names[item.path.stem] == 1 else item.clip
+        coco = None if labels is None else labels / f"{item.path.stem}.json"
+        own = coco if coco is not None and coco.exists() else None
+        try:
+            specs.append(ClipSpec(name, _content_sha256(item.path, own), _Opener(item.path, own)))
+        except OSError as error:
+            raise SourceError(f"can't read {error.filename}: {error.strerror}") from error
+    return specs
+
+
+def _content_sha256(path: Path, labels: Path | None) -> str:
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     digest = hashlib.sha256()
     for file in files:
-        if file.is_file():
-            digest.update(file.name.encode() if len(files) > 1 else b"")
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        digest.update(b"" if path.is_file() else file.name.encode())
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
     if labels is not None:
         digest.update(labels.read_bytes())
-    return ClipSpec(footage.clip, digest.hexdigest(), _Opener(footage.path, labels))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,7 @@ class _Bench:
         labels = None
         if clip.labels is not None and spec.card.task == "detection":
             labels = in_classes_of(clip.labels, clip.label_classes, spec.card.classes)
-        self._clip = replace(clip, labels=labels)
+        self._clip = replace(clip, name=group.clip.name, labels=labels)
         if spec.card_file not in _dnns:
             _dnns[spec.card_file] = load_dnn(spec.card_file, threads=1)
         self._context = MethodContext(
