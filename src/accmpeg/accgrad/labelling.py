@@ -145,6 +145,7 @@ class _Run:
             _clear(folder)
         self._manifest = read_manifest(folder) or {"dnn": self._dnn, "settings": asdict(settings)}
         self._check_same()
+        self._manifest["dnn"] = self._dnn | {"input": card.input.model_dump(mode="json")}
         write_manifest(folder, self._manifest)
         self.journal = Journal.read(folder)
         self.new = self.kept = 0

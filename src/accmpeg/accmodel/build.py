@@ -129,10 +129,7 @@ def assess(model: AccModel, items: Sequence[LabelItem], footage: str) -> Quality
 
 
 def _common_dnn(label_sets: Sequence[LabelSet]) -> ServedDnn:
-    served = {
-        labels.folder: ServedDnn(**{key: labels.dnn[key] for key in ServedDnn.model_fields})
-        for labels in label_sets
-    }
+    served = {labels.folder: ServedDnn.model_validate(labels.dnn) for labels in label_sets}
     first = next(iter(served.values()))
     for folder, dnn in served.items():
         if dnn.sha256 != first.sha256:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from accmpeg.dnn.card import CARD_SUFFIX, explain
+from accmpeg.dnn.card import CARD_SUFFIX, InputCard, explain
 from accmpeg.errors import CardError, WeightsError
 from accmpeg.media.planes import LONG_SIDE_PX, SIZE_MULTIPLE_PX
 
@@ -40,6 +40,8 @@ class ServedDnn(_Section):
     name: str
     task: str
     sha256: str | None = None
+    input: InputCard | None = None
+    """What it reads: a stream needs no more pixels than it sees (`InputCard.stream_size_px`)."""
 
 
 class TrainingRecord(_Section):

@@ -49,7 +49,7 @@ class TrainingSettings:
     ema_decay: float = 0.995
     held_out: float = 0.12
     patience: int = 20
-    """Epochs without improvement on held-out clips after which training stops. Generous, because the last part
+    """Epochs without improvement on held-out clips after which training stops. Generous: the last part
     of the schedule, with its low learning rates, brings much of the quality."""
     seed: int = 0
     device: str = "auto"

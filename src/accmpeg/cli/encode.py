@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import err, out, parse_bitrate, parse_size, print_json, progress_bar
+from accmpeg.cli.common import err, out, parse_bitrate, print_json, progress_bar
+from accmpeg.cli.sources import stream_size
 from accmpeg.errors import UsageError
 
 if TYPE_CHECKING:
+    from accmpeg.accmodel.runtime import AccModel
     from accmpeg.camera import SteeredEncoder
     from accmpeg.media.encoder import EncoderSettings
     from accmpeg.media.source import Source
@@ -50,7 +52,8 @@ def encode(
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Renew the quality map every so many frames.")] = 10,
     size: Annotated[
-        str | None, typer.Option(help="Stream size, such as 640x360, if not the source's.")
+        str | None,
+        typer.Option(help="Stream size if not the source's: 640x360, or 'dnn' for what the DNN sees."),
     ] = None,
     preset: Annotated[str, typer.Option(help="Encoder preset.")] = "veryfast",
     gop: Annotated[int, typer.Option(min=1, help="Frames from one keyframe to the next.")] = 250,
@@ -74,7 +77,7 @@ def encode(
     times = StageTimes()
     model = AccModel.load(accmodel) if accmodel is not None and policy is not PolicyName.NONE else None
     with open_any_source(source) as footage:
-        settings = _settings(footage, codec, bitrate, qp, crf, size, preset, gop)
+        settings = _settings(footage, codec, bitrate, qp, crf, size, preset, gop, model)
         with SteeredEncoder(settings, model, policy.value, every=every, times=times) as steered:
             started = time.monotonic()
             with (
@@ -99,6 +102,7 @@ def _settings(
     size: str | None,
     preset: str,
     gop: int,
+    model: "AccModel | None",
 ) -> "EncoderSettings":
     from accmpeg.media.encoder import EncoderSettings
 
@@ -109,10 +113,11 @@ def _settings(
         raise UsageError(f"{' and '.join(chosen)} exclude each other: give one of them")
     if not chosen:
         crf = 26.0
-    stream_size = dict(zip(("width_px", "height_px"), parse_size(size), strict=True)) if size else {}
+    width_px, height_px = stream_size(size, footage.info, model)
     return EncoderSettings.for_source(
         footage.info,
-        **stream_size,
+        width_px=width_px,
+        height_px=height_px,
         codec=codec,
         qp=qp,
         crf=crf,

@@ -113,15 +113,6 @@ class ServerDnn:
             ]
         return results
 
-    def input_size_px(self, width_px: int, height_px: int) -> tuple[int, int]:
-        """The size at which the network sees frames of that size: a stream needs no more pixels.
-
-        Even numbers, never larger than the frame.
-        """
-        geometry = InputGeometry.of(self.card.input, width_px, height_px)
-        scale = min(1.0, max(geometry.scale_x, geometry.scale_y))
-        return tuple(max(2, 2 * round(side * scale / 2)) for side in (width_px, height_px))  # type: ignore[return-value]
-
     def differentiable(self, device: str = "cpu") -> DifferentiableDnn:
         """The same DNN in PyTorch, for gradients; raises `NoGradientError` where it has none."""
         return DifferentiableDnn(self.card, self._head, self.network.differentiable(device), device)

@@ -72,6 +72,16 @@ class InputCard(_Section):
             raise ValueError(f"{self.width_px}x{self.height_px} is no multiple of size_multiple {multiple}")
         return self
 
+    def stream_size_px(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """The size at which the network sees frames of that size, in even numbers, never larger.
+
+        >>> InputCard(name="x", width_px=640, height_px=640).stream_size_px(1280, 720)
+        (640, 360)
+        """
+        scales = self.width_px / width_px, self.height_px / height_px
+        scale = min(1.0, max(scales) if self.letterbox == "stretch" else min(scales))
+        return max(2, 2 * round(width_px * scale / 2)), max(2, 2 * round(height_px * scale / 2))
+
 
 class HeadCard(_Section):
     """How the network's outputs are read: a head of `accmpeg.dnn.heads`, with its parameters."""

@@ -21,7 +21,9 @@ def test_other_later_frames_change_nothing_before(name: str) -> None:
         # Not profiled here: that alone takes longer than all the rest.
         front = [Profiled(Configuration(320, 180, 2, 30), 1.0, 0.5)]
         shared.shared["awstream clip"] = Profile(front, {32: 2.0})
-        session = run_method(clip, METHODS[name], OperatingPoint(quality=32), shared, step=4)
+        everything = frozenset(range(16))
+        session = run_method(clip, METHODS[name], OperatingPoint(quality=32), shared, step=4, keep=everything)
+        assert session.seen.keys() == everything  # for the report's pictures, also of frames not sent
         captured = [flow for flow in session.flows() if {"camera", "uplink"} & {s.place for s in flow.steps}]
         done.append([[(step.place, step.size_bytes, step.delivers) for step in f.steps] for f in captured])
     assert done[0][:COMMON] == done[1][:COMMON]

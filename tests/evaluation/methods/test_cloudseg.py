@@ -11,7 +11,7 @@ def test_the_server_dnn_sees_its_input_size() -> None:
     clip = moving_clip(6)
     session = run_method(clip, CloudSeg(), OperatingPoint(quality=24), context(), keep=frozenset({3}))
     seen = session.seen[3]
-    assert (seen.width, seen.height) == detector().input_size_px(clip.width_px, clip.height_px)
+    assert (seen.width, seen.height) == detector().card.input.stream_size_px(clip.width_px, clip.height_px)
     assert session.stage_ms["server: enlarge"] > 0
 
 

@@ -79,7 +79,7 @@ class StreamFormat:
 
     def at_input_size(self, dnn: ServerDnn) -> "StreamFormat":
         """The same at the size at which the server DNN sees the frames."""
-        width_px, height_px = dnn.input_size_px(self.width_px, self.height_px)
+        width_px, height_px = dnn.card.input.stream_size_px(self.width_px, self.height_px)
         return replace(self, width_px=width_px, height_px=height_px)
 
 

@@ -94,9 +94,7 @@ class _Tracking:
         elif self._tracker is None:
             self._waiting.append(index)
         else:
-            with session.camera("track"):
-                result = self._moved()
-            session.deliver_result(index, result)
+            self._deliver_moved(index)
 
     def finish(self) -> None:
         for index, frame in self._frames.finish():
@@ -122,6 +120,8 @@ class _Tracking:
         session = self._session
         result = surest(session.infer(frame), _MOST_OBJECTS)
         session.download(_size_bytes(result))
+        if index in session.keep:
+            session.seen[index] = frame
         session.deliver_result(index, result)
         self._under_way = (index, result)
         session.feedback(self._under_way, 0)  # its bytes have just been counted
@@ -139,15 +139,20 @@ class _Tracking:
             with session.camera("track"):
                 self._tracker.follow(self._cache[index])
             if index in self._waiting:
-                session.deliver_result(index, self._moved())
+                self._deliver_moved(index)
         self._waiting.clear()
         self._cache, self._under_way = {}, None
 
-    def _moved(self) -> Any:
+    def _deliver_moved(self, index: int) -> None:
+        """The tracked objects are the result of the frame that the tracker is at."""
+        session = self._session
         assert self._tracker is not None
-        width_px, height_px = self._size_px
-        boxes = self._tracker.boxes * np.asarray([width_px, height_px] * 2, np.float32)
-        return moved_result(self._result, boxes, self._size_px)
+        with session.camera("track"):
+            boxes = self._tracker.boxes * np.asarray([*self._size_px, *self._size_px], np.float32)
+            result = moved_result(self._result, boxes, self._size_px)
+        if index in session.keep:
+            session.seen[index] = session.frame(index)  # nobody decoded it: the camera has its own
+        session.deliver_result(index, result)
 
 
 def _spread(indices: list[int], most: int) -> list[int]:

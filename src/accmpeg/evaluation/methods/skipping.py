@@ -59,6 +59,8 @@ class LastResult:
     def reuse(self, index: int) -> None:
         """The newest result is that of frame `index` too; costs the camera a notice."""
         self._session.upload(SKIP_NOTICE_BYTES)
+        if index in self._session.keep and self._frame is not None:
+            self._session.seen[index] = self._frame
         self._session.deliver_result(index, self.value if self._session.wanted(index) else None)
 
     @property
