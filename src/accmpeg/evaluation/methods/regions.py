@@ -29,7 +29,8 @@ def need_objects(context: MethodContext, method: str) -> None:
 
 
 def need_object_model(context: MethodContext, method: str) -> AccModel:
-    """The AccModel as the camera's detector; raises UsageError where it has learnt no objects."""
+    """The AccModel as the camera's detector; raises UsageError where there are no objects to learn."""
+    need_objects(context, method)
     accmodel = context.need_accmodel(method)
     if "objects" not in accmodel.card.outputs:
         raise UsageError(
