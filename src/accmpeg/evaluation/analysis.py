@@ -189,8 +189,9 @@ class DnnAnalysis:
 
     @cached_property
     def pooled(self) -> Mapping[str, Sequence[PooledPoint]]:
-        """Curves over all clips, of the methods that have equally many points on every one of them."""
-        return {method: points for method in self.methods if (points := self._pooled(method)) is not None}
+        """Curves over all clips, by method and by baseline, where equally many points lie on every clip."""
+        names = dict.fromkeys([*self.methods, *self.baselines])
+        return {name: points for name in names if (points := self._pooled(name)) is not None}
 
     def pooled_rate(self, method: str, baseline: str) -> float | None:
         """Bit rate at equal mean accuracy on the pooled curves, in percent; None where there is none."""

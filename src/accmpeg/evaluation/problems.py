@@ -51,19 +51,27 @@ def _failures(analysis: DnnAnalysis) -> Iterable[str]:
 
 
 def _saturations(analysis: DnnAnalysis) -> Iterable[str]:
-    for base in analysis.baselines:
-        for clip in analysis.clips:
-            curve = analysis.curves.get((clip, analysis.setting(base, clip) or ""))
+    for clip in analysis.clips:
+        for names, setting in _by_setting(analysis, clip):
+            curve = analysis.curves.get((clip, setting or ""))
             if curve is None:
-                yield f"{clip}: the baseline {base} has no measured point"
+                yield f"{clip}: the baseline {names} has no measured point"
                 continue
             reached = curve.by_bytes.accuracies
             low, high = np.clip([min(reached), max(reached)], *analysis.band)
             if high - low < MIN_RANGE:
                 yield (
-                    f"{clip}: saturated: the baseline {base} moves by {high - low:.3f} of accuracy in "
-                    f"the band ({min(reached):.3f} to {max(reached):.3f} in all), too little to compare on"
+                    f"{clip}: saturated: the baseline {names} moves by {high - low:.3f} of accuracy in the "
+                    f"band ({min(reached):.3f} to {max(reached):.3f} in all), too little to compare on"
                 )
+
+
+def _by_setting(analysis: DnnAnalysis, clip: str) -> Iterable[tuple[str, str | None]]:
+    """Baselines by what they stand for on a clip, so that nothing is said twice."""
+    settings: dict[str | None, list[str]] = {}
+    for base in analysis.baselines:
+        settings.setdefault(analysis.setting(base, clip), []).append(base)
+    return [(" and ".join(bases), setting) for setting, bases in settings.items()]
 
 
 def _thin_pools(analysis: DnnAnalysis) -> Iterable[str]:

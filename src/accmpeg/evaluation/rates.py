@@ -124,10 +124,12 @@ def compare(
     >>> compare("street", points, base, band=(0.7, 0.9)).percent
     -50.0
     """
-    for name, some in (("", points), ("the baseline has ", base)):
+    for who, some in (("", points), ("the baseline ", base)):
         if some.distinct < MIN_POINTS:
-            count = f"{some.distinct} different operating point{'s' * (some.distinct != 1)}"
-            return ClipRate(clip, note=f"{name or 'has '}{count}, {MIN_POINTS} are needed", baseline=baseline)
+            count = {0: "no operating point", 1: "only 1 operating point"}.get(
+                some.distinct, f"only {some.distinct} different operating points"
+            )
+            return ClipRate(clip, note=f"{who}has {count}, {MIN_POINTS} are needed", baseline=baseline)
     curve, other = useful_points(points.sizes, points.accuracies), useful_points(base.sizes, base.accuracies)
     within = np.clip(other[1], *band)
     low, high = common_range(curve[1], other[1], band)

@@ -14,7 +14,7 @@ from typing import Any
 
 import accmpeg
 from accmpeg.errors import EvaluationError, SinkError
-from accmpeg.evaluation.analysis import DEFAULT_BASELINES, WHOLE, DnnAnalysis, PooledPoint, analyse
+from accmpeg.evaluation.analysis import DEFAULT_BASELINES, WHOLE, DnnAnalysis, PooledPoint, analyse, diverges
 from accmpeg.evaluation.charts import (
     Bar,
     Chart,
@@ -48,7 +48,7 @@ __all__ = ["RUN_NAME", "write_report"]
 
 RUN_NAME = "run.json"
 _FIRST_SHOWN = 8
-_OURS = ("binary", "graded", "graded@dnn", "oracle-graded")
+_OURS = ("graded", "graded@dnn", "binary", "oracle-graded")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ def write_report(
 
 def _section(analysis: DnnAnalysis, folder: Path | None) -> _Section:
     low, high = analysis.band
-    looks = styles([*analysis.methods, *(b for b in analysis.baselines if b not in analysis.methods)])
+    named = [*analysis.methods, *analysis.baselines]
+    looks = styles(list(dict.fromkeys([*(name for name in _OURS if name in named), *named])))
     return _Section(
         dnn=analysis.dnn,
         task=analysis.task,
@@ -266,7 +267,9 @@ def _clip_charts(analysis: DnnAnalysis, clip: str) -> list[Chart]:
                 f"mean delay at {link}",
                 f"mean delay at {link}, ms",
                 lambda row, link=link: row.delay_mean_ms[link],
-                lambda row, link=link: link in row.delay_mean_ms,
+                lambda row, link=link: (
+                    link in row.delay_mean_ms and not diverges(row, analysis.bandwidths_bps.get(link))
+                ),
                 lambda row, link=link: f"{row.method} {row.quality}: {row.delay_mean_ms[link]:,.0f} ms",
             )
             for link in analysis.links

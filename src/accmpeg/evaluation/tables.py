@@ -191,8 +191,8 @@ def verdicts(analysis: DnnAnalysis) -> list[str]:
         worse = [m for m, rate in rates.items() if rate.interval and rate.interval[0] > 0]
         texts.append(
             f"Against {base}, the interval lies below zero (fewer bytes) for "
-            f"{', '.join(better) or 'no method'}; "
-            f"above zero (more bytes) for {', '.join(worse) or 'no method'}; for all others nothing is shown."
+            f"{', '.join(better) or 'no method'}; above zero (more bytes) for "
+            f"{', '.join(worse) or 'no method'}; for all others the sign is undecided."
         )
     return texts
 
