@@ -42,6 +42,15 @@ def test_a_steered_stream_plays(
     assert {"read", "accmodel", "policy", "encode", "write"} <= set(summary["cpu_ms_per_frame"])
 
 
+def test_a_stream_may_have_the_size_that_the_dnn_sees(accmpeg: Callable, clip: Path, tmp_path: Path) -> None:
+    done = accmpeg("encode", clip, "-o", "out.mp4", "--accmodel", MODEL, "--size", "dnn")
+    assert done.returncode == 0, done.stderr
+    assert {(frame.width, frame.height) for frame in frames_of(tmp_path / "out.mp4")} == {(640, 360)}
+    plain = accmpeg("encode", clip, "-o", "out.mp4", "--policy", "none", "--size", "dnn")
+    assert plain.returncode == 2
+    assert "AccModel" in plain.stderr
+
+
 @pytest.mark.parametrize(("codec", "suffix"), [("libx265", "mkv"), ("libvpx-vp9", "webm")])
 def test_other_codecs(accmpeg: Callable, clip: Path, tmp_path: Path, codec: str, suffix: str) -> None:
     out = tmp_path / f"out.{suffix}"

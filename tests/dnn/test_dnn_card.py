@@ -106,3 +106,21 @@ def test_a_head_that_does_not_fit(changes, message):
 def test_an_unknown_adapter():
     with pytest.raises(CardError, match="no adapter 'onxx': did you mean 'onnx'"):
         get_adapter("onxx")
+
+
+@pytest.mark.parametrize(
+    ("card", "frame", "stream"),
+    [
+        ({}, (1280, 720), (640, 360)),
+        ({}, (720, 1280), (360, 640)),
+        ({}, (320, 200), (320, 200)),
+        ({"letterbox": "stretch"}, (1920, 1080), (1138, 640)),
+        ({"width_px": 1024, "height_px": 512, "letterbox": "stretch"}, (1280, 720), (1024, 576)),
+    ],
+)
+def test_a_stream_needs_no_more_pixels_than_the_network_sees(
+    card: dict, frame: tuple[int, int], stream: tuple[int, int]
+) -> None:
+    assert (
+        InputCard(**{"name": "x", "width_px": 640, "height_px": 640, **card}).stream_size_px(*frame) == stream
+    )
