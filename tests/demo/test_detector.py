@@ -42,6 +42,14 @@ def test_any_multiple_of_32_is_read(height: int, width: int) -> None:
     assert (rows[:, 2:4] > 0).all()
 
 
+def test_pictures_in_a_batch_are_seen_as_each_alone() -> None:
+    session = onnxruntime.InferenceSession(assets_path() / "detector.onnx")
+    pictures = np.random.default_rng(0).random((3, 3, 64, 96), np.float32)
+    (together,) = session.run(None, {"images": pictures})
+    alone = [session.run(None, {"images": picture[None]})[0] for picture in pictures]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-4)
+
+
 def test_it_finds_objects_on_unseen_streets(detector: ServerDnn) -> None:
     found = labelled = spurious = 0
     for seed in UNSEEN_SEEDS:

@@ -226,7 +226,7 @@ def _giou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def export_detector(detector: Detector, path: Path) -> None:
-    """Stores the network and its decoding as ONNX: `images` of any multiple of 32 px to `output0`."""
+    """Stores the network and its decoding as ONNX: `images` (any number, sides multiples of 32 px) to `output0`."""
     part = path.with_name(path.name + ".part")
     with warnings.catch_warnings():
         # The newer exporter writes operators that onnx2torch can't read; this one warns that it is old.
@@ -237,7 +237,10 @@ def export_detector(detector: Detector, path: Path) -> None:
             str(part),
             input_names=["images"],
             output_names=["output0"],
-            dynamic_axes={"images": {2: "height", 3: "width"}, "output0": {2: "cells"}},
+            dynamic_axes={
+                "images": {0: "batch", 2: "height", 3: "width"},
+                "output0": {0: "batch", 2: "cells"},
+            },
             opset_version=13,
             dynamo=False,
         )

@@ -1,0 +1,189 @@
+"""Cameras over real sockets: every frame answered once and in order, resumption, damage, time, drain."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from conftest import Camera, Recorded, eventually, unit_message
+
+from accmpeg.server import ServerThread
+from accmpeg.server.results import from_json
+from accmpeg.wire import Feedback, Goodbye, Refused, TimeReply, TimeRequest, Welcome
+
+Start = Callable[..., ServerThread]
+
+
+def test_every_frame_is_answered_once_and_in_order(server: ServerThread, recorded: Recorded) -> None:
+    with Camera(server, recorded, camera="order") as camera:
+        welcome = camera.welcome()
+        assert (welcome.dnn, welcome.task, welcome.resume_after) == (
+            "accmpeg-demo-detector",
+            "detection",
+            -1,
+        )
+        camera.send_frames(0, len(recorded.units))
+        results = camera.results(len(recorded.units))
+    assert [each.sequence for each in results] == list(range(len(recorded.units)))
+    assert [each.captured_us for each in results] == [1000 * i for i in range(len(recorded.units))]
+    assert all(each.dropped is None for each in results), "with drop='none' every frame is inferred"
+    assert {"decode", "queue", "infer", "total"} <= set(results[0].server_ms)
+    found = [from_json(each.result or {}) for each in results]
+    assert sum(len(each) for each in found) > 0
+    boxes = np.concatenate([each.xyxy for each in found])
+    assert boxes[:, 2].max() > recorded.width_px, "boxes are in the source's pixels, twice the stream's"
+    assert boxes[:, 2].max() <= 2 * recorded.width_px
+
+
+def test_a_flooded_server_drops_all_but_the_newest_and_says_so(
+    server: ServerThread, recorded: Recorded
+) -> None:
+    with Camera(server, recorded, camera="flood", drop="latest") as camera:
+        camera.welcome()
+        sender = threading.Thread(target=camera.send_frames, args=(0, len(recorded.units)))
+        sender.start()
+        results = camera.results(len(recorded.units))
+        sender.join()
+    assert [each.sequence for each in results] == list(range(len(recorded.units)))
+    assert all((each.result is None) == (each.dropped is not None) for each in results)
+    assert results[-1].dropped is None, "the newest frame wins"
+
+
+def test_feedback_and_time(server: ServerThread, recorded: Recorded) -> None:
+    with Camera(server, recorded, camera="time") as camera:
+        camera.welcome()
+        camera.send_frames(0, 3)
+        camera.results(3)
+        camera.send(TimeRequest(sent_us=77))
+        reply = camera.wait_for(TimeReply)
+        assert isinstance(reply, TimeReply)
+        assert reply.sent_us == 77
+        assert reply.replied_us >= reply.received_us > 0
+        feedback = camera.wait_for(Feedback)
+        assert isinstance(feedback, Feedback)
+        assert feedback.highest_sequence == 2
+        assert feedback.received_bytes == sum(unit.size_bytes for unit in recorded.units[:3])
+        assert (feedback.waiting, feedback.needs_keyframe) == (0, False)
+
+
+def test_damage_asks_for_a_keyframe_and_heals_at_it(server: ServerThread, recorded: Recorded) -> None:
+    with Camera(server, recorded, camera="damage") as camera:
+        camera.welcome()
+        camera.send_frames(0, 3)
+        damaged = recorded.units[3]
+        camera.send(unit_message(3, damaged), b"\0\0\1" + b"\xff" * 40)
+        camera.send_frames(4, 8)
+        results = camera.results(12)
+    assert [each.sequence for each in results] == list(range(12))
+    assert [each.dropped for each in results[:3]] == [None] * 3
+    assert [each.dropped for each in results[3:10]] == ["undecodable"] * 7
+    assert [each.dropped for each in results[10:]] == [None] * 2, "frame 10 is a keyframe"
+    assert any(isinstance(each, Feedback) and each.needs_keyframe for each in camera.others)
+
+
+def test_a_stream_resumes_and_a_new_one_begins_anew(server: ServerThread, recorded: Recorded) -> None:
+    with Camera(server, recorded, camera="resume") as camera:
+        camera.welcome()
+        camera.send_frames(0, 5)
+        camera.results(5)
+    with Camera(server, recorded, camera="resume") as camera:
+        assert camera.welcome().resume_after == 4
+        camera.send_frames(10, 2, sequence=3)  # 3 and 4 were had, and are not answered again
+        camera.send_frames(10, 3, sequence=5)
+        assert [each.sequence for each in camera.results(3)] == [5, 6, 7]
+    with Camera(server, recorded, camera="resume", stream_id="run-2") as camera:
+        assert camera.welcome().resume_after == -1
+
+
+def test_a_camera_that_comes_back_takes_over_its_dead_connection(
+    server: ServerThread, recorded: Recorded
+) -> None:
+    old = Camera(server, recorded, camera="twice")
+    old.welcome()
+    old.send_frames(0, 4)
+    old.results(4)
+    with Camera(server, recorded, camera="twice") as new:
+        assert new.welcome().resume_after == 3
+        new.send_frames(10, 2, sequence=4)
+        assert [each.sequence for each in new.results(2)] == [4, 5]
+    old.close()
+
+
+def test_goodbye_answers_what_came_first(server: ServerThread, recorded: Recorded) -> None:
+    with Camera(server, recorded, camera="bye") as camera:
+        camera.welcome()
+        camera.send_frames(0, 8)
+        camera.send(Goodbye(reason="enough"))
+        assert [each.sequence for each in camera.results(8)] == list(range(8))
+        assert isinstance(camera.wait_for(Goodbye), Goodbye)
+
+
+def test_a_smaller_stream_goes_on_at_a_keyframe(server: ServerThread, recorded: Recorded) -> None:
+    from conftest import record
+
+    small = record(width_px=160, height_px=90, frames=3)
+    with Camera(server, recorded, camera="shrink") as camera:
+        camera.welcome()
+        camera.send_frames(0, 3)
+        for i, unit in enumerate(small.units):
+            size = (160, 90) if i == 0 else None
+            camera.send(unit_message(3 + i, unit, size_px=size), unit.data)
+        assert [each.dropped for each in camera.results(6)] == [None] * 6
+
+
+def test_cameras_at_once_share_batches_fairly(start: Start, recorded: Recorded) -> None:
+    server = start(batch_window_ms=200)
+    names = ["north", "south", "west"]
+    cameras = [Camera(server, recorded, camera=name) for name in names]
+    for camera in cameras:
+        camera.welcome()
+    with ThreadPoolExecutor(6) as threads:
+        for camera in cameras:
+            threads.submit(camera.send_frames, 0, 20)
+        answers = list(threads.map(lambda camera: camera.results(20), cameras))
+    for results in answers:
+        assert [each.sequence for each in results] == list(range(20))
+        assert all(each.dropped is None for each in results)
+    assert server.live is not None
+    text = server.live.metrics.text().decode()
+    value = {line.split(" ")[0]: float(line.split(" ")[1]) for line in text.splitlines() if line[0] != "#"}
+    batches = value['accmpeg_batch_frames_count{dnn="accmpeg-demo-detector"}']
+    assert value['accmpeg_batch_frames_sum{dnn="accmpeg-demo-detector"}'] == 60
+    assert batches < 45, "cameras share batches"
+    for camera in cameras:
+        camera.close()
+
+
+def test_a_stopped_server_answers_and_says_goodbye(start: Start, recorded: Recorded) -> None:
+    server = start()
+    with Camera(server, recorded, camera="drain") as camera:
+        camera.welcome()
+        camera.send_frames(0, 6)
+        camera.results(1)
+        stopper = threading.Thread(target=server.stop)
+        stopper.start()
+        goodbye = camera.wait_for(Goodbye)
+        stopper.join()
+    assert isinstance(goodbye, Goodbye)
+    answered = [each.sequence for each in camera.others if hasattr(each, "result")]
+    assert answered == list(range(1, 1 + len(answered))), "no answer is lost between or doubled"
+
+
+def test_a_draining_server_takes_no_camera(start: Start, recorded: Recorded) -> None:
+    server = start()
+    assert server.live is not None
+    server.live.draining = True
+    with Camera(server, recorded) as camera:
+        refusal = camera.greet()
+    assert isinstance(refusal, Refused)
+    assert (refusal.code, refusal.retry) == ("busy", True)
+
+
+def test_cameras_come_and_go(server: ServerThread, recorded: Recorded) -> None:
+    for i in range(3):
+        with Camera(server, recorded, camera="visitor", stream_id=f"run-{i}") as camera:
+            assert isinstance(camera.greet(), Welcome)
+    live = server.live
+    assert live is not None
+    eventually(lambda: "visitor" not in live.sessions)
+    assert not live.book.records["visitor"].connected
