@@ -45,13 +45,14 @@ class Adaptation:
         self._under_way: deque[tuple[int, int, float]] = deque()  # sequence, bytes, sent
         self._sent_bytes = 0
         self._acknowledged_bytes = 0
+        self._answered_bytes = 0
         self._catching_up = False
 
     def connected(self) -> None:
         """A new connection: its acknowledgements count from zero, and perhaps it takes another way."""
         with self._lock:
             self._under_way.clear()
-            self._sent_bytes = self._acknowledged_bytes = 0
+            self._sent_bytes = self._acknowledged_bytes = self._answered_bytes = 0
             self._controller.link = LinkEstimate(self._controller.bitrate_bps)
 
     def before_frame(self, now_ms: float, waiting_ms: float, *, backlog: bool) -> FramePlan:
@@ -73,13 +74,21 @@ class Adaptation:
     def may_send(self) -> bool:
         """Whether the network may be given more: the rest waits where it can still be left out."""
         with self._lock:
-            return self._sent_bytes - self._acknowledged_bytes < self._controller.window_bytes
+            arrived = max(self._acknowledged_bytes, self._answered_bytes)
+            return self._sent_bytes - arrived < self._controller.window_bytes
 
     def sent(self, now_ms: float, sequence: int, size_bytes: int) -> None:
         """A frame goes out."""
         with self._lock:
             self._sent_bytes += size_bytes
             self._under_way.append((sequence, size_bytes, now_ms))
+
+    def answered(self, sequence: int) -> None:
+        """A result proves that its frame has arrived, though not when: it only makes room for more."""
+        with self._lock:
+            self._answered_bytes = self._acknowledged_bytes + sum(
+                size_bytes for sent, size_bytes, _ in self._under_way if sent <= sequence
+            )
 
     def acknowledged(self, now_ms: float, highest_sequence: int, received_ms: float) -> None:
         """The server has had frames up to `highest_sequence`, the last at `received_ms` of its own clock."""

@@ -83,8 +83,8 @@ class _Session:
     socket: ClientConnection
     stream_id: str
     live: bool
-    welcomed: bool = False
-    last_sequence: int = -1
+    resume_after: int = -1
+    """What the server has had; such frames only go again for its decoder, and are not acknowledged."""
 
 
 class CameraClient:
@@ -246,6 +246,7 @@ class CameraClient:
         self._stats.add("connections")
         self._stats.set(connected=True, dnn=message.dnn, last_problem=None)
         log.info("connected", extra={"server": self._address.shown, "dnn": message.dnn})
+        session.resume_after = message.resume_after
         answered = self._answered.get(session.stream_id, -1)
         if self._keeps:
             after = max(message.resume_after, answered) if message.resume_after >= 0 else answered
@@ -285,9 +286,9 @@ class CameraClient:
             message = message.model_copy(update={"spooled": True})
             self._late.add(message.sequence)
         data = pack(message, unit.payload)
-        session.last_sequence = message.sequence
+        if message.sequence > session.resume_after:
+            self._adaptation.sent(self._clock.now_ms(), message.sequence, len(unit.payload))
         self._stages[message.sequence] = message.camera_ms
-        self._adaptation.sent(self._clock.now_ms(), message.sequence, len(unit.payload))
         await session.socket.send(data)
         self._stats.add("sent")
         self._stats.add("bytes_sent", len(data))
@@ -325,6 +326,7 @@ class CameraClient:
             return
         self._answered[stream_id] = message.sequence
         self._spool.acknowledge(stream_id, message.sequence)
+        self._adaptation.answered(message.sequence)
         stages: dict[str, float] = {}
         for sequence in [each for each in self._stages if each <= message.sequence]:
             stages = self._stages.pop(sequence)

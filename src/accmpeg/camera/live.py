@@ -81,6 +81,7 @@ class CameraOptions:
     drop: Literal["latest", "none"] = "latest"
     realtime: bool = True
     loop: bool = False
+    """Begin footage again when it ends."""
     limit: int | None = None
     spool: Path | None = None
     spool_limit_bytes: int = 256 << 20

@@ -13,6 +13,7 @@ cut may take what the last second brought.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
@@ -180,7 +181,8 @@ class Spool:
                     if entry.sequence > after_sequence:
                         self._cursor = start if to_keyframe else (index, position)
                         return
-            self._cursor = (len(self._segments), 0)
+            last = len(self._segments) - 1
+            self._cursor = (last, len(self._segments[last].entries)) if last >= 0 else (0, 0)
 
     def acknowledge(self, stream_id: str, sequence: int) -> None:
         """Frames up to `sequence` need not be kept; their files go once nothing after them needs them."""
@@ -285,14 +287,16 @@ class Spool:
         if self._folder is not None and not in_memory:
             name = f"{time.time_ns() // 1000:019d}-{self._number:06d}{_SUFFIX}"
             self._number += 1
-            try:
-                segment.fd = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            while segment.fd is None:
                 segment.path = self._folder / name
-                _write_all(segment.fd, _framed(hello))
-            except OSError:
-                self.disk_failures += 1
-                self._discard(segment)
-                segment.path = None
+                try:
+                    segment.fd = os.open(segment.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+                    _write_all(segment.fd, _framed(hello))
+                except OSError as error:
+                    self._discard(segment)
+                    if not self._gave_way(error):
+                        segment.path = None
+                        break
         self._segments.append(segment)
         return segment
 
@@ -308,14 +312,20 @@ class Spool:
                     self._synced_s = now_s
                     os.fdatasync(segment.fd)
                 return True
-            except OSError:
-                self.disk_failures += 1
+            except OSError as error:
                 with contextlib.suppress(OSError):
                     os.ftruncate(segment.fd, end)
-                on_disk = [each for each in self._segments if each.path is not None]
-                if not on_disk or on_disk[0] is segment:
+                if not self._gave_way(error, writing=segment):
                     return False
-                self._drop_oldest()
+
+    def _gave_way(self, error: OSError, writing: _Segment | None = None) -> bool:
+        """Whether dropping the oldest group of pictures made room on a full disk."""
+        self.disk_failures += 1
+        older = [each for each in self._segments if each.path is not None and each is not writing]
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not older:
+            return False
+        self._drop_oldest()
+        return True
 
     def _make_room(self, size_bytes: int) -> None:
         while len(self._segments) > 1 and self.held_bytes + size_bytes > self._limit_bytes:
@@ -332,6 +342,7 @@ class Spool:
         self._remove_first(lost=True)
         while (
             len(self._segments) > 1
+            and self._segments[0].entries
             and self._segments[0].stream_id == stream_id
             and not self._segments[0].starts_with_keyframe
         ):

@@ -12,6 +12,7 @@ from accmpeg.cli.label import label
 from accmpeg.cli.models import models_app
 from accmpeg.cli.report import report
 from accmpeg.cli.serve import serve
+from accmpeg.cli.stream import stream
 from accmpeg.cli.train import train
 from accmpeg.cli.version import version
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 for verb in (demo, doctor, label, train, encode, evaluate, report, version):
     app.command()(verb)
 app.command(**configured("serve"))(serve)
+app.command(**configured("stream"))(stream)
 app.add_typer(models_app, name="models")
 
 

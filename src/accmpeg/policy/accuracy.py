@@ -60,4 +60,4 @@ class AccuracyCurve:
                 low = middle
             else:
                 high = middle
-        return int(high)
+        return int(high) + 1
