@@ -124,6 +124,17 @@ def test_best_stock_is_picked_per_clip() -> None:
     assert "best-stock" in analysis.pooled
 
 
+def test_best_stock_is_not_picked_by_a_sliver_of_common_accuracy() -> None:
+    # aq-0 seems to need half the bytes, over a hundredth of accuracy.
+    rows = curve("a", "aq-1") + curve("a", "aq-0", 0.25, (0.94, 0.97, 0.98))
+    assert analysis_of(rows).setting("best-stock", "a") == "aq-1"
+
+
+def test_best_stock_is_the_only_one_that_reaches_the_band() -> None:
+    rows = curve("a", "aq-1", accuracies=(0.7, 0.75, 0.8)) + curve("a", "aq-2", 2)
+    assert analysis_of(rows).setting("best-stock", "a") == "aq-2"
+
+
 def test_null_comparison_and_noise_floor() -> None:
     second = curve("a", "aq-1", 1.1, role="null")
     floor = row("a", "aq-1", 31, 500_000, 0.955, role="noise_floor")

@@ -257,22 +257,23 @@ class DnnAnalysis:
         }
 
     def _best(self, names: Sequence[str], clip: str) -> str | None:
-        """The one that needs the fewest bytes at the accuracies it shares with aq-1 in the band."""
+        """The one that needs the fewest bytes against aq-1 in the band, by a figure that counts as one."""
         having = [name for name in names if (clip, name) in self.curves]
         having = [n for n in having if self.curves[clip, n].by_bytes.distinct >= MIN_POINTS] or having
         if not having:
             return None
         reference = "aq-1" if "aq-1" in having else having[0]
-        base = self.curves[clip, reference].by_bytes
 
         def percent(name: str) -> float:
-            points = self.curves[clip, name].by_bytes
-            rate = bd_rate_percent(
-                points.sizes, points.accuracies, base.sizes, base.accuracies, band=self.band
-            )
-            return float("inf") if rate is None else rate
+            if name == reference:
+                return 0.0
+            points, base = self.curves[clip, name].by_bytes, self.curves[clip, reference].by_bytes
+            rate = compare(clip, points, base, band=self.band, interpolation=self.interpolation)
+            if rate.percent is not None:
+                return rate.percent
+            return -100.0 if rate.verdict == "better" else float("inf")
 
-        return min([reference, *having], key=lambda name: 0.0 if name == reference else percent(name))
+        return min([reference, *having], key=percent)
 
     def _pooled(self, name: str) -> Sequence[PooledPoint] | None:
         curves = [self.curves.get((clip, self.setting(name, clip) or "")) for clip in self.clips]
