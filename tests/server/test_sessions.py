@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from conftest import Camera, Recorded, eventually, unit_message
+from live_clients import Camera, Recorded, eventually, record, unit_message
 
 from accmpeg.server import ServerThread
 from accmpeg.server.results import from_json
@@ -119,8 +119,6 @@ def test_goodbye_answers_what_came_first(server: ServerThread, recorded: Recorde
 
 
 def test_a_smaller_stream_goes_on_at_a_keyframe(server: ServerThread, recorded: Recorded) -> None:
-    from conftest import record
-
     small = record(width_px=160, height_px=90, frames=3)
     with Camera(server, recorded, camera="shrink") as camera:
         camera.welcome()

@@ -226,7 +226,7 @@ def _giou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def export_detector(detector: Detector, path: Path) -> None:
-    """Stores the network and its decoding as ONNX: `images` (any number, sides multiples of 32 px) to `output0`."""
+    """Stores the network and its decoding as ONNX: any `images` of multiples of 32 px to `output0`."""
     part = path.with_name(path.name + ".part")
     with warnings.catch_warnings():
         # The newer exporter writes operators that onnx2torch can't read; this one warns that it is old.

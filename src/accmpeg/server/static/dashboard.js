@@ -1,0 +1,276 @@
+// Live pictures with detections and quality maps, and each camera's numbers. No library, nothing from elsewhere.
+"use strict";
+
+const STATUS_MS = 1000;
+const COLOURS = ["#ff5b5b", "#3fb6ff", "#ffc933", "#4cd787", "#d68cff", "#ff9a3d", "#4de0d2", "#ff7fc0"];
+// Finer than the picture's median QP is green, coarser violet, as in the project's other pictures.
+const FINE_TO_COARSE = [[0, 130, 60], [150, 210, 150], [245, 245, 245], [190, 150, 210], [90, 10, 120]];
+const MAP_SPAN_QP = 12;
+
+const byId = (id) => document.getElementById(id);
+const cards = new Map();
+let socket = null;
+let retryMs = 1000;
+
+function showCard(camera) {
+  let card = cards.get(camera.name);
+  if (!card) {
+    const root = byId("camera").content.firstElementChild.cloneNode(true);
+    const find = (selector) => root.querySelector(selector);
+    card = {
+      root, canvas: find("canvas"), waiting: find(".waiting"), health: find(".health"), facts: find(".facts"),
+      stages: find("tbody"), boxes: find(".boxes"), map: find(".map"), legend: find(".legend"),
+      note: find(".map-note"), problem: find(".problem"), picture: null, header: null, quality: null,
+    };
+    find("h2").textContent = camera.name;
+    card.boxes.addEventListener("change", () => draw(card));
+    card.map.addEventListener("change", () => { sayWhatIsWatched(); draw(card); });
+    cards.set(camera.name, card);
+    byId("cameras").append(root);
+    sayWhatIsWatched();
+  }
+  card.health.textContent = camera.health + (camera.pulled ? ", fetched" : "");
+  card.health.className = `health ${camera.health}`;
+  card.problem.hidden = !camera.error;
+  card.problem.textContent = camera.error;
+  fill(card.facts, [
+    ["bitrate", camera.pulled ? "–" : bits(camera.bitrate_bps)],
+    ["frames/s", camera.frames_per_s.toFixed(1)],
+    ["size", camera.size_px.join("×")],
+    ["last frame", camera.last_frame_age_s === null ? "–" : `${camera.last_frame_age_s.toFixed(1)} s ago`],
+    ["mean confidence", camera.mean_confidence === null ? "–" : camera.mean_confidence.toFixed(2)],
+    ["objects per frame", camera.objects_per_frame === null ? "–" : camera.objects_per_frame.toFixed(1)],
+    ["answered", camera.results.toLocaleString("en")],
+    ["dropped", Object.entries(camera.dropped).map(([why, n]) => `${n} ${why}`).join(", ") || "0"],
+    ["decode errors", camera.decode_errors.toLocaleString("en")],
+    ["waiting", String(camera.waiting)],
+    ["server DNN", camera.dnn],
+  ]);
+  card.stages.replaceChildren(...Object.entries(camera.stages_ms).map(([stage, times]) => {
+    const row = document.createElement("tr");
+    for (const text of [stage, ...["p50", "p95", "p99"].map((rank) => times[rank].toFixed(1))]) {
+      row.append(Object.assign(document.createElement("td"), { textContent: text }));
+    }
+    return row;
+  }));
+}
+
+function fill(list, facts) {
+  list.replaceChildren(...facts.map(([name, value]) => {
+    const pair = document.createElement("div");
+    pair.append(Object.assign(document.createElement("dt"), { textContent: name }),
+      Object.assign(document.createElement("dd"), { textContent: value }));
+    return pair;
+  }));
+}
+
+function bits(perSecond) {
+  if (perSecond >= 1e6) return `${(perSecond / 1e6).toFixed(2)} Mbit/s`;
+  return `${(perSecond / 1e3).toFixed(0)} kbit/s`;
+}
+
+function draw(card) {
+  const { canvas, picture, header, quality } = card;
+  card.legend.hidden = card.note.hidden = !card.map.checked;
+  if (!picture) return;
+  if (canvas.width !== picture.width || canvas.height !== picture.height) {
+    canvas.width = picture.width;
+    canvas.height = picture.height;
+  }
+  const brush = canvas.getContext("2d");
+  brush.drawImage(picture, 0, 0);
+  if (card.map.checked) drawMap(card, brush, quality);
+  if (card.boxes.checked && header.result) drawResult(brush, canvas, header);
+}
+
+function drawMap(card, brush, quality) {
+  if (!quality) {
+    card.note.textContent = "No map yet: it is read from H.264 keyframes.";
+    return;
+  }
+  card.note.textContent = `QP of the keyframe ${quality.age} frames ago: median ${quality.median}, `
+    + `from ${quality.least} to ${quality.most}.`;
+  const [width, height] = quality.size;
+  const scaleX = card.canvas.width / width, scaleY = card.canvas.height / height;
+  brush.globalAlpha = 0.55;
+  brush.imageSmoothingEnabled = false;
+  brush.drawImage(quality.tile, 0, 0, quality.cols * 16 * scaleX, quality.rows * 16 * scaleY);
+  brush.globalAlpha = 1;
+}
+
+function mapOf(header, qps) {
+  const { map_rows: rows, map_cols: cols } = header;
+  const sorted = Uint8Array.from(qps).sort();
+  const median = sorted[sorted.length >> 1];
+  const tile = new OffscreenCanvas(cols, rows);
+  const pixels = new ImageData(cols, rows);
+  qps.forEach((qp, i) => {
+    const at = Math.min(Math.max((qp - median) / (2 * MAP_SPAN_QP) + 0.5, 0), 1) * (FINE_TO_COARSE.length - 1);
+    const low = Math.min(Math.floor(at), FINE_TO_COARSE.length - 2);
+    for (let c = 0; c < 3; c += 1) {
+      const [a, b] = [FINE_TO_COARSE[low][c], FINE_TO_COARSE[low + 1][c]];
+      pixels.data[4 * i + c] = a + (b - a) * (at - low);
+    }
+    pixels.data[4 * i + 3] = 255;
+  });
+  tile.getContext("2d").putImageData(pixels, 0, 0);
+  return {
+    tile, rows, cols, median, least: sorted[0], most: sorted[sorted.length - 1],
+    size: header.map_size_px, age: header.sequence - header.map_sequence,
+  };
+}
+
+function drawResult(brush, canvas, header) {
+  const [width, height] = header.size_px;
+  const scaleX = canvas.width / width, scaleY = canvas.height / height;
+  if (header.result.task === "segmentation") {
+    drawClasses(brush, canvas, header.result);
+    return;
+  }
+  brush.font = "12px system-ui, sans-serif";
+  brush.textBaseline = "top";
+  for (const found of header.result.objects) {
+    const colour = COLOURS[found.class_id % COLOURS.length];
+    const [x0, y0, x1, y1] = found.box_xyxy;
+    const [x, y] = [x0 * scaleX, y0 * scaleY];
+    if (found.mask) drawMask(brush, found.mask, colour, scaleX, scaleY);
+    brush.strokeStyle = brush.fillStyle = colour;
+    brush.lineWidth = 2;
+    brush.strokeRect(x, y, (x1 - x0) * scaleX, (y1 - y0) * scaleY);
+    const label = `${found.class} ${found.score.toFixed(2)}`;
+    const top = Math.max(0, y - 16);
+    brush.fillRect(x - 1, top, brush.measureText(label).width + 8, 16);
+    brush.fillStyle = "#000";
+    brush.fillText(label, x + 3, top + 2);
+    brush.fillStyle = colour;
+    for (const [px, py, seen] of found.keypoints || []) {
+      if (seen < 0.5) continue;
+      brush.beginPath();
+      brush.arc(px * scaleX, py * scaleY, 3, 0, 2 * Math.PI);
+      brush.fill();
+    }
+  }
+}
+
+function drawMask(brush, mask, colour, scaleX, scaleY) {
+  const [left, top] = mask.offset_px;
+  const width = mask.size_px[0];
+  brush.fillStyle = `${colour}80`;
+  let at = 0;
+  mask.runs.forEach((length, index) => {
+    for (let rest = index % 2 ? length : 0, from = at; rest > 0;) {
+      const row = Math.floor(from / width), col = from % width, part = Math.min(rest, width - col);
+      brush.fillRect((left + col) * scaleX, (top + row) * scaleY, part * scaleX, scaleY + 0.5);
+      from += part;
+      rest -= part;
+    }
+    at += length;
+  });
+}
+
+function drawClasses(brush, canvas, result) {
+  const [width, height] = result.size_px;
+  const pixels = new ImageData(width, height);
+  const parts = COLOURS.map((c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16)));
+  for (let i = 0, at = 0; i < result.runs.length; i += 2) {
+    const colour = parts[result.runs[i] % parts.length];
+    for (const end = at + result.runs[i + 1]; at < end; at += 1) pixels.data.set([...colour, 110], 4 * at);
+  }
+  const tile = new OffscreenCanvas(width, height);
+  tile.getContext("2d").putImageData(pixels, 0, 0);
+  brush.drawImage(tile, 0, 0, canvas.width, canvas.height);
+}
+
+async function showPicture(data) {
+  const length = new DataView(data).getUint32(0);
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  const card = cards.get(header.camera);
+  if (!card) return;
+  const jpeg = new Blob([new Uint8Array(data, 4 + length, header.jpeg_bytes)], { type: "image/jpeg" });
+  const picture = await createImageBitmap(jpeg);
+  if (card.picture) card.picture.close();
+  card.picture = picture;
+  card.header = header;
+  card.quality = header.map_rows ? mapOf(header, new Uint8Array(data, 4 + length + header.jpeg_bytes)) : null;
+  card.waiting.hidden = true;
+  draw(card);
+}
+
+function sayWhatIsWatched() {
+  if (!socket || socket.readyState !== WebSocket.OPEN) return;
+  // A page in the background costs the server nothing.
+  const shown = document.hidden ? [] : [...cards.entries()];
+  socket.send(JSON.stringify({
+    watch: shown.map(([name]) => name),
+    maps: shown.filter(([, card]) => card.map.checked).map(([name]) => name),
+  }));
+}
+
+function openSocket() {
+  if (socket) return;
+  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/view`);
+  socket.binaryType = "arraybuffer";
+  socket.onopen = () => { retryMs = 1000; sayWhatIsWatched(); };
+  socket.onmessage = (event) => showPicture(event.data);
+  socket.onclose = () => {
+    socket = null;
+    setTimeout(() => { if (!document.hidden && byId("log-in").hidden) openSocket(); }, retryMs);
+    retryMs = Math.min(2 * retryMs, 30000);
+  };
+}
+
+async function refresh() {
+  if (document.hidden) return;
+  const answer = await fetch("/v1/cameras").catch(() => null);
+  if (!answer) {
+    byId("summary").textContent = "the server does not answer";
+    return;
+  }
+  const locked = answer.status === 401;
+  byId("log-in").hidden = !locked;
+  byId("cameras").hidden = locked;
+  if (locked) {
+    byId("summary").textContent = "a token is needed";
+    byId("empty").hidden = byId("log-out").hidden = true;
+    return;
+  }
+  if (!answer.ok) return;
+  const status = await answer.json();
+  openSocket();
+  const here = status.cameras.filter((camera) => camera.connected).length;
+  byId("summary").textContent = `${here} of ${status.cameras.length} cameras live · up ${duration(status.uptime_s)}`
+    + (status.draining ? " · going down" : "");
+  byId("empty").hidden = status.cameras.length > 0;
+  status.cameras.forEach(showCard);
+  const names = new Set(status.cameras.map((camera) => camera.name));
+  for (const [name, card] of cards) {
+    if (!names.has(name)) { card.root.remove(); cards.delete(name); }
+  }
+}
+
+function duration(seconds) {
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
+byId("log-in").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const token = byId("token").value.trim();
+  const answer = await fetch("/v1/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } })
+    .catch(() => null);
+  byId("log-in-problem").textContent = answer && answer.ok ? "" : "That token is not a viewer's.";
+  if (answer && answer.ok) {
+    byId("token").value = "";
+    byId("log-out").hidden = false;
+    refresh();
+  }
+});
+byId("log-out").addEventListener("click", async () => {
+  await fetch("/v1/session", { method: "DELETE" });
+  location.reload();
+});
+byId("address").textContent = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/`;
+document.addEventListener("visibilitychange", () => { sayWhatIsWatched(); if (!document.hidden) refresh(); });
+setInterval(refresh, STATUS_MS);
+refresh();

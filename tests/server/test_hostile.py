@@ -1,0 +1,227 @@
+"""Clients that do everything wrong, one by one, against one server that must go on serving the good ones."""
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from live_clients import WAIT_S, Camera, Recorded, eventually, hello_of, record, tokens, unit_message
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from accmpeg.server import Limits, ServerThread
+from accmpeg.wire import (
+    MESSAGE_LIMIT_BYTES,
+    SUBPROTOCOL,
+    Refused,
+    Welcome,
+    pack,
+    unpack,
+)
+
+
+@pytest.fixture(autouse=True)
+def _others_are_undisturbed(server: ServerThread, recorded: Recorded) -> Iterator[None]:
+    with Camera(server, recorded, camera="good", stream_id=f"run-{time.monotonic_ns()}") as good:
+        good.welcome()
+        yield
+        good.send_frames(0, 2)
+        assert [each.dropped for each in good.results(2)] == [None, None]
+
+
+def raw(server: ServerThread) -> socket.socket:
+    parts = urlsplit(server.url)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=WAIT_S)
+
+
+def closed(camera: Camera) -> bool:
+    """Whether the server closes the connection, after whatever it still says; else `recv` times out."""
+    try:
+        while True:
+            camera.receive()
+    except ConnectionClosed:
+        return True
+
+
+def refusal_of(camera: Camera) -> Refused:
+    message = camera.wait_for(Refused)
+    assert isinstance(message, Refused)
+    assert closed(camera)
+    return message
+
+
+def test_another_version_is_told_so(server: ServerThread) -> None:
+    with Camera(server) as camera:
+        data = bytearray(pack(hello_of()))
+        data[2] = 9
+        camera.socket.send(bytes(data))
+        refusal = refusal_of(camera)
+    assert refusal.code == "version"
+    assert "wire version 9" in refusal.reason
+
+
+def test_another_subprotocol_is_told_so(server: ServerThread) -> None:
+    with connect(f"{server.websocket_url}/v1/stream", compression=None) as connection:
+        data = connection.recv(timeout=WAIT_S)
+    assert isinstance(data, bytes)
+    message = unpack(data).message
+    assert isinstance(message, Refused)
+    assert message.code == "version"
+    assert SUBPROTOCOL in message.reason
+
+
+def test_an_oversize_message_is_cut_off(server: ServerThread) -> None:
+    with Camera(server, camera="huge") as camera:
+        camera.welcome()
+        with contextlib.suppress(ConnectionClosed):
+            camera.socket.send(bytes(MESSAGE_LIMIT_BYTES + 1))
+        assert closed(camera)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"AM", b"\xff" * 100, b"AM\x01\x04\xff\xff\xff\xff", b"GET / HTTP/1.1"]
+)
+def test_garbage_in_place_of_messages_is_refused(server: ServerThread, garbage: bytes) -> None:
+    with Camera(server, camera="garbage") as camera:
+        camera.welcome()
+        camera.socket.send(garbage)
+        assert refusal_of(camera).code == "protocol"
+
+
+def test_garbage_in_place_of_video_is_answered_and_then_refused(server: ServerThread) -> None:
+    with Camera(server, camera="noise") as camera:
+        camera.welcome()
+        some = record(width_px=160, height_px=90, frames=1).units[0]
+        for sequence in range(10):  # the server's limit of damage in a row
+            camera.send(unit_message(sequence, some, is_keyframe=True), bytes([sequence]) * 500)
+        assert refusal_of(camera).code == "damaged"
+    answers = [each for each in camera.others if hasattr(each, "dropped")]
+    assert [getattr(each, "dropped", None) for each in answers] == ["undecodable"] * 10
+
+
+def test_a_bitstream_larger_than_its_hello_is_never_decoded(server: ServerThread, recorded: Recorded) -> None:
+    with Camera(server, camera="bomb", width_px=64, height_px=64) as camera:
+        camera.recorded = recorded  # 320x180
+        camera.welcome()
+        camera.send_frames(0, 1)
+        assert camera.results(1)[0].dropped == "undecodable"
+
+
+@pytest.mark.parametrize("size", [(8192, 8192), (1936, 1088)])
+def test_a_size_beyond_the_limit_is_refused(
+    server: ServerThread, recorded: Recorded, size: tuple[int, int]
+) -> None:
+    with Camera(server, camera="large", width_px=size[0], height_px=size[1]) as camera:
+        answer = camera.greet()
+    assert isinstance(answer, Refused)
+    assert answer.code == "size"
+    with Camera(server, recorded, camera="grows") as camera:
+        camera.welcome()
+        camera.send(unit_message(0, recorded.units[0], size_px=size), recorded.units[0].data)
+        assert refusal_of(camera).code == "size"
+
+
+def test_a_sequence_that_falls_is_refused(server: ServerThread, recorded: Recorded) -> None:
+    with Camera(server, recorded, camera="falls") as camera:
+        camera.welcome()
+        camera.send_frames(0, 2)
+        camera.send_frames(0, 1)
+        assert refusal_of(camera).code == "protocol"
+
+
+def test_a_second_hello_is_refused(server: ServerThread, recorded: Recorded) -> None:
+    with Camera(server, recorded, camera="again") as camera:
+        camera.welcome()
+        camera.send(hello_of(recorded))
+        assert refusal_of(camera).code == "protocol"
+
+
+def test_an_unknown_dnn_is_refused(server: ServerThread) -> None:
+    with Camera(server, dnn="nosuch") as camera:
+        answer = camera.greet()
+    assert isinstance(answer, Refused)
+    assert (answer.code, "accmpeg-demo-detector" in answer.reason) == ("dnn", True)
+
+
+def test_silence_after_the_handshake_is_cut_off(server: ServerThread) -> None:
+    with Camera(server) as camera:
+        assert refusal_of(camera).reason.startswith("no hello")
+
+
+def test_endless_headers_are_cut_off(server: ServerThread) -> None:
+    with raw(server) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        answer = b""
+        try:
+            for _ in range(10_000):
+                connection.sendall(b"X-More: " + b"a" * 1000 + b"\r\n")
+            answer = connection.recv(4096)
+        except ConnectionError:
+            return
+        assert answer == b"" or b" 400 " in answer or b" 431 " in answer
+
+
+def test_a_slow_sender_of_headers_is_cut_off(server: ServerThread) -> None:
+    with raw(server) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127")
+        assert connection.recv(1) == b"", "closed by the server"
+
+
+def test_a_reader_that_never_reads_is_slowed_not_buffered(server: ServerThread, recorded: Recorded) -> None:
+    live = server.live
+    assert live is not None
+    with Camera(server, recorded, camera="deaf", drop="latest") as camera:
+        camera.welcome()
+        for sequence in range(2000):
+            unit = recorded.units[sequence % 40]
+            try:
+                camera.socket.socket.settimeout(0.2)
+                camera.send(unit_message(sequence, unit), unit.data)
+            except (TimeoutError, ConnectionClosed):
+                break
+        memory = live.book.stream("deaf", "run-1")
+        assert live.book.records["deaf"].waiting + len(memory.unsent) <= 2 * live.limits.unanswered
+    eventually(lambda: "deaf" not in live.sessions)
+
+
+def test_wrong_tokens_are_refused(start: object, recorded: Recorded) -> None:
+    server = start(tokens=tokens(gate="gate-token-0123456789", roof="roof-token-0123456789"))  # type: ignore[operator]
+    for token, camera_name in (
+        (None, "gate"),
+        ("wrong-token-0123456789", "gate"),
+        ("roof-token-0123456789", "gate"),
+        ("viewer-token-0123456789", "gate"),
+    ):
+        with Camera(server, recorded, token=token, camera=camera_name) as camera:
+            answer = camera.greet()
+            assert isinstance(answer, Refused)
+            assert (answer.code, answer.retry) == ("auth", False)
+    with Camera(server, recorded, token="gate-token-0123456789", camera="gate") as camera:
+        assert isinstance(camera.greet(), Welcome)
+
+
+def test_more_cameras_than_allowed_are_told_to_come_later(start: object, recorded: Recorded) -> None:
+    server = start(limits=Limits(max_cameras=1))  # type: ignore[operator]
+    with (
+        Camera(server, recorded, camera="first") as first,
+        Camera(server, recorded, camera="second") as second,
+    ):
+        first.welcome()
+        answer = second.greet()
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.retry) == ("busy", True)
+
+
+def test_the_log_never_shows_a_token(
+    start: object, recorded: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG"):
+        server = start(tokens=tokens(gate="gate-token-0123456789"))  # type: ignore[operator]
+        for token in ("gate-token-0123456789", "wrong-token-0123456789"):
+            with Camera(server, recorded, token=token) as camera:
+                camera.greet()
+    written = json.dumps([str(record.__dict__) for record in caplog.records])
+    assert "token-0123456789" not in written

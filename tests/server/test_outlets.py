@@ -1,0 +1,169 @@
+"""Results to files and MQTT, slow subscribers, and streams that the server fetches itself."""
+
+import asyncio
+import json
+import logging
+import resource
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from live_clients import WAIT_S, Camera, Recorded, eventually
+
+from accmpeg.demo.scene import SceneSource, SceneSpec
+from accmpeg.errors import SinkError, UsageError
+from accmpeg.media.encoder import Encoder, EncoderSettings
+from accmpeg.media.sink import open_sink
+from accmpeg.server import ServerThread
+from accmpeg.server.cameras import CameraBook
+from accmpeg.server.metrics import Metrics
+from accmpeg.server.subscribers import Hub, JsonLinesFile
+
+Start = Callable[..., ServerThread]
+
+
+def new_metrics() -> Metrics:
+    return Metrics(CameraBook(), dict)
+
+
+def test_every_result_is_a_line_of_the_file(start: Start, recorded: Recorded, tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    server = start(results=file)
+    with Camera(server, recorded) as camera:
+        camera.welcome()
+        camera.send_frames(0, 5)
+        camera.results(5)
+    server.stop()
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [event["sequence"] for event in events] == list(range(5))
+
+
+def test_a_file_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="nosuch"):
+        JsonLinesFile(tmp_path / "nosuch" / "results.jsonl", new_metrics())
+
+
+def test_a_full_disk_is_said_once_and_leaves_whole_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "results.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # The kernel then refuses to write beyond 250 bytes, in the midst of a line, as a full disk does.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (250, before[1]))
+    try:
+        outlet = JsonLinesFile(file, new_metrics())
+        for i in range(10):
+            outlet.offer("gate", json.dumps({"i": i, "padding": "x" * 40}))
+        eventually(lambda: outlet._texts.empty())
+        eventually(lambda: file.stat().st_size == 250)
+        eventually(lambda: outlet._lost_since_failure >= 6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    outlet.offer("gate", json.dumps({"i": "after"}))
+    outlet.close()
+    messages = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert messages == [
+        "results file can't be written, results are lost until it can",
+        "results file is written again",
+    ]
+    lines = file.read_text().splitlines()
+    assert json.loads(lines[-1]) == {"i": "after"}
+    assert [json.loads(line)["i"] for line in lines[:3]] == [0, 1, 2]
+
+
+def test_a_slow_subscriber_loses_the_oldest_and_is_told() -> None:
+    async def scenario() -> list[str]:
+        hub = Hub(new_metrics())
+        subscriber = hub.subscribe(None, capacity=3)
+        for i in range(5):
+            hub.publish({"camera": "gate", "sequence": i})
+        return [await subscriber.next() for _ in range(4)]
+
+    texts = [json.loads(text) for text in asyncio.run(scenario())]
+    assert texts[0] == {"lost": 2}
+    assert [text["sequence"] for text in texts[1:]] == [2, 3, 4]
+
+
+def test_a_file_is_fetched_to_its_end(start: Start, recorded: Recorded, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    scene = SceneSource(SceneSpec(87, 320, 180, frame_count=8))
+    settings = EncoderSettings.for_source(scene.info, crf=28, steerable=False)
+    with Encoder(settings) as encoder, open_sink(str(clip), encoder) as sink:
+        for frame in scene:
+            for unit in encoder.encode(frame):
+                sink.write(unit)
+        for unit in encoder.flush():
+            sink.write(unit)
+    server = start(inputs=(("yard", str(clip)),), results=tmp_path / "results.jsonl")
+    live = server.live
+    assert live is not None
+    record = live.book.record("yard")
+    eventually(lambda: record.results == 8 and not record.connected)
+    server.stop()
+    events = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [(event["camera"], event["sequence"]) for event in events] == [("yard", i) for i in range(8)]
+    assert all(event["dropped"] is None for event in events), "of a file every frame is inferred"
+
+
+def test_an_input_that_is_not_there_is_tried_again_and_harms_nobody(
+    start: Start, recorded: Recorded, tmp_path: Path
+) -> None:
+    server = start(inputs=(("yard", str(tmp_path / "later.mp4")),))
+    live = server.live
+    assert live is not None
+    eventually(lambda: "later.mp4" in live.book.record("yard").error)
+    with Camera(server, recorded) as camera:
+        camera.welcome()
+        camera.send_frames(0, 2)
+        assert [each.dropped for each in camera.results(2)] == [None, None]
+
+
+class Broker:
+    """A real MQTT broker in a thread, and what was published on it."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.messages: list[tuple[str, str]] = []
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self.thread.start()
+        assert self.ready.wait(WAIT_S)
+
+    async def _run(self) -> None:
+        import aiomqtt
+        from amqtt.broker import Broker as RealBroker
+
+        listener = {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}}
+        plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+        self._broker = RealBroker({"listeners": listener, "plugins": plugins})
+        await self._broker.start()
+        async with aiomqtt.Client("127.0.0.1", self.port) as client:
+            await client.subscribe("site/#")
+            self.ready.set()
+            async for message in client.messages:
+                self.messages.append((str(message.topic), bytes(message.payload).decode()))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_results_reach_an_mqtt_broker(start: Start, recorded: Recorded) -> None:
+    pytest.importorskip("amqtt")
+    broker = Broker()
+    server = start(mqtt=f"mqtt://127.0.0.1:{broker.port}/site/results")
+    with Camera(server, recorded) as camera:
+        camera.welcome()
+        camera.send_frames(0, 5)
+        camera.results(5)
+        eventually(lambda: len(broker.messages) == 5)
+    assert {topic for topic, _ in broker.messages} == {"site/results/gate"}
+    assert [json.loads(text)["sequence"] for _, text in broker.messages] == list(range(5))
+
+
+def test_another_address_is_no_broker(start: Start) -> None:
+    with pytest.raises(UsageError, match="mqtt://"):
+        start(mqtt="http://127.0.0.1/")
