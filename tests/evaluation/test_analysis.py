@@ -101,7 +101,7 @@ def test_failed_cells_are_listed_with_their_reason_and_count_as_missing() -> Non
     ]
     analysis = analysis_of(curve("a", "aq-1") + broken)
     assert "a, graded: failed at quality 40, 36: no AccModel" in problems(analysis)
-    assert "graded: points are missing on every clip, so it has no pooled curve" in problems(analysis)
+    assert "graded: points are missing on every clip, so there is no pooled curve" in problems(analysis)
     (clip,) = analysis.bytes_rates["aq-1"]["graded"].clips
     assert clip.note == "has no operating point, 3 are needed"
 

@@ -151,7 +151,7 @@ def bars_svg(title: str, bars: Sequence[Bar], looks: Mapping[str, Style]) -> str
         return ""
     row_px, name_px = 22, 150
     most = max(bar.interval[1] if bar.interval else bar.value for bar in bars)
-    scale = (_WIDTH_PX - name_px - 90) / max(most, 1.0)
+    scale = (_WIDTH_PX - name_px - 105) / max(most, 1.0)
     height_px = row_px * len(bars) + 8
     parts = [
         f'<svg class="bars" viewBox="0 0 {_WIDTH_PX} {height_px}" role="img" aria-label="{escape(title)}">'
@@ -168,7 +168,7 @@ def bars_svg(title: str, bars: Sequence[Bar], looks: Mapping[str, Style]) -> str
             low, high = (name_px + edge * scale for edge in bar.interval)
             parts.append(f'<path class="whisker" d="M{low:.1f} {y + 11}H{high:.1f}"/>')
             end = max(end, high)
-        parts.append(f'<text x="{end + 5:.1f}" y="{y + 15}">{escape(bar.label)}</text>')
+        parts.append(f'<text x="{max(end, name_px + scale) + 5:.1f}" y="{y + 15}">{escape(bar.label)}</text>')
     one = name_px + scale
     parts.append(f'<path class="one" d="M{one:.1f} 0V{height_px}"/></svg>')
     return "".join(parts)

@@ -60,8 +60,9 @@ def _saturations(analysis: DnnAnalysis) -> Iterable[str]:
             reached = curve.by_bytes.accuracies
             low, high = np.clip([min(reached), max(reached)], *analysis.band)
             if high - low < MIN_RANGE:
+                kind = "saturated" if low > analysis.band[0] else "hardly in the band"
                 yield (
-                    f"{clip}: saturated: the baseline {names} moves by {high - low:.3f} of accuracy in the "
+                    f"{clip}: {kind}: the baseline {names} moves by {high - low:.3f} of accuracy in the "
                     f"band ({min(reached):.3f} to {max(reached):.3f} in all), too little to compare on"
                 )
 
@@ -75,6 +76,7 @@ def _by_setting(analysis: DnnAnalysis, clip: str) -> Iterable[tuple[str, str | N
 
 
 def _thin_pools(analysis: DnnAnalysis) -> Iterable[str]:
+    places: dict[str, list[str]] = {}
     for method in analysis.methods:
         if method in analysis.pooled or not analysis.clips:
             continue
@@ -84,7 +86,9 @@ def _thin_pools(analysis: DnnAnalysis) -> Iterable[str]:
         }
         thin = [clip for clip, count in counts.items() if count < max(counts.values())]
         where = f"on {', '.join(thin)}" if thin else "on every clip"
-        yield f"{method}: points are missing {where}, so it has no pooled curve"
+        places.setdefault(where, []).append(method)
+    for where, methods in places.items():
+        yield f"{', '.join(methods)}: points are missing {where}, so there is no pooled curve"
 
 
 def _overloads(analysis: DnnAnalysis) -> Iterable[str]:
