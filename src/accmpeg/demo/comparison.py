@@ -5,6 +5,7 @@ clip ─┬▶ AccMPEG graded, rate-controlled to B bit/s ───────�
       ├▶ x264 adaptive quantisation, at least those bytes ─┼▶ decode ─▶ server DNN ─▶ accuracy, delay
       └▶ x264 constant QP, at least those bytes ───────────┘
 ```
+AccMPEG and adaptive quantisation run at the clip's size and at that at which the server DNN sees it.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from accmpeg.evaluation.methods import METHODS, MethodContext, OperatingPoint
 from accmpeg.evaluation.run import Cell, evaluate, reference_results, stream_bytes
 from accmpeg.tasks import ClipAccuracy
 
-__all__ = ["EMBEDDED_FRAMES", "LINK_BANDWIDTH_BPS", "Comparison", "Row", "compare", "embedded_clip"]
+__all__ = ["EMBEDDED_FRAMES", "LINK_BANDWIDTH_BPS", "OURS", "Comparison", "Row", "compare", "embedded_clip"]
 
 EMBEDDED_FRAMES = 150
 LINK_BANDWIDTH_BPS = 1_000_000
@@ -35,8 +36,11 @@ _QUALITY_RANGE = (10, 51)
 TITLES = {
     "constant-qp": "x264, constant QP",
     "aq-1": "x264, adaptive quantisation",
+    "aq-1@dnn": "x264, adaptive quantisation, DNN's size",
     "graded": "AccMPEG, graded map",
+    "graded@dnn": "AccMPEG, graded map, DNN's size",
 }
+OURS = ("graded", "graded@dnn")
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def compare(
     every: int = 10,
     report: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
-    """Runs the three methods on a clip; `report` is told what is being done.
+    """Runs the methods on a clip; `report` is told what is being done.
 
     Accuracy is measured on every `step`-th frame. Raises what encoders, decoders and the server DNN raise.
     """
@@ -93,12 +97,13 @@ def compare(
     samples = np.linspace(0.1, 0.9, PICTURES) * (len(references) - 1)
     pictured = tuple(int(sample) * step for sample in np.unique(samples.astype(int)))
     cells: dict[str, Cell] = {}
-    for name in ("graded", "aq-1", "constant-qp"):
+    for name in (*OURS, *(name for name in TITLES if name not in OURS)):
         report(TITLES[name])
-        if name == "graded":
+        if name in OURS:
             point = OperatingPoint(bitrate_bps=bitrate_bps)
         else:
-            point = _point_of_size(clip, name, context, cells["graded"].size_bytes)
+            least_bytes = max(cells[ours].size_bytes for ours in OURS)
+            point = _point_of_size(clip, name, context, least_bytes)
         cells[name] = evaluate(
             clip, METHODS[name], point, context, references, step=step, keep=frozenset(pictured)
         )

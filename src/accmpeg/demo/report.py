@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import accmpeg
-from accmpeg.demo.comparison import LINK_BANDWIDTH_BPS, Comparison, Row
+from accmpeg.demo.comparison import LINK_BANDWIDTH_BPS, OURS, Comparison, Row
 from accmpeg.errors import SinkError
 from accmpeg.evaluation.pictures import drawn_result, score_pictures
 from accmpeg.media.frames import plane_view
@@ -41,6 +41,7 @@ def _row_values(row: Row, comparison: Comparison) -> dict[str, Any]:
     cell = row.cell
     return {
         "method": row.title,
+        "ours": cell.method in OURS,
         "bytes": cell.size_bytes,
         "bitrate_kbps": round(cell.bitrate_bps / 1000, 1),
         "accuracy_vs_labels": None if cell.label_accuracy is None else round(cell.label_accuracy.value, 4),

@@ -8,7 +8,7 @@ import pytest
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.demo import DEMO_SEED, assets_path
 from accmpeg.demo.scene import SceneSource, SceneSpec
-from accmpeg.dnn.base import ServerDnn, load_dnn
+from accmpeg.dnn.base import ServerDnn
 from accmpeg.evaluation.clip import Clip, read_clip
 from accmpeg.evaluation.methods import Method, MethodContext, OperatingPoint, StreamFormat
 from accmpeg.evaluation.session import Session
@@ -23,19 +23,9 @@ def street() -> Clip:
         return read_clip(scene)
 
 
-@pytest.fixture(scope="session")
-def detector() -> ServerDnn:
-    return load_dnn(assets_path() / "detector.card.toml", threads=1)
-
-
-@pytest.fixture(scope="session")
-def accmodel() -> AccModel:
-    return AccModel.load(assets_path() / "accmodel.card.toml")
-
-
 @pytest.fixture
-def context(detector: ServerDnn, accmodel: AccModel) -> MethodContext:
-    return MethodContext(detector, assets_path() / "detector.card.toml", accmodel, every=4)
+def context(demo_dnn: ServerDnn, demo_accmodel: AccModel) -> MethodContext:
+    return MethodContext(demo_dnn, assets_path() / "detector.card.toml", demo_accmodel, every=4)
 
 
 class RecordingSession(Session):

@@ -24,13 +24,13 @@ def pixels(mask: np.ndarray) -> np.ndarray:
 
 
 def test_objects_are_sent_and_the_rest_is_grey(
-    street: Clip, context: MethodContext, accmodel: AccModel, record: Record
+    street: Clip, context: MethodContext, demo_accmodel: AccModel, record: Record
 ) -> None:
     session = record(street, Vigil(), context, keep=[7])
     source, seen = street.frames[7], session.seen[7]
-    objects = accmodel.predict(source).objects
+    objects = demo_accmodel.predict(source).objects
     assert objects is not None
-    kept = dilate(objects >= accmodel.object_threshold, 1)
+    kept = dilate(objects >= demo_accmodel.object_threshold, 1)
     assert 0.05 < kept.mean() < 0.95
     error = np.abs(plane_view(seen, 0).astype(float) - plane_view(source, 0))
     assert error[pixels(kept)].mean() < 6
@@ -53,9 +53,9 @@ def test_the_detectors_time_counts_on_every_frame(
 
 
 def test_an_accmodel_without_objects_is_refused(
-    street: Clip, context: MethodContext, accmodel: AccModel, record: Record
+    street: Clip, context: MethodContext, demo_accmodel: AccModel, record: Record
 ) -> None:
-    card = accmodel.card.model_copy(update={"outputs": ["accgrad"]})
+    card = demo_accmodel.card.model_copy(update={"outputs": ["accgrad"]})
     blind = AccModel(card, lambda planes: np.zeros((1, 22, 40), np.float32))
     with pytest.raises(UsageError, match=r"vigil.*objects map"):
         record(street, Vigil(), replace(context, accmodel=blind))
