@@ -48,6 +48,7 @@ _EXTRA_OF_MODULE = {
     "fastapi": "server",
     "jinja2": "server",
     "PIL": "server",
+    "prometheus_client": "server",
     "supervision": "server",
     "uvicorn": "server",
     "matplotlib": "evaluate",
@@ -59,6 +60,7 @@ _EXTRA_OF_MODULE = {
     "torchvision": "train",
     "transformers": "huggingface",
     "openvino": "openvino",
+    "aiomqtt": "mqtt",
 }
 
 

@@ -138,8 +138,9 @@ class Live:
             record.dropped[answer.dropped] += 1
         elif answer.result is not None:
             record.count_result(answer.result)
-        record.count_stages(answer.server_ms)
-        for stage, ms in answer.server_ms.items():
+            record.count_stages(answer.server_ms)
+        # Times of dropped frames would make the server look faster than its results are.
+        for stage, ms in answer.server_ms.items() if answer.result is not None else ():
             self.metrics.stage_s.labels(record.dnn, stage).observe(max(0.0, ms) / 1000)
         frame, answer.frame = answer.frame, None
         event = {**facts, **answer.event()}

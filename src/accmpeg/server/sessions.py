@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["Session", "serve_camera"]
 
 FEEDBACK_S = 0.1
+LINGER_S = 2.0
 INCOMING_LIMIT_BYTES = 2 * MESSAGE_LIMIT_BYTES
 REORDERED_UNITS = 17
 """No H.264 or H.265 decoder holds back more frames than this."""
@@ -87,6 +88,10 @@ async def serve_camera(live: "Live", socket: WebSocket, allowed: frozenset[str])
         )
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
             await asyncio.wait_for(socket.send_bytes(pack(refusal.message)), live.limits.send_s)
+            if not camera:
+                # Its hello is on its way: a client that sends into a closed connection never reads why.
+                with contextlib.suppress(_RefusalError, TimeoutError):
+                    await asyncio.wait_for(_receive(socket), LINGER_S)
             await socket.close(1008)
         return
     except WebSocketDisconnect:
@@ -191,7 +196,7 @@ class Session:
         self._received_us = clock_us()
         self._needs_keyframe = False
         self._damaged_in_a_row = 0
-        self._keyframe: CodedFrame | None = None
+        self._keyframes: deque[CodedFrame] = deque(maxlen=4)
         self._pixel_rate = RateLimit(live.limits.max_pixels_per_s)
         self._unit_rate = RateLimit(live.limits.max_units_per_s)
 
@@ -383,7 +388,7 @@ class Session:
             self._needs_keyframe = False
             self._record.error = ""
         if unit.is_keyframe:
-            self._keyframe = unit
+            self._keyframes.append(unit)
         self._infer(frames)
         while len(self._undecoded) > REORDERED_UNITS:
             self._undecoded.pop(next(iter(self._undecoded))).drop("undecodable")
@@ -446,7 +451,10 @@ class Session:
         }
 
     def _snapshot(self, frame: VideoFrame, event: dict[str, Any], with_map: bool) -> Snapshot:
-        keyframe = self._keyframe if with_map and self._hello.codec == "h264" else None
+        keyframe = None
+        if with_map and self._hello.codec == "h264":
+            # The picture may be older than the newest keyframe: it waited for the DNN.
+            keyframe = next((k for k in reversed(self._keyframes) if k.sequence <= event["sequence"]), None)
         return Snapshot(frame, event, keyframe, self._parameter_sets)
 
     def _tell(self) -> None:

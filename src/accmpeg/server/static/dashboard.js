@@ -5,7 +5,8 @@ const STATUS_MS = 1000;
 const COLOURS = ["#ff5b5b", "#3fb6ff", "#ffc933", "#4cd787", "#d68cff", "#ff9a3d", "#4de0d2", "#ff7fc0"];
 // Finer than the picture's median QP is green, coarser violet, as in the project's other pictures.
 const FINE_TO_COARSE = [[0, 130, 60], [150, 210, 150], [245, 245, 245], [190, 150, 210], [90, 10, 120]];
-const MAP_SPAN_QP = 12;
+const MAP_SPAN_QP = 8;
+const STAGES = ["wait", "decode", "queue", "infer", "total"];
 
 const byId = (id) => document.getElementById(id);
 const cards = new Map();
@@ -46,13 +47,18 @@ function showCard(camera) {
     ["waiting", String(camera.waiting)],
     ["server DNN", camera.dnn],
   ]);
-  card.stages.replaceChildren(...Object.entries(camera.stages_ms).map(([stage, times]) => {
+  card.stages.replaceChildren(...Object.entries(camera.stages_ms).sort(byStage).map(([stage, times]) => {
     const row = document.createElement("tr");
     for (const text of [stage, ...["p50", "p95", "p99"].map((rank) => times[rank].toFixed(1))]) {
       row.append(Object.assign(document.createElement("td"), { textContent: text }));
     }
     return row;
   }));
+}
+
+// The camera's stages in the order they came, then the server's.
+function byStage([a], [b]) {
+  return STAGES.indexOf(a) - STAGES.indexOf(b);
 }
 
 function fill(list, facts) {
@@ -92,10 +98,8 @@ function drawMap(card, brush, quality) {
     + `from ${quality.least} to ${quality.most}.`;
   const [width, height] = quality.size;
   const scaleX = card.canvas.width / width, scaleY = card.canvas.height / height;
-  brush.globalAlpha = 0.55;
   brush.imageSmoothingEnabled = false;
   brush.drawImage(quality.tile, 0, 0, quality.cols * 16 * scaleX, quality.rows * 16 * scaleY);
-  brush.globalAlpha = 1;
 }
 
 function mapOf(header, qps) {
@@ -111,7 +115,8 @@ function mapOf(header, qps) {
       const [a, b] = [FINE_TO_COARSE[low][c], FINE_TO_COARSE[low + 1][c]];
       pixels.data[4 * i + c] = a + (b - a) * (at - low);
     }
-    pixels.data[4 * i + 3] = 255;
+    // What is near the median lets the picture through.
+    pixels.data[4 * i + 3] = 40 + 170 * Math.min(Math.abs(qp - median) / MAP_SPAN_QP, 1);
   });
   tile.getContext("2d").putImageData(pixels, 0, 0);
   return {
@@ -127,7 +132,10 @@ function drawResult(brush, canvas, header) {
     drawClasses(brush, canvas, header.result);
     return;
   }
-  brush.font = "12px system-ui, sans-serif";
+  // As large on a phone as on a desk, whatever the canvas is scaled to.
+  const unit = canvas.width / (canvas.clientWidth || canvas.width);
+  const high = Math.round(15 * unit);
+  brush.font = `${Math.round(11 * unit)}px system-ui, sans-serif`;
   brush.textBaseline = "top";
   for (const found of header.result.objects) {
     const colour = COLOURS[found.class_id % COLOURS.length];
@@ -135,13 +143,13 @@ function drawResult(brush, canvas, header) {
     const [x, y] = [x0 * scaleX, y0 * scaleY];
     if (found.mask) drawMask(brush, found.mask, colour, scaleX, scaleY);
     brush.strokeStyle = brush.fillStyle = colour;
-    brush.lineWidth = 2;
+    brush.lineWidth = 1.5 * unit;
     brush.strokeRect(x, y, (x1 - x0) * scaleX, (y1 - y0) * scaleY);
     const label = `${found.class} ${found.score.toFixed(2)}`;
-    const top = Math.max(0, y - 16);
-    brush.fillRect(x - 1, top, brush.measureText(label).width + 8, 16);
+    const top = Math.max(0, y - high);
+    brush.fillRect(x - 1, top, brush.measureText(label).width + 6 * unit, high);
     brush.fillStyle = "#000";
-    brush.fillText(label, x + 3, top + 2);
+    brush.fillText(label, x + 2 * unit, top + 2 * unit);
     brush.fillStyle = colour;
     for (const [px, py, seen] of found.keypoints || []) {
       if (seen < 0.5) continue;
