@@ -65,7 +65,7 @@ def test_it_uses_more_of_the_link_than_the_textbook_controller() -> None:
 
 def test_it_falls_within_a_round_trip_and_a_few_frames() -> None:
     trace = LinkTrace("drop", [(0, 2e6), (10_000, 0.5e6)], 14_000)
-    run = simulate(DelayRate(800_000, budget_ms=BUDGET_MS), trace)
+    run = simulate(DelayRate(800_000, budget_ms=BUDGET_MS), trace, gop_frames=10_000)
     below = next(now for now, target in run.targets_bps if now > 10_000 and target < 600_000)
     assert below - 10_000 < 2 * 25 + 100 + 10 * 33 + 200
 

@@ -45,6 +45,7 @@ __all__ = ["Camera", "CameraOptions", "stream"]
 
 START_BITRATE_BPS = 1_000_000
 _STATISTICS_EVERY_S = 10.0
+_SOURCE_TIMEOUT_S = 12.0  # a dead network lets go of its reader after 10 s
 _CODECS: dict[str, Literal["h264", "hevc", "vp9"]] = {"h264": "h264", "hevc": "hevc", "vp9": "vp9"}
 _RESULTS_HELD = 1000
 
@@ -288,7 +289,7 @@ class Camera:
         if self._client is None or self._spool is None or self._adaptation is None:
             return None, full, None
         now_us = self.clock.now_us()
-        first_us = self._spool.peek_captured_us(self.stream_id)
+        first_us = self._spool.peek_encoded_us(self.stream_id)
         waiting_ms = 0.0 if first_us is None else max(0.0, (now_us - first_us) / 1000)
         keeps = self.options.spool is not None or self.options.drop == "none"
         backlog = keeps and (waiting_ms > 1000 or not self._client.connected)
@@ -397,6 +398,8 @@ class Camera:
                 log.info("statistics", extra=self.snapshot())
         self._capture.halt()
         self._encode.join(self.options.drain_s)
+        # A thread that is inside a library when Python ends takes the whole process down with it.
+        self._capture.join(_SOURCE_TIMEOUT_S)
         self._error = self._error or self._encode.error or self._capture.error
         deadline_s = time.monotonic() + self.options.drain_s
         for publisher in self._publishers:

@@ -1,29 +1,124 @@
 """The steered stream at another address, besides the server or instead of it: a file, RTSP, RTMP, UDP, SRT.
 
-Everything slow or blocking happens on a thread of its own. When the address can't be reached or can't keep
-pace, frames are left out (whole groups of pictures, counted), the address is tried again with backoff, and
-the stream goes on with a keyframe. The camera never waits.
+Everything slow or blocking happens on a thread of its own, and network addresses in a process of their own
+(`publish_process` says why). When the address can't be reached or can't keep pace, frames are left out (whole
+groups of pictures, counted), the address is tried again with backoff, and the stream goes on with a keyframe.
+The camera never waits.
 """
 
+import contextlib
 import logging
+import os
+import select
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
+from accmpeg.camera.publish_process import describe_stream, pack_unit
 from accmpeg.camera.stats import CameraStats
 from accmpeg.errors import SinkError
 from accmpeg.media.addresses import describe, is_url
 from accmpeg.media.encoder import AccessUnit, Encoder
-from accmpeg.media.sink import Sink, open_sink
+from accmpeg.media.sink import open_sink
 
 __all__ = ["Publisher"]
 
 _QUEUE_FRAMES = 120
 _RETRY_FIRST_S = 1.0
 _RETRY_LAST_S = 30.0
+_STALLED_AFTER_S = 15.0
+_CLOSE_WITHIN_S = 3.0
 
 log = logging.getLogger(__name__)
+
+
+class _Sink(Protocol):
+    def write(self, unit: AccessUnit) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _RemoteSink:
+    """A process that writes to an address; raises SinkError when it failed, or hangs and was killed."""
+
+    def __init__(self, address: str, encoder: Encoder) -> None:
+        self._name = describe(address)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "accmpeg.camera.publish_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is the camera's to handle
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._input, False)
+        os.set_blocking(self._output, False)
+        self._said = b""
+        self._waiting = 0
+        self._progress_s = time.monotonic()
+        self._send(describe_stream(address, encoder))
+
+    def write(self, unit: AccessUnit) -> None:
+        """Hands a unit over."""
+        if not self._waiting:
+            self._progress_s = time.monotonic()
+        self._send(pack_unit(unit))
+        self._waiting += 1
+        self._listen()
+        if time.monotonic() - self._progress_s > _STALLED_AFTER_S:
+            self._fail(f"{self._name} took nothing for {_STALLED_AFTER_S:.0f} s")
+
+    def close(self) -> None:
+        """Lets it finish, but not for long."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_CLOSE_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        deadline_s = time.monotonic() + _STALLED_AFTER_S
+        while view:
+            try:
+                view = view[os.write(self._input, view) :]
+            except BlockingIOError:
+                select.select([], [self._input], [], 0.2)
+                self._listen()
+                if time.monotonic() > deadline_s:
+                    self._fail(f"{self._name} took nothing for {_STALLED_AFTER_S:.0f} s")
+            except OSError:
+                self._listen()
+                self._fail(self._said.decode(errors="replace").strip() or f"{self._name} can't be written")
+
+    def _listen(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._output, 65536):
+                self._said += data
+        *lines, self._said = self._said.split(b"\n")
+        for line in lines:
+            if line == b"written":
+                self._waiting -= 1
+                self._progress_s = time.monotonic()
+            else:
+                self._said = line + b"\n"
+                self._fail(line.decode(errors="replace"))
+
+    def _fail(self, reason: str) -> None:
+        self._process.kill()
+        self.close()
+        raise SinkError(reason)
 
 
 class Publisher(threading.Thread):
@@ -46,7 +141,7 @@ class Publisher(threading.Thread):
         self._queue: deque[AccessUnit] = deque()
         self._waits_for_keyframe = True
         self._ended = False
-        self._sink: Sink | None = None
+        self._sink: _Sink | None = None
         if not is_url(address):
             self._sink = open_sink(address, encoder)  # a bad file name is told at once
 
@@ -84,7 +179,7 @@ class Publisher(threading.Thread):
                 unit = self._queue.popleft()
             try:
                 if self._sink is None:
-                    self._sink = open_sink(self._address, self._encoder)
+                    self._sink = _RemoteSink(self._address, self._encoder)
                 self._sink.write(unit)
                 self._stats.add("published")
                 retry_s = _RETRY_FIRST_S

@@ -39,7 +39,7 @@ _LONGEST_SEGMENT_FRAMES = 1000
 @dataclass(slots=True)
 class _Entry:
     sequence: int
-    captured_us: int
+    encoded_us: int
     is_keyframe: bool
     offset: int
     size_bytes: int
@@ -111,7 +111,7 @@ class Spool:
                 or len(segment.entries) >= _LONGEST_SEGMENT_FRAMES
             ):
                 segment = self._open_segment()
-            entry = _Entry(message.sequence, message.captured_us, message.is_keyframe, 0, len(data))
+            entry = _Entry(message.sequence, message.encoded_us, message.is_keyframe, 0, len(data))
             if segment.fd is None or not self._write(segment, entry, data):
                 if segment.path is not None:
                     segment = self._open_segment(in_memory=True)
@@ -143,11 +143,11 @@ class Spool:
         with self._lock:
             return unpack(next(each.hello for each in self._segments if each.stream_id == stream_id))
 
-    def peek_captured_us(self, stream_id: str) -> int | None:
-        """Capture time of the next frame to send, None when there is none."""
+    def peek_encoded_us(self, stream_id: str) -> int | None:
+        """When the next frame to send had been encoded, None when there is none."""
         with self._lock:
             entry = self._at_cursor(stream_id)
-            return None if entry is None else entry[1].captured_us
+            return None if entry is None else entry[1].encoded_us
 
     def next(self, stream_id: str) -> Unpacked | None:
         """The next frame of a stream to send, or None. Damage takes the rest of a group of pictures."""
@@ -413,7 +413,7 @@ def _scan(path: Path) -> _Segment | None:
                     return None
                 segment = _Segment(message.stream_id, data, path)
             elif isinstance(message, AccessUnitMessage):
-                entry = _Entry(message.sequence, message.captured_us, message.is_keyframe, offset, len(data))
+                entry = _Entry(message.sequence, message.encoded_us, message.is_keyframe, offset, len(data))
                 segment.entries.append(entry)
                 segment.size_bytes += len(data)
     except (OSError, WireError):

@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Literal
 
 import av
@@ -43,12 +44,34 @@ class Finding:
 
 
 def doctor(
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Check the way to this server instead: wss://host:8700.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the bearer token; or set ACCMPEG_STREAM_TOKEN.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The camera's name, for a token that only it may use.")
+    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="Certificates to trust.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let the token cross the network unencrypted.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Say what this machine can do: versions, codecs, which encoders obey quality maps, runtimes, GPU."""
-    findings = examine()
+    """Say what this machine can do: codecs, runtimes, GPU; or, with --server, how it reaches a server."""
+    if server is not None:
+        from accmpeg.camera.address import ServerAddress, read_token
+        from accmpeg.cli.doctor_server import examine_server
+
+        token = read_token(token_file)
+        address = ServerAddress.parse(server, token=token, ca_file=ca, insecure=insecure)
+        findings = examine_server(address, name)
+    else:
+        findings = examine()
     if as_json:
         print_json([asdict(finding) for finding in findings])
+        _exit(server, findings)
         return
     table = Table("part", "state", "detail", "way out", box=None, header_style="bold")
     colours = {"ok": "green", "missing": "yellow", "failed": "red"}
@@ -57,6 +80,13 @@ def doctor(
             finding.part, f"[{colours[finding.state]}]{finding.state}[/]", finding.detail, finding.way_out
         )
     out.print(table)
+    _exit(server, findings)
+
+
+def _exit(server: str | None, findings: list[Finding]) -> None:
+    """A server that can't be used is a failure; a part that is not installed is none."""
+    if server is not None and any(finding.state == "failed" for finding in findings):
+        raise typer.Exit(1)
 
 
 def examine() -> list[Finding]:
