@@ -12,6 +12,8 @@ __all__ = ["CameraBook", "CameraRecord", "StreamMemory", "clock_us", "percentile
 
 REMEMBERED_CAMERAS = 256
 REMEMBERED_STREAMS = 1024
+STREAMS_WITH_RESULTS = 8
+"""Of so many runs of a camera, results that it has not had are kept."""
 UNSENT_RESULTS = 256
 RECENT = 300
 _BUCKETS_S = 5
@@ -149,6 +151,11 @@ class CameraBook:
         self._streams.move_to_end((camera, stream_id))
         if len(self._streams) > REMEMBERED_STREAMS:
             self._streams.popitem(last=False)
+        # A camera that starts anew again and again must not leave results behind each time.
+        for _, old in [each for each in self._streams.items() if each[0][0] == camera][
+            :-STREAMS_WITH_RESULTS
+        ]:
+            old.unsent.clear()
         return memory
 
     @property

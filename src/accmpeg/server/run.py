@@ -35,7 +35,10 @@ class _Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._live.drain()
+        draining = asyncio.create_task(self._live.drain())
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait([draining], timeout=0.1)
+        draining.cancel()
         await super().shutdown(sockets)
         await self._live.close()
 

@@ -52,6 +52,8 @@ __all__ = ["Session", "serve_camera"]
 
 FEEDBACK_S = 0.1
 LINGER_S = 2.0
+KEPT_KEYFRAME_BYTES = 1 << 20
+"""Larger ones have no quality map on the dashboard: they are kept for nothing else."""
 INCOMING_LIMIT_BYTES = 2 * MESSAGE_LIMIT_BYTES
 REORDERED_UNITS = 17
 """No H.264 or H.265 decoder holds back more frames than this."""
@@ -387,7 +389,7 @@ class Session:
             self._damaged_in_a_row = 0
             self._needs_keyframe = False
             self._record.error = ""
-        if unit.is_keyframe:
+        if unit.is_keyframe and len(unit.data) <= KEPT_KEYFRAME_BYTES:
             self._keyframes.append(unit)
         self._infer(frames)
         while len(self._undecoded) > REORDERED_UNITS:
