@@ -1,4 +1,4 @@
-"""The process that writes to one network address, for a `Publisher`: `python -m accmpeg.camera.publish_process`.
+"""Writes one network address for a `Publisher`, beside it: `python -m accmpeg.camera.publish_process`.
 
 libav holds Python's lock while it connects and while a receiver does not read, without any time limit for
 some protocols: in the camera's own process that would stop everything. So it runs beside it, and is killed

@@ -1,0 +1,95 @@
+"""Publishing besides the server and instead of it; an address that fails must not hold the camera up."""
+
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from peer import free_port, peer
+
+import accmpeg
+from accmpeg.errors import SinkError
+
+
+def frames_of(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_a_file_instead_of_a_server(scene: Any, tmp_path: Path) -> None:
+    path = tmp_path / "steered.mp4"
+    with accmpeg.stream(scene(20), None, publish=[str(path)], drop="none") as camera:
+        camera.wait()
+    assert frames_of(path) == 20
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_file_and_a_server_get_the_same_stream(scene: Any, tmp_path: Path) -> None:
+    path = tmp_path / "steered.mkv"
+    with peer() as server, accmpeg.stream(scene(20), server.url, publish=[str(path)], drop="none") as camera:
+        results = list(camera)
+    assert frames_of(path) == len(results) == 20
+
+
+def test_a_bad_file_name_is_told_at_the_start(scene: Any, tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="does not exist"):
+        accmpeg.stream(scene(5), None, publish=[str(tmp_path / "no" / "x.mp4")]).start()
+
+
+def test_udp_reaches_a_receiver(scene: Any) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(20)
+        address = f"udp://127.0.0.1:{receiver.getsockname()[1]}"
+        with accmpeg.stream(scene(20), None, publish=[address], drop="none") as camera:
+            packet = receiver.recv(65536)
+            camera.wait()
+    assert packet[0] == 0x47, "MPEG-TS"
+
+
+@pytest.mark.parametrize("scheme", ["rtmp", "tcp", "rtsp"])
+def test_an_address_where_nobody_listens_holds_nothing_up(scene: Any, scheme: str) -> None:
+    address = f"{scheme}://127.0.0.1:{free_port()}/live"
+    with peer() as server, accmpeg.stream(scene(20), server.url, publish=[address], drop="none") as camera:
+        assert len(list(camera)) == 20
+
+
+@pytest.mark.parametrize("scheme", ["rtmp", "tcp", "rtsp"])
+def test_an_address_that_accepts_and_says_nothing_holds_nothing_up(scene: Any, scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/live"
+        with peer() as server:
+            gaps: list[float] = []
+            running = threading.Event()
+
+            def tick() -> None:
+                while not running.is_set():
+                    before = time.monotonic()
+                    time.sleep(0.01)
+                    gaps.append(time.monotonic() - before)
+
+            ticker = threading.Thread(target=tick)
+            ticker.start()
+            with accmpeg.stream(scene(20), server.url, publish=[address], drop="none", drain_s=3) as camera:
+                assert len(list(camera)) == 20
+            running.set()
+            ticker.join()
+    assert max(gaps) < 4, "libav's own time limit is 5 s: the interpreter was held for as long"
+
+
+def test_publishing_goes_on_when_the_address_comes_back(scene: Any) -> None:
+    port = free_port()
+    with accmpeg.stream(scene(2000), None, publish=[f"tcp://127.0.0.1:{port}"]) as camera:
+        deadline = time.monotonic() + 60
+        while not camera.stats.get("dropped_publish"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            listener.settimeout(40)
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(40)
+                assert connection.recv(188)[0] == 0x47

@@ -1,0 +1,129 @@
+"""The camera with the real server and the demo's detector, and its command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from peer import free_port
+
+import accmpeg
+from accmpeg.camera import Camera, CameraOptions, LiveResult
+from accmpeg.camera.address import ServerAddress
+from accmpeg.cli.doctor_server import examine_server
+from accmpeg.demo import assets_path
+from accmpeg.server.run import ServerThread
+from accmpeg.server.settings import ServerSettings
+
+MODEL = assets_path() / "accmodel.card.toml"
+DETECTOR = assets_path() / "detector.card.toml"
+
+
+def started(port: int = 0) -> ServerThread:
+    return ServerThread(ServerSettings(dnns=(DETECTOR,), port=port)).start()
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def server() -> Iterator[ServerThread]:
+    with started() as running:
+        yield running
+
+
+def test_five_lines_of_python_give_detections(scene: Any, server: ServerThread) -> None:
+    with accmpeg.stream(scene(12, 5), server.websocket_url, accmodel=MODEL, drop="none") as camera:
+        results = list(camera)
+    assert [result.sequence for result in results] == list(range(12))
+    assert all(result.result is not None and result.dropped is None for result in results)
+    assert {"decode", "infer"} <= set(results[-1].server_ms)
+
+
+def test_a_restarted_server_costs_no_frame_with_a_spool(scene: Any, tmp_path: Any) -> None:
+    port = free_port()
+    first = started(port)
+    results: list[LiveResult] = []
+    options = CameraOptions(spool=tmp_path / "spool", gop_frames=10)
+    camera = Camera(
+        scene(40, 5), ServerAddress.parse(first.websocket_url), None, options, on_result=results.append
+    ).start()
+    until(lambda: len(results) >= 4)
+    first.stop()
+    encoded = camera.stats.get("encoded")
+    until(lambda: camera.stats.get("encoded") >= encoded + 3)
+    with started(port):
+        camera.wait()
+    assert [result.sequence for result in results] == list(range(camera.stats.get("encoded")))
+    assert all(result.dropped is None for result in results)
+
+
+def test_doctor_checks_the_way_to_the_server(server: ServerThread) -> None:
+    findings = {each.part: each for each in examine_server(ServerAddress.parse(server.websocket_url))}
+    for part in ("DNS", "TCP", "handshake", "token", "round trip", "clock", "upload"):
+        assert findings[part].state == "ok", findings[part]
+
+
+def test_doctor_names_a_server_that_is_not_there() -> None:
+    findings = examine_server(ServerAddress.parse(f"ws://127.0.0.1:{free_port()}"))
+    assert findings[-1].part == "TCP"
+    assert findings[-1].state == "failed"
+    assert "is the server running" in findings[-1].way_out + findings[-1].detail
+
+
+def test_sigterm_drains_and_exits_with_zero(server: ServerThread, tmp_path: Any) -> None:
+    frame_folder = tmp_path / "pictures"
+    frame_folder.mkdir()
+    import av
+
+    for index in range(30):
+        frame = av.VideoFrame(160, 96, "rgb24")
+        frame.to_image().save(frame_folder / f"{index:03d}.png")
+    command = [sys.executable, "-m", "accmpeg", "stream", str(frame_folder), "--to", server.websocket_url]
+    command += ["--policy", "none", "--loop", "--log-format", "json", "--statistics-s", "1"]
+    environment = os.environ | {"ACCMPEG_STREAM_NAME": "from-environment", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as camera:
+        assert camera.stdout is not None
+        first = json.loads(camera.stdout.readline())
+        camera.send_signal(signal.SIGTERM)
+        rest, log = camera.communicate(timeout=60)
+    assert camera.returncode == 0, log
+    assert first["sequence"] == 0
+    sequences = [json.loads(line)["sequence"] for line in rest.splitlines()]
+    assert sequences == list(range(1, len(sequences) + 1))
+    records = [json.loads(line) for line in log.splitlines()]
+    last = next(record for record in records if record["event"] == "camera ended")
+    assert last["results"] == last["sent"] == len(sequences) + 1
+    settings = {record["setting"]: record for record in records if record["event"] == "setting"}
+    assert settings["name"]["value"] == "from-environment"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["x.mp4"], "--accmodel is missing"),
+        (["x.mp4", "--policy", "none"], "nowhere to stream"),
+        (["x.mp4", "--policy", "none", "--to", "http://x"], "no server address"),
+        (["x.mp4", "--policy", "none", "--to", "ws://x", "--spool-limit", "3"], "--spool-limit"),
+        (["x.mp4", "--policy", "none", "--to", "ws://x", "--results", "x"], "--results"),
+    ],
+)
+def test_bad_use(arguments: list[str], complaint: str) -> None:
+    from typer.testing import CliRunner
+
+    from accmpeg.cli import app
+
+    done = CliRunner().invoke(app, ["stream", *arguments], env={"COLUMNS": "300"})
+    assert done.exit_code == 2, done.output
+    assert complaint in " ".join(done.output.split())
