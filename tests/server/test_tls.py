@@ -1,0 +1,55 @@
+"""TLS by certificate files."""
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from live_clients import WAIT_S, hello_of
+from websockets.sync.client import connect
+
+from accmpeg.errors import UsageError
+from accmpeg.server import ServerThread
+from accmpeg.wire import SUBPROTOCOL, Welcome, pack, unpack
+
+Start = Callable[..., ServerThread]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A self-signed certificate of 127.0.0.1, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here to make a certificate with")
+    paths = tmp_path / "server.pem", tmp_path / "server.key"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
+    options += " -addext subjectAltName=IP:127.0.0.1"
+    files = ["-out", str(paths[0]), "-keyout", str(paths[1])]
+    subprocess.run(["openssl", *options.split(), *files], check=True, capture_output=True)
+    return paths
+
+
+def test_a_camera_connects_by_wss(start: Start, certificate: tuple[Path, Path]) -> None:
+    server = start(tls_certificate=certificate[0], tls_key=certificate[1])
+    assert server.url.startswith("https://")
+    trust = ssl.create_default_context(cafile=str(certificate[0]))
+    with connect(
+        f"{server.websocket_url}/v1/stream",
+        ssl=trust,
+        subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+        open_timeout=WAIT_S,
+    ) as socket:
+        socket.send(pack(hello_of()))
+        data = socket.recv(timeout=WAIT_S)
+    assert isinstance(data, bytes)
+    assert isinstance(unpack(data).message, Welcome)
+
+
+def test_a_certificate_that_is_none_is_named(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "none.pem"
+    file.write_text("nonsense")
+    with pytest.raises(UsageError, match=r"none\.pem"):
+        start(tls_certificate=file, tls_key=file)
+    with pytest.raises(UsageError, match="belong together"):
+        start(tls_certificate=file)
