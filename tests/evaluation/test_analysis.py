@@ -10,8 +10,7 @@ from accmpeg.evaluation.rows import CellRow
 
 
 def analysis_of(rows: list[CellRow], **more: object) -> DnnAnalysis:
-    (analysis,) = analyse(rows, **{"baselines": ["aq-1"], **more})  # type: ignore[arg-type]
-    return analysis
+    return analyse(rows, **{"baselines": ["aq-1"], **more})[0]  # type: ignore[arg-type]
 
 
 def test_half_the_bytes_on_every_clip_is_minus_fifty_percent() -> None:
@@ -20,7 +19,41 @@ def test_half_the_bytes_on_every_clip_is_minus_fifty_percent() -> None:
     assert rate.values == pytest.approx([-50, -50, -50])
     assert rate.geometric_mean == pytest.approx(-50)
     assert rate.interval == pytest.approx((-50, -50))
-    assert analysis_of(rows).pooled_rate("graded", "aq-1") == pytest.approx(-50)
+    pooled = analysis_of(rows).pooled_rates["aq-1"]["graded"]
+    assert pooled is not None
+    assert pooled.percent == pytest.approx(-50)
+
+
+def test_one_curve_of_all_clips_has_an_interval_from_resampling_them() -> None:
+    factors = {"a": 0.25, "b": 0.5, "c": 1.0}
+    rows = [r for clip, by in factors.items() for r in curve(clip, "aq-1") + curve(clip, "graded", by)]
+    pooled = analysis_of(rows).pooled_rates["aq-1"]["graded"]
+    assert pooled is not None
+    # All clips have the same accuracies, so log-bytes are simply averaged: the cube root of an eighth.
+    assert pooled.percent == pytest.approx(-50)
+    assert pooled.interval == pytest.approx((-75, 0))
+    assert pooled.clips == 3
+    # A clip on which a point is missing is left out for both.
+    fewer = [row for row in rows if (row.clip, row.method) != ("c", "graded") or row.quality != 36]
+    left = analysis_of(fewer).pooled_rates["aq-1"]["graded"]
+    assert left is not None
+    assert (left.clips, left.interval) == (2, None)
+    assert left.percent == pytest.approx(100 * (0.125**0.5 - 1))
+
+
+def test_detection_is_compared_by_f1_too() -> None:
+    rows = [
+        made.model_copy(update={"measures": {"f1": f1}})
+        for method, scale in (("aq-1", 1.0), ("graded", 0.25))
+        for made, f1 in zip(curve("a", method, scale), (0.6, 0.7, 0.8), strict=True)
+    ]
+    by_accuracy, by_f1 = analyse(rows, baselines=["aq-1"])
+    assert [by_accuracy.accuracy_name, by_f1.accuracy_name] == ["AP@0.5", "F1"]
+    assert by_f1.label != by_accuracy.label
+    # 0.6 to 0.8 lies outside the band of AP, and F1 has none.
+    assert by_f1.bytes_rates["aq-1"]["graded"].values == pytest.approx([-75])
+    people = [row.model_copy(update={"task": "keypoints"}) for row in rows]
+    assert len(analyse(people, baselines=["aq-1"])) == 1
 
 
 def test_the_geometric_mean_of_half_and_double_is_no_change() -> None:

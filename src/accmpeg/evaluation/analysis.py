@@ -16,14 +16,24 @@ from typing import Any
 import numpy as np
 
 from accmpeg.errors import UsageError
-from accmpeg.evaluation.metrics import Interpolation, bd_rate_percent, bootstrap_interval
-from accmpeg.evaluation.rates import MIN_POINTS, ClipRate, Points, Rate, compare
+from accmpeg.evaluation.metrics import Interpolation, bootstrap_interval
+from accmpeg.evaluation.rates import (
+    MIN_POINTS,
+    ClipRate,
+    Points,
+    PooledRate,
+    Rate,
+    compare,
+    compare_pooled,
+)
 from accmpeg.evaluation.rows import CellRow
 
 __all__ = [
+    "ACCURACY_NAMES",
     "BEST_STOCK",
     "DEFAULT_BANDS",
     "DEFAULT_BASELINES",
+    "MEASURES",
     "WHOLE",
     "Curve",
     "DnnAnalysis",
@@ -46,6 +56,17 @@ DEFAULT_BASELINES = ("constant-qp", *BEST_STOCK)
 DEFAULT_BANDS: Mapping[str, tuple[float, float]] = {"detection": (0.85, 0.96), "instances": (0.85, 0.96)}
 """Accuracy band by task; the other tasks are compared over all accuracies that both curves reach."""
 WHOLE = (0.0, 1.0)
+
+MEASURES: Mapping[str, tuple[str, ...]] = {"detection": ("accuracy", "f1"), "instances": ("accuracy", "f1")}
+"""What is compared, by task: the rows' accuracy, and measures beside it. AP is a mean over classes, so one
+rare object weighs as much as all cars; F1 at the server DNN's threshold counts every object alike."""
+
+ACCURACY_NAMES = {
+    "detection": "AP@0.5",
+    "instances": "mask AP@0.5",
+    "keypoints": "OKS AP",
+    "segmentation": "mIoU",
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +124,19 @@ class DnnAnalysis:
     baselines: tuple[str, ...]
     bandwidths_bps: Mapping[str, float | None]
     """Of the links, by name; None where it is not known."""
+    measure: str = "accuracy"
+    """What the rows' `accuracy` holds: themselves, or one of their other measures."""
+
+    @property
+    def label(self) -> str:
+        """A name that no other analysis of a sweep has."""
+        return self.dnn if self.measure == "accuracy" else f"{self.dnn}-{self.measure}"
+
+    @property
+    def accuracy_name(self) -> str:
+        if self.measure != "accuracy":
+            return self.measure.upper()
+        return ACCURACY_NAMES.get(self.task, "accuracy")
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
@@ -193,19 +227,43 @@ class DnnAnalysis:
         names = dict.fromkeys([*self.methods, *self.baselines])
         return {name: points for name in names if (points := self._pooled(name)) is not None}
 
-    def pooled_rate(self, method: str, baseline: str) -> float | None:
-        """Bit rate at equal mean accuracy on the pooled curves, in percent; None where there is none."""
-        if method not in self.pooled or baseline not in self.pooled:
-            return None
-        curve, base = self.pooled[method], self.pooled[baseline]
-        return bd_rate_percent(
-            [point.bitrate_bps for point in curve],
-            [point.accuracy for point in curve],
-            [point.bitrate_bps for point in base],
-            [point.accuracy for point in base],
-            band=self.band,
-            interpolation=self.interpolation,
-        )
+    @cached_property
+    def pooled_rates(self) -> Mapping[str, Mapping[str, PooledRate | None]]:
+        """Bytes at equal mean accuracy over clips, by baseline and method."""
+        return {
+            base: {
+                method: compare_pooled(
+                    [self._by_quality(self.curves.get((clip, method))) for clip in self.clips],
+                    [
+                        self._by_quality(self.curves.get((clip, self.setting(base, clip) or "")))
+                        for clip in self.clips
+                    ],
+                    band=self.band,
+                    interpolation=self.interpolation,
+                )
+                for method in self.methods
+            }
+            for base in self.baselines
+        }
+
+    @cached_property
+    def pooled_null(self) -> Mapping[str, PooledRate | None]:
+        """The null comparison on mean curves: the error of a pooled figure."""
+        second = self._curves_of("null")
+        return {
+            method: compare_pooled(
+                [self._by_quality(second.get((clip, method))) for clip in self.clips],
+                [self._by_quality(self.curves.get((clip, method))) for clip in self.clips],
+                band=self.band,
+                interpolation=self.interpolation,
+            )
+            for method in dict.fromkeys(method for _, method in second)
+        }
+
+    @staticmethod
+    def _by_quality(curve: Curve | None) -> Points:
+        rows = sorted(curve.rows, key=lambda row: -row.quality) if curve else []
+        return Points(tuple(float(row.bytes) for row in rows), _accuracies(rows))
 
     @cached_property
     def camera(self) -> Mapping[str, Ratio]:
@@ -338,7 +396,7 @@ def analyse(
     links: Mapping[str, Any] | None = None,
     interpolation: Interpolation = "linear",
 ) -> list[DnnAnalysis]:
-    """One analysis per server DNN, in the order of the rows.
+    """One analysis per server DNN and measure, in the order of the rows.
 
     `bands` gives accuracy bands by server DNN or task; `links` is the `links` table of `run.json`. Raises
     `UsageError` for a baseline that no row can stand for and for a band that is none.
@@ -354,22 +412,25 @@ def analyse(
         if base not in DEFAULT_BASELINES and base not in measured:
             names = ", ".join(sorted({*BEST_STOCK, *measured}))
             raise UsageError(f"no method of this sweep is called {base!r}: choose the baseline from {names}")
-    analyses = []
+    analyses: list[DnnAnalysis] = []
     for dnn in dict.fromkeys(row.dnn for row in rows):
         mine = tuple(row for row in rows if row.dnn == dnn)
         task = mine[0].task
         found = dict.fromkeys(link for row in mine for link in row.delay_mean_ms)
-        analyses.append(
+        analyses += [
             DnnAnalysis(
                 dnn=dnn,
                 task=task,
-                band=bands.get(dnn, bands.get(task, WHOLE)),
+                band=bands.get(dnn, bands.get(task, WHOLE)) if measure == "accuracy" else WHOLE,
                 interpolation=interpolation,
-                rows=mine,
+                rows=mine if measure == "accuracy" else _measured_by(measure, mine),
                 baselines=tuple(baselines),
                 bandwidths_bps={name: link_bandwidth_bps(name, (links or {}).get(name)) for name in found},
+                measure=measure,
             )
-        )
+            for measure in MEASURES.get(task, ("accuracy",))
+            if measure == "accuracy" or any(measure in row.measures for row in mine)
+        ]
     return analyses
 
 
@@ -390,6 +451,11 @@ def diverges(row: CellRow, bandwidth_bps: float | None) -> bool:
     if bandwidth_bps is None or not row.bytes:
         return False
     return row.bitrate_bps * row.uplink_bytes / row.bytes > bandwidth_bps
+
+
+def _measured_by(measure: str, rows: Sequence[CellRow]) -> tuple[CellRow, ...]:
+    """The rows with another measure in accuracy's place."""
+    return tuple(row.model_copy(update={"accuracy": row.measures.get(measure)}) for row in rows)
 
 
 def _accuracies(rows: Iterable[CellRow]) -> tuple[float, ...]:

@@ -32,7 +32,6 @@ from accmpeg.evaluation.metrics import Interpolation
 from accmpeg.evaluation.problems import missing_figures, problems
 from accmpeg.evaluation.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.tables import (
-    ACCURACY_NAMES,
     Table,
     baseline_table,
     clip_tables,
@@ -67,7 +66,7 @@ class _ClipSection:
 
 @dataclass(frozen=True)
 class _Section:
-    """All about one server DNN."""
+    """All about one server DNN by one measure; what does not depend on the measure is with the first."""
 
     dnn: str
     task: str
@@ -128,7 +127,7 @@ def write_report(
         interpolation=interpolation,
     )
     document = _Document(
-        title=", ".join(analysis.dnn for analysis in analyses),
+        title=", ".join(dict.fromkeys(analysis.dnn for analysis in analyses)),
         version=accmpeg.__version__,
         cells=len(rows),
         failed=sum(row.status == "failed" for row in rows),
@@ -156,9 +155,9 @@ def _section(analysis: DnnAnalysis, folder: Path | None) -> _Section:
     named = [*analysis.methods, *analysis.baselines]
     looks = styles(list(dict.fromkeys([*(name for name in _OURS if name in named), *named])))
     return _Section(
-        dnn=analysis.dnn,
+        dnn=analysis.label,
         task=analysis.task,
-        accuracy=ACCURACY_NAMES.get(analysis.task, "accuracy"),
+        accuracy=analysis.accuracy_name,
         band="all accuracies both curves reach" if analysis.band == WHOLE else f"{low:g} to {high:g}",
         clips=len(analysis.clips),
         headline=headline(analysis),
@@ -169,6 +168,7 @@ def _section(analysis: DnnAnalysis, folder: Path | None) -> _Section:
         bars=[
             Bar(method, ratio.value, ratio.interval, f"{ratio.value:.2f} ({ratio.camera_ms:.1f} ms)")
             for method, ratio in analysis.camera.items()
+            if analysis.measure == "accuracy"
         ],
         looks=looks,
         first_shown=_first_shown(analysis),
@@ -184,8 +184,9 @@ def _section(analysis: DnnAnalysis, folder: Path | None) -> _Section:
                 [] if folder is None else _pictures(folder / "pictures", clip, analysis.dnn),
             )
             for clip in analysis.clips
+            if analysis.measure == "accuracy"
         ],
-        problems=problems(analysis),
+        problems=problems(analysis) if analysis.measure == "accuracy" else [],
         missing=missing_figures(analysis),
     )
 
@@ -203,10 +204,10 @@ def _first_shown(analysis: DnnAnalysis) -> list[str]:
 
 
 def _pooled_charts(analysis: DnnAnalysis) -> list[Chart]:
-    accuracy = f"mean {ACCURACY_NAMES.get(analysis.task, 'accuracy')}"
+    accuracy = f"mean {analysis.accuracy_name}"
     charts = [
         Chart(
-            f"{analysis.dnn}-bytes",
+            f"{analysis.label}-bytes",
             f"accuracy over bytes, {len(analysis.clips)} clips pooled",
             "kbit/s, everything on the network",
             accuracy,
@@ -236,7 +237,7 @@ def _pooled_charts(analysis: DnnAnalysis) -> list[Chart]:
         slug = link.replace(" ", "").replace("/", "p")
         charts.append(
             Chart(
-                f"{analysis.dnn}-delay-{slug}",
+                f"{analysis.label}-delay-{slug}",
                 f"accuracy over mean delay at {link}, pooled",
                 "mean delay from capture to result, ms",
                 accuracy,
@@ -247,7 +248,7 @@ def _pooled_charts(analysis: DnnAnalysis) -> list[Chart]:
 
 
 def _clip_charts(analysis: DnnAnalysis, clip: str) -> list[Chart]:
-    accuracy = ACCURACY_NAMES.get(analysis.task, "accuracy")
+    accuracy = analysis.accuracy_name
     curves = [curve for (name, _), curve in analysis.curves.items() if name == clip]
 
     def chart(what: str, label: str, x_of: Any, kept: Any, tip_of: Any) -> Chart:
@@ -258,7 +259,9 @@ def _clip_charts(analysis: DnnAnalysis, clip: str) -> list[Chart]:
                 tips = [tip_of(row) for row in rows]
                 accuracies = [row.accuracy or 0.0 for row in rows]
                 lines.append(Line(curve.method, [x_of(row) for row in rows], accuracies, tips))
-        return Chart(f"{analysis.dnn}-{clip}-{what}", f"{clip}: accuracy over {what}", label, accuracy, lines)
+        return Chart(
+            f"{analysis.label}-{clip}-{what}", f"{clip}: accuracy over {what}", label, accuracy, lines
+        )
 
     return [
         chart("bytes", "kbit/s, everything on the network", lambda row: row.bitrate_bps / 1000, bool, _tip),

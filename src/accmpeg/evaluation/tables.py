@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from accmpeg.evaluation.analysis import DnnAnalysis, Ratio, diverges
-from accmpeg.evaluation.rates import ClipRate, Rate
+from accmpeg.evaluation.rates import ClipRate, PooledRate, Rate
 from accmpeg.evaluation.rows import CellRow
 
 __all__ = [
-    "ACCURACY_NAMES",
     "Table",
     "baseline_table",
     "clip_tables",
@@ -24,13 +23,6 @@ __all__ = [
     "verdicts",
 ]
 
-ACCURACY_NAMES = {
-    "detection": "AP@0.5",
-    "instances": "mask AP@0.5",
-    "keypoints": "OKS AP",
-    "segmentation": "mIoU",
-}
-
 
 @dataclass(frozen=True)
 class Table:
@@ -41,19 +33,32 @@ class Table:
 
 
 def headline(analysis: DnnAnalysis) -> Table:
-    """Bytes at equal accuracy of every method against every baseline, and what it costs the camera."""
-    rows = []
-    for method in analysis.methods:
-        rates = (analysis.bytes_rates[base][method] for base in analysis.baselines)
-        rows.append((method, *map(_rate_text, rates), _ratio_text(analysis.camera.get(method))))
+    """Bytes at equal mean accuracy of every method against every baseline, and what it costs the camera."""
+    rows = [
+        (
+            method,
+            *(_pooled_text(analysis.pooled_rates[base][method], analysis) for base in analysis.baselines),
+            _ratio_text(analysis.camera.get(method)),
+        )
+        for method in analysis.methods
+    ]
+    rows += [
+        (
+            f"null: {method} against itself",
+            *(_pooled_text(rate, analysis) for _ in analysis.baselines[:1]),
+            *("" for _ in analysis.baselines[1:]),
+            "",
+        )
+        for method, rate in analysis.pooled_null.items()
+    ]
     return Table(
-        "Bytes at equal accuracy",
+        "Bytes at equal accuracy, all clips in one curve",
         ("method", *(f"vs {base}" for base in analysis.baselines), "camera CPU vs aq-1"),
         tuple(rows),
-        "Geometric mean over clips with the bootstrap 95 % interval over clips; negative is a saving. "
-        "n/N: clips with a figure; +k: further clips where only the method reaches its accuracy, −k: where "
-        "only the baseline does. Camera CPU is the ratio to aq-1 of the same stream size (aq-1@dnn for @dnn) "
-        "at equally many bytes.",
+        "At each operating point accuracies and log-bytes are averaged over clips; BD-rate between the mean "
+        "curves with the bootstrap 95 % interval over clips; negative is a saving. n/N: clips in it, if not "
+        "all. Camera CPU is the ratio to aq-1 of the same stream size (aq-1@dnn for @dnn) at equally many "
+        "bytes.",
     )
 
 
@@ -62,7 +67,6 @@ def baseline_table(analysis: DnnAnalysis, base: str) -> Table:
     rows = []
     for method in analysis.methods:
         rate, worst = analysis.bytes_rates[base][method], analysis.bytes_rates[base][method].worst
-        pooled = analysis.pooled_rate(method, base)
         rows.append(
             (
                 method,
@@ -70,13 +74,15 @@ def baseline_table(analysis: DnnAnalysis, base: str) -> Table:
                 _percent(rate.mean),
                 _percent(rate.median),
                 "—" if worst is None else f"{_percent(worst.percent)} ({worst.clip})",
-                _percent(pooled),
+                _pooled_text(analysis.pooled_rates[base][method], analysis),
             )
         )
     return Table(
-        f"Bytes against {base}",
-        ("method", "geometric mean [95 %]", "mean", "median", "worst clip", "pooled curve"),
+        f"Bytes against {base}, clip by clip",
+        ("method", "geometric mean [95 %]", "mean", "median", "worst clip", "one curve"),
         tuple(rows),
+        "Geometric mean over clips with the bootstrap 95 % interval over clips. n/N: clips with a figure; "
+        "+k: further clips where only the method reaches its accuracy, −k: where only the baseline does.",
     )
 
 
@@ -184,11 +190,11 @@ def clip_tables(analysis: DnnAnalysis, clip: str) -> list[Table]:
 
 
 def verdicts(analysis: DnnAnalysis) -> list[str]:
-    """Which methods the intervals over clips call better or worse than each baseline."""
+    """Which methods the pooled intervals call better or worse than each baseline."""
     texts = []
-    for base, rates in analysis.bytes_rates.items():
-        better = [m for m, rate in rates.items() if rate.interval and rate.interval[1] < 0]
-        worse = [m for m, rate in rates.items() if rate.interval and rate.interval[0] > 0]
+    for base, rates in analysis.pooled_rates.items():
+        better = [m for m, rate in rates.items() if rate and rate.interval and rate.interval[1] < 0]
+        worse = [m for m, rate in rates.items() if rate and rate.interval and rate.interval[0] > 0]
         texts.append(
             f"Against {base}, the interval lies below zero (fewer bytes) for "
             f"{', '.join(better) or 'no method'}; above zero (more bytes) for "
@@ -225,6 +231,16 @@ def _rate_text(rate: Rate) -> str:
     interval = rate.interval
     shown = "" if interval is None else f" [{_signed(interval[0])}, {_signed(interval[1])}]"
     return f"{_signed(rate.geometric_mean)}{shown} % ({counts})"
+
+
+def _pooled_text(rate: PooledRate | None, analysis: DnnAnalysis) -> str:
+    if rate is None:
+        return "no figure"
+    clips = "" if rate.clips == len(analysis.clips) else f" ({rate.clips}/{len(analysis.clips)})"
+    if rate.interval is None:
+        return f"{_percent(rate.percent)}{clips}"
+    low, high = rate.interval
+    return f"{_signed(rate.percent)} [{_signed(low)}, {_signed(high)}] %{clips}"
 
 
 def _ratio_text(ratio: Ratio | None) -> str:
