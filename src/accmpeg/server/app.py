@@ -104,7 +104,7 @@ def _data(live: Live) -> APIRouter:
             "software": f"accmpeg {__version__}",
             "uptime_s": round(time.monotonic() - live.started_s, 1),
             "draining": live.draining,
-            "cameras": [record.summary() for record in live.book.records.values()],
+            "cameras": [record.summary() for _, record in sorted(live.book.records.items())],
         }
 
     @router.get("/v1/dnns")

@@ -94,8 +94,8 @@ function drawMap(card, brush, quality) {
     card.note.textContent = "No map yet: it is read from H.264 keyframes.";
     return;
   }
-  card.note.textContent = `QP of the keyframe ${quality.age} frames ago: median ${quality.median}, `
-    + `from ${quality.least} to ${quality.most}.`;
+  const when = quality.age ? `the keyframe ${quality.age} before this picture` : "this picture";
+  card.note.textContent = `QP of ${when}: median ${quality.median}, from ${quality.least} to ${quality.most}.`;
   const [width, height] = quality.size;
   const scaleX = card.canvas.width / width, scaleY = card.canvas.height / height;
   brush.imageSmoothingEnabled = false;
@@ -137,7 +137,8 @@ function drawResult(brush, canvas, header) {
   const high = Math.round(15 * unit);
   brush.font = `${Math.round(11 * unit)}px system-ui, sans-serif`;
   brush.textBaseline = "top";
-  for (const found of header.result.objects) {
+  const labels = [];
+  for (const found of [...header.result.objects].sort((a, b) => b.score - a.score)) {
     const colour = COLOURS[found.class_id % COLOURS.length];
     const [x0, y0, x1, y1] = found.box_xyxy;
     const [x, y] = [x0 * scaleX, y0 * scaleY];
@@ -147,9 +148,14 @@ function drawResult(brush, canvas, header) {
     brush.strokeRect(x, y, (x1 - x0) * scaleX, (y1 - y0) * scaleY);
     const label = `${found.class} ${found.score.toFixed(2)}`;
     const top = Math.max(0, y - high);
-    brush.fillRect(x - 1, top, brush.measureText(label).width + 6 * unit, high);
-    brush.fillStyle = "#000";
-    brush.fillText(label, x + 2 * unit, top + 2 * unit);
+    const wide = brush.measureText(label).width + 6 * unit;
+    // In a crowd the surer ones keep their labels: two on one another can't be read.
+    if (!labels.some(([l, t, w]) => x < l + w && l < x + wide && top < t + high && t < top + high)) {
+      labels.push([x, top, wide]);
+      brush.fillRect(x - 1, top, wide, high);
+      brush.fillStyle = "#000";
+      brush.fillText(label, x + 2 * unit, top + 2 * unit);
+    }
     brush.fillStyle = colour;
     for (const [px, py, seen] of found.keypoints || []) {
       if (seen < 0.5) continue;
@@ -250,10 +256,13 @@ async function refresh() {
     + (status.draining ? " · going down" : "");
   byId("empty").hidden = status.cameras.length > 0;
   status.cameras.forEach(showCard);
-  const names = new Set(status.cameras.map((camera) => camera.name));
+  const names = status.cameras.map((camera) => camera.name);
   for (const [name, card] of cards) {
-    if (!names.has(name)) { card.root.remove(); cards.delete(name); }
+    if (!names.includes(name)) { card.root.remove(); cards.delete(name); }
   }
+  const inOrder = names.map((name) => cards.get(name).root);
+  const place = byId("cameras");
+  if (inOrder.some((root, i) => place.children[i] !== root)) place.replaceChildren(...inOrder);
 }
 
 function duration(seconds) {
