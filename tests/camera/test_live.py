@@ -85,7 +85,7 @@ def test_the_clock_offset_is_measured_with_its_error(scene: Any) -> None:
 
 def test_a_killed_server_costs_nothing_with_a_spool(scene: Any, server: Peer, tmp_path: Path) -> None:
     results: list[LiveResult] = []
-    options = CameraOptions(spool=tmp_path / "spool", gop_frames=10)
+    options = CameraOptions(spool=tmp_path / "spool", gop_frames=10, drain_s=60)
     camera = Camera(
         scene(40), ServerAddress.parse(server.url), None, options, on_result=results.append
     ).start()

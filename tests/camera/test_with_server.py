@@ -24,8 +24,8 @@ MODEL = assets_path() / "accmodel.card.toml"
 DETECTOR = assets_path() / "detector.card.toml"
 
 
-def started(port: int = 0) -> ServerThread:
-    return ServerThread(ServerSettings(dnns=(DETECTOR,), port=port)).start()
+def made(port: int = 0) -> ServerThread:
+    return ServerThread(ServerSettings(dnns=(DETECTOR,), port=port))
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
@@ -37,7 +37,7 @@ def until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
 
 @pytest.fixture
 def server() -> Iterator[ServerThread]:
-    with started() as running:
+    with made() as running:
         yield running
 
 
@@ -51,9 +51,9 @@ def test_five_lines_of_python_give_detections(scene: Any, server: ServerThread) 
 
 def test_a_restarted_server_costs_no_frame_with_a_spool(scene: Any, tmp_path: Any) -> None:
     port = free_port()
-    first = started(port)
+    first = made(port).start()
     results: list[LiveResult] = []
-    options = CameraOptions(spool=tmp_path / "spool", gop_frames=10)
+    options = CameraOptions(spool=tmp_path / "spool", gop_frames=10, drain_s=60)
     camera = Camera(
         scene(40, 5), ServerAddress.parse(first.websocket_url), None, options, on_result=results.append
     ).start()
@@ -61,7 +61,7 @@ def test_a_restarted_server_costs_no_frame_with_a_spool(scene: Any, tmp_path: An
     first.stop()
     encoded = camera.stats.get("encoded")
     until(lambda: camera.stats.get("encoded") >= encoded + 3)
-    with started(port):
+    with made(port):
         camera.wait()
     assert [result.sequence for result in results] == list(range(camera.stats.get("encoded")))
     assert all(result.dropped is None for result in results)

@@ -196,7 +196,8 @@ class Camera:
                     source_height_px=info.height_px,
                     frame_rate=float(info.frame_rate),
                     time_base=(encoder.time_base.numerator, encoder.time_base.denominator),
-                    drop=options.drop,
+                    # A spool promises that nothing is lost: then the server may leave out nothing either.
+                    drop="none" if options.spool is not None else options.drop,
                     software=f"accmpeg {__version__}",
                 )
                 self._spool = Spool(options.spool, options.spool_limit_bytes)
