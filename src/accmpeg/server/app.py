@@ -13,9 +13,9 @@ from fastapi.responses import JSONResponse, Response
 from starlette.websockets import WebSocketDisconnect
 
 from accmpeg.errors import AccmpegError, CardError, UsageError
+from accmpeg.server.admission import serve_camera
 from accmpeg.server.guard import Guard
 from accmpeg.server.live import Live
-from accmpeg.server.sessions import serve_camera
 from accmpeg.server.tokens import bearer_of
 from accmpeg.server.view import Viewer
 from accmpeg.version import __version__

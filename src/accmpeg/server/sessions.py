@@ -19,18 +19,16 @@ import av
 from av import VideoFrame
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from accmpeg.errors import DecoderError, WireError
+from accmpeg.errors import DecoderError
 from accmpeg.server.answers import Answer, Answers, RateLimit
 from accmpeg.server.batcher import Job, Outcome
 from accmpeg.server.cameras import clock_us
+from accmpeg.server.receiving import RefusalError, check_size, receive, unpacked
 from accmpeg.server.streams import CodedFrame, StreamDecoder
-from accmpeg.server.tokens import ANY_CAMERA
 from accmpeg.server.view import Snapshot
 from accmpeg.version import __version__
 from accmpeg.wire import (
     MESSAGE_LIMIT_BYTES,
-    SUBPROTOCOL,
-    VERSION,
     AccessUnitMessage,
     Feedback,
     Goodbye,
@@ -39,19 +37,16 @@ from accmpeg.wire import (
     Refused,
     TimeReply,
     TimeRequest,
-    Unpacked,
     Welcome,
     pack,
-    unpack,
 )
 
 if TYPE_CHECKING:
     from accmpeg.server.live import Live
 
-__all__ = ["Session", "serve_camera"]
+__all__ = ["Session"]
 
 FEEDBACK_S = 0.1
-LINGER_S = 2.0
 KEPT_KEYFRAME_BYTES = 1 << 20
 """Larger ones have no quality map on the dashboard: they are kept for nothing else."""
 INCOMING_LIMIT_BYTES = 2 * MESSAGE_LIMIT_BYTES
@@ -59,113 +54,6 @@ REORDERED_UNITS = 17
 """No H.264 or H.265 decoder holds back more frames than this."""
 
 log = logging.getLogger(__name__)
-
-
-class _RefusalError(Exception):
-    """Ends a connection with a `Refused`."""
-
-    def __init__(self, code: str, reason: str, *, retry: bool = False) -> None:
-        super().__init__(reason)
-        self.message = Refused(code=code, reason=reason[:500], retry=retry)  # type: ignore[arg-type]
-
-
-async def serve_camera(live: "Live", socket: WebSocket, allowed: frozenset[str]) -> None:
-    """Serves one connection to its end. `allowed`: the cameras that its token may speak for."""
-    knows_us = SUBPROTOCOL in socket.scope.get("subprotocols", [])
-    await socket.accept(subprotocol=SUBPROTOCOL if knows_us else None)
-    camera = ""
-    try:
-        if not allowed:
-            raise _RefusalError("auth", "the token is missing or not known: give the one of this camera")
-        if not knows_us:
-            raise _RefusalError("version", f"this server speaks {SUBPROTOCOL}: update the other side")
-        hello = await _hello(live, socket)
-        camera = hello[0].camera
-        session = await _admit(live, socket, hello, allowed)
-    except _RefusalError as refusal:
-        live.metrics.refused.labels(refusal.message.code).inc()
-        log.warning(
-            "camera refused",
-            extra={"camera": camera, "code": refusal.message.code, "reason": refusal.message.reason},
-        )
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
-            await asyncio.wait_for(socket.send_bytes(pack(refusal.message)), live.limits.send_s)
-            if not camera:
-                # Its hello is on its way: a client that sends into a closed connection never reads why.
-                with contextlib.suppress(_RefusalError, TimeoutError):
-                    await asyncio.wait_for(_receive(socket), LINGER_S)
-            await socket.close(1008)
-        return
-    except WebSocketDisconnect:
-        return
-    await session.run()
-
-
-async def _receive(socket: WebSocket) -> bytes:
-    event = await socket.receive()
-    if event["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(event.get("code", 1006))
-    data = event.get("bytes")
-    if data is None:
-        raise _RefusalError("protocol", "messages are binary, a text came")
-    return bytes(data)
-
-
-def _unpacked(data: bytes) -> Unpacked:
-    try:
-        return unpack(data)
-    except WireError as error:
-        other_version = data[:2] == b"AM" and len(data) > 2 and data[2] != VERSION
-        raise _RefusalError("version" if other_version else "protocol", str(error)) from None
-
-
-async def _hello(live: "Live", socket: WebSocket) -> tuple[Hello, bytes]:
-    try:
-        unpacked = _unpacked(await asyncio.wait_for(_receive(socket), live.limits.handshake_s))
-    except TimeoutError:
-        raise _RefusalError(
-            "protocol", f"no hello within {live.limits.handshake_s:.0f} s", retry=True
-        ) from None
-    if not isinstance(unpacked.message, Hello):
-        raise _RefusalError(
-            "protocol", f"the first message is a hello, not {type(unpacked.message).__name__}"
-        )
-    return unpacked.message, bytes(unpacked.payload)
-
-
-async def _admit(
-    live: "Live", socket: WebSocket, greeting: tuple[Hello, bytes], allowed: frozenset[str]
-) -> "Session":
-    hello, parameter_sets = greeting
-    if ANY_CAMERA not in allowed and hello.camera not in allowed:
-        raise _RefusalError("auth", f"the token is not that of camera {hello.camera}")
-    if live.draining:
-        raise _RefusalError("busy", "the server is going down", retry=True)
-    if hello.dnn is not None and hello.dnn not in live.dnns:
-        raise _RefusalError("dnn", f"no server DNN {hello.dnn} here, only {', '.join(live.dnns)}")
-    _check_size(live, (hello.width_px, hello.height_px))
-    if hello.width_px * hello.height_px * hello.frame_rate > live.limits.max_pixels_per_s:
-        raise _RefusalError("size", f"{hello.frame_rate:g} frames/s of this size are above the limit")
-    before = live.sessions.get(hello.camera)
-    if before is None and len(live.sessions) >= live.limits.max_cameras:
-        raise _RefusalError("busy", f"{live.limits.max_cameras} cameras are here already", retry=True)
-    session = Session(live, socket, hello, parameter_sets)
-    live.sessions[hello.camera] = session
-    if before is not None:
-        # A camera whose link broke comes back before its old connection is known to be dead.
-        await before.yield_to_successor()
-        if live.sessions.get(hello.camera) is not session:
-            session.abandon()
-            raise _RefusalError("busy", "another connection of this camera came", retry=False)
-    return session
-
-
-def _check_size(live: "Live", size_px: tuple[int, int]) -> None:
-    if size_px[0] * size_px[1] > live.limits.max_frame_pixels:
-        raise _RefusalError(
-            "size",
-            f"{size_px[0]}x{size_px[1]} px are above the limit of {live.limits.max_frame_pixels} pixels",
-        )
 
 
 class Session:
@@ -288,11 +176,11 @@ class Session:
     async def _read(self) -> None:
         try:
             while True:
-                data = await asyncio.wait_for(_receive(self._socket), self._live.limits.idle_s)
-                unpacked = _unpacked(data)
-                match unpacked.message:
+                data = await asyncio.wait_for(receive(self._socket), self._live.limits.idle_s)
+                come = unpacked(data)
+                match come.message:
                     case AccessUnitMessage() as message:
-                        await self._take(message, bytes(unpacked.payload))
+                        await self._take(message, bytes(come.payload))
                     case TimeRequest(sent_us=sent_us):
                         now_us = clock_us()
                         self._control.append(
@@ -303,8 +191,8 @@ class Session:
                         self._ending = Goodbye(reason=f"goodbye ({reason})"[:500])
                         return
                     case other:
-                        raise _RefusalError("protocol", f"a camera does not send {type(other).__name__}")
-        except _RefusalError as refusal:
+                        raise RefusalError("protocol", f"a camera does not send {type(other).__name__}")
+        except RefusalError as refusal:
             self._live.metrics.refused.labels(refusal.message.code).inc()
             self._ending = refusal.message
         except TimeoutError:
@@ -318,9 +206,9 @@ class Session:
         if message.sequence <= self._highest:
             if message.sequence <= self._resume_after:
                 return  # had it before the connection broke
-            raise _RefusalError("protocol", f"sequence {message.sequence} came after {self._highest}")
+            raise RefusalError("protocol", f"sequence {message.sequence} came after {self._highest}")
         if message.size_px is not None:
-            _check_size(self._live, message.size_px)
+            check_size(self._live.limits, message.size_px)
             self._size_px = message.size_px
             self._record.width_px, self._record.height_px = message.size_px
         self._highest = self._memory.last_sequence = message.sequence

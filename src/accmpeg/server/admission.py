@@ -1,0 +1,93 @@
+"""Who may stream: from the WebSocket's handshake to a `Welcome` or a `Refused`."""
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from accmpeg.server.receiving import RefusalError, check_size, receive, unpacked
+from accmpeg.server.sessions import Session
+from accmpeg.server.tokens import ANY_CAMERA
+from accmpeg.wire import SUBPROTOCOL, Hello, pack
+
+if TYPE_CHECKING:
+    from accmpeg.server.live import Live
+
+__all__ = ["serve_camera"]
+
+LINGER_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+async def serve_camera(live: "Live", socket: WebSocket, allowed: frozenset[str]) -> None:
+    """Serves one connection to its end. `allowed`: the cameras that its token may speak for."""
+    knows_us = SUBPROTOCOL in socket.scope.get("subprotocols", [])
+    await socket.accept(subprotocol=SUBPROTOCOL if knows_us else None)
+    camera = ""
+    try:
+        if not allowed:
+            raise RefusalError("auth", "the token is missing or not known: give the one of this camera")
+        if not knows_us:
+            raise RefusalError("version", f"this server speaks {SUBPROTOCOL}: update the other side")
+        hello = await _hello(live, socket)
+        camera = hello[0].camera
+        session = await _admit(live, socket, hello, allowed)
+    except RefusalError as refusal:
+        live.metrics.refused.labels(refusal.message.code).inc()
+        log.warning(
+            "camera refused",
+            extra={"camera": camera, "code": refusal.message.code, "reason": refusal.message.reason},
+        )
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            await asyncio.wait_for(socket.send_bytes(pack(refusal.message)), live.limits.send_s)
+            if not camera:
+                # Its hello is on its way: a client that sends into a closed connection never reads why.
+                with contextlib.suppress(RefusalError, TimeoutError):
+                    await asyncio.wait_for(receive(socket), LINGER_S)
+            await socket.close(1008)
+        return
+    except WebSocketDisconnect:
+        return
+    await session.run()
+
+
+async def _hello(live: "Live", socket: WebSocket) -> tuple[Hello, bytes]:
+    try:
+        come = unpacked(await asyncio.wait_for(receive(socket), live.limits.handshake_s))
+    except TimeoutError:
+        raise RefusalError(
+            "protocol", f"no hello within {live.limits.handshake_s:.0f} s", retry=True
+        ) from None
+    if not isinstance(come.message, Hello):
+        raise RefusalError("protocol", f"the first message is a hello, not {type(come.message).__name__}")
+    return come.message, bytes(come.payload)
+
+
+async def _admit(
+    live: "Live", socket: WebSocket, greeting: tuple[Hello, bytes], allowed: frozenset[str]
+) -> "Session":
+    hello, parameter_sets = greeting
+    if ANY_CAMERA not in allowed and hello.camera not in allowed:
+        raise RefusalError("auth", f"the token is not that of camera {hello.camera}")
+    if live.draining:
+        raise RefusalError("busy", "the server is going down", retry=True)
+    if hello.dnn is not None and hello.dnn not in live.dnns:
+        raise RefusalError("dnn", f"no server DNN {hello.dnn} here, only {', '.join(live.dnns)}")
+    check_size(live.limits, (hello.width_px, hello.height_px))
+    if hello.width_px * hello.height_px * hello.frame_rate > live.limits.max_pixels_per_s:
+        raise RefusalError("size", f"{hello.frame_rate:g} frames/s of this size are above the limit")
+    before = live.sessions.get(hello.camera)
+    if before is None and len(live.sessions) >= live.limits.max_cameras:
+        raise RefusalError("busy", f"{live.limits.max_cameras} cameras are here already", retry=True)
+    session = Session(live, socket, hello, parameter_sets)
+    live.sessions[hello.camera] = session
+    if before is not None:
+        # A camera whose link broke comes back before its old connection is known to be dead.
+        await before.yield_to_successor()
+        if live.sessions.get(hello.camera) is not session:
+            session.abandon()
+            raise RefusalError("busy", "another connection of this camera came", retry=False)
+    return session
