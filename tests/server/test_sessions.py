@@ -95,6 +95,23 @@ def test_a_stream_resumes_and_a_new_one_begins_anew(server: ServerThread, record
         assert camera.welcome().resume_after == -1
 
 
+def test_frames_after_a_break_build_on_what_is_sent_again(server: ServerThread, recorded: Recorded) -> None:
+    with Camera(server, recorded, camera="spooled") as camera:
+        camera.welcome()
+        camera.send_frames(0, 5)
+        camera.results(5)
+    with Camera(server, recorded, camera="spooled") as camera:
+        assert camera.welcome().resume_after == 4
+        # From the keyframe on, as a camera with a spool does; frames 5 to 7 are no keyframes.
+        camera.send_frames(0, 8)
+        results = camera.results(3)
+        assert [each.sequence for each in results] == [5, 6, 7]
+        assert [each.dropped for each in results] == [None] * 3
+        feedback = camera.wait_for(Feedback)
+        assert isinstance(feedback, Feedback)
+        assert feedback.highest_sequence == 7
+
+
 def test_a_camera_that_comes_back_takes_over_its_dead_connection(
     server: ServerThread, recorded: Recorded
 ) -> None:

@@ -69,7 +69,7 @@ class Session:
         self._batcher = live.dnns[hello.dnn] if hello.dnn else live.first_dnn
         self._size_px = (hello.width_px, hello.height_px)
         self._source_size_px = (hello.source_width_px, hello.source_height_px)
-        self._incoming: deque[tuple[CodedFrame, Answer]] = deque()
+        self._incoming: deque[tuple[CodedFrame, Answer | None]] = deque()
         self._incoming_bytes = 0
         self._answers = Answers()
         self._undecoded: dict[int, Answer] = {}
@@ -96,6 +96,7 @@ class Session:
         self._record = live.book.record(hello.camera)
         self._memory = live.book.stream(hello.camera, hello.stream_id)
         self._highest = self._resume_after = self._memory.last_sequence
+        self._repeated = -1
         self._join()
         self._lane = self._batcher.open_lane(hello.camera, live.limits.waiting_frames)
         self._decoder = StreamDecoder(hello.codec, self._parameter_sets, self._size_px)
@@ -203,21 +204,27 @@ class Session:
             self._gone = True
 
     async def _take(self, message: AccessUnitMessage, data: bytes) -> None:
-        if message.sequence <= self._highest:
-            if message.sequence <= self._resume_after:
-                return  # had it before the connection broke
-            raise RefusalError("protocol", f"sequence {message.sequence} came after {self._highest}")
+        # What came before the connection broke is decoded again, because this decoder is new and what
+        # follows builds on it, but it is not answered twice.
+        repeated = message.sequence <= self._resume_after
+        latest = self._repeated if repeated and self._highest == self._resume_after else self._highest
+        if message.sequence <= latest:
+            raise RefusalError("protocol", f"sequence {message.sequence} came after {latest}")
         if message.size_px is not None:
             check_size(self._live.limits, message.size_px)
             self._size_px = message.size_px
             self._record.width_px, self._record.height_px = message.size_px
-        self._highest = self._memory.last_sequence = message.sequence
         self._received_bytes += len(data)
         self._received_us = clock_us()
-        self._record.count_frame(len(data))
-        self._record.count_stages(message.camera_ms, "camera ")
-        answer = Answer(message)
-        self._answers.expect(answer)
+        answer = None
+        if repeated:
+            self._repeated = message.sequence
+        else:
+            self._highest = self._memory.last_sequence = message.sequence
+            self._record.count_frame(len(data))
+            self._record.count_stages(message.camera_ms, "camera ")
+            answer = Answer(message)
+            self._answers.expect(answer)
         unit = CodedFrame(message.sequence, data, message.is_keyframe, self._size_px)
         self._incoming.append((unit, answer))
         self._incoming_bytes += len(data)
@@ -259,17 +266,19 @@ class Session:
             self._decoding = False
             self._deliver()
 
-    async def _decode_one(self, unit: CodedFrame, answer: Answer) -> None:
+    async def _decode_one(self, unit: CodedFrame, answer: Answer | None) -> None:
         self._incoming_bytes -= len(unit.data)
-        self._undecoded[unit.sequence] = answer
         started_s = time.perf_counter()
-        answer.server_ms["wait"] = (started_s - answer.received_s) * 1000
+        if answer is not None:
+            self._undecoded[unit.sequence] = answer
+            answer.server_ms["wait"] = (started_s - answer.received_s) * 1000
         try:
             frames = await self._loop.run_in_executor(self._live.executor, self._decoder.decode, unit)
         except (DecoderError, av.FFmpegError, ValueError, MemoryError) as error:
             self._damage(str(error))
             return
-        answer.server_ms["decode"] = (time.perf_counter() - started_s) * 1000
+        if answer is not None:
+            answer.server_ms["decode"] = (time.perf_counter() - started_s) * 1000
         if self._decoder.waits_for_keyframe:
             self._undecodable()
             self._want_keyframe()
