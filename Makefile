@@ -16,7 +16,7 @@ $(VENV)/.demo: pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,evaluate,train,huggingface,openvino,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,evaluate,train,huggingface,openvino,mqtt,dev]'
 	@touch $@
 
 setup: $(VENV)/.dev  ## make .venv with everything, for work on the code
