@@ -114,6 +114,7 @@ def test_an_earlier_run_is_found_again_with_its_hello(tmp_path: Path) -> None:
     fill(again, 3)
     assert again.streams() == ["run1", "run2"]
     found = again.hello_of("run1")
+    assert found is not None
     assert (found.message, bytes(found.payload)) == (hello(), b"sps")
     assert drain(again, "run1") == list(range(12))
     again.forget("run1")
@@ -241,3 +242,21 @@ def test_no_folder_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LinkError, match="can't use"):
         Spool(tmp_path / "file" / "spool")
+
+
+def test_without_repeats_answered_frames_of_a_long_group_are_let_go() -> None:
+    spool = Spool(None, repeats=False)
+    spool.begin(hello(), b"sps")
+    fill(spool, GOP)
+    assert [drain(spool), spool.newest_sequence("run1")] == [list(range(GOP)), GOP - 1]
+    whole_bytes = spool.held_bytes
+    spool.acknowledge("run1", 2)
+    assert 0 < spool.held_bytes < whole_bytes / 2
+    spool.acknowledge("run1", GOP - 1)
+    assert spool.held_bytes == 0
+    assert spool.streams() == []
+    fill(spool, GOP + 2, first=GOP)
+    assert drain(spool) == list(range(GOP, 2 * GOP + 2))
+    spool.acknowledge("run1", GOP + 1)
+    fill(spool, 2, first=2 * GOP + 2)
+    assert drain(spool) == [2 * GOP + 2, 2 * GOP + 3]

@@ -200,12 +200,13 @@ class Camera:
                     drop="none" if options.spool is not None else options.drop,
                     software=f"accmpeg {__version__}",
                 )
-                self._spool = Spool(options.spool, options.spool_limit_bytes)
+                keeps = options.spool is not None or options.drop == "none"
+                self._spool = Spool(options.spool, options.spool_limit_bytes, repeats=keeps)
                 self._spool.begin(hello, encoder.parameter_sets)
                 self._client = CameraClient(
                     self._to, self._spool, self._adaptation, self.clock, self.stats,
                     stream_id=self.stream_id,
-                    keeps=options.spool is not None or options.drop == "none",
+                    keeps=keeps,
                     on_result=self._take_result,
                     request_keyframe=self._encode.request_keyframe,
                 )  # fmt: skip

@@ -65,16 +65,24 @@ class Spool:
     """A queue of access units; `append` may be called from another thread than the rest.
 
     `folder` None keeps everything in memory. `limit_bytes` bounds what is held, `memory_limit_bytes` what is
-    held in memory. Raises LinkError for a folder that another camera uses or that can't be made.
+    held in memory. `repeats`: whether frames may be asked for again (`rewind`), for which groups of pictures
+    stay whole; otherwise every frame goes once it is acknowledged. Raises LinkError for a folder that another
+    camera uses or that can't be made.
     """
 
     def __init__(
-        self, folder: Path | None, limit_bytes: int = 256 << 20, *, memory_limit_bytes: int = 16 << 20
+        self,
+        folder: Path | None,
+        limit_bytes: int = 256 << 20,
+        *,
+        memory_limit_bytes: int = 16 << 20,
+        repeats: bool = True,
     ) -> None:
         self.dropped_frames = 0
         """Frames that the bound, a full disk or damage took."""
         self.disk_failures = 0
         self._folder = folder
+        self._repeats = repeats
         self._limit_bytes = limit_bytes
         self._memory_limit_bytes = memory_limit_bytes
         self._lock = threading.RLock()
@@ -138,10 +146,12 @@ class Spool:
         """What `begin` was given."""
         return unpack(self._hello[1])
 
-    def hello_of(self, stream_id: str) -> Unpacked:
-        """The Hello that a stream was begun with."""
+    def hello_of(self, stream_id: str) -> Unpacked | None:
+        """The Hello that a stream was begun with; None once nothing is held of it."""
         with self._lock:
-            return unpack(next(each.hello for each in self._segments if each.stream_id == stream_id))
+            held = (each.hello for each in self._segments if each.stream_id == stream_id)
+            found = next(held, None)
+        return None if found is None else unpack(found)
 
     def peek_encoded_us(self, stream_id: str) -> int | None:
         """When the next frame to send had been encoded, None when there is none."""
@@ -200,6 +210,8 @@ class Spool:
                 elif first.entries[-1].sequence > sequence:
                     break
                 self._remove_first()
+            if not self._repeats and self._segments and self._segments[0].stream_id == stream_id:
+                self._trim(self._segments[0], sequence)
 
     def forget(self, stream_id: str) -> None:
         """Deletes what is held of a stream."""
@@ -347,6 +359,15 @@ class Spool:
             and not self._segments[0].starts_with_keyframe
         ):
             self._remove_first(lost=True)
+
+    def _trim(self, first: _Segment, sequence: int) -> None:
+        """Lets go of the first segment's frames up to `sequence`: a group can be minutes and megabytes long."""
+        count = sum(entry.sequence <= sequence for entry in first.entries)
+        first.size_bytes -= sum(entry.size_bytes for entry in first.entries[:count])
+        del first.entries[:count]
+        index, position = self._cursor
+        if index == 0:
+            self._cursor = (0, max(0, position - count))
 
     def _remove_first(self, *, lost: bool = False) -> None:
         segment = self._segments.pop(0)
