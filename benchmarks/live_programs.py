@@ -38,11 +38,12 @@ __all__ = [
     "lines",
     "lost_frames",
     "machine",
-    "metric",
     "percentiles",
+    "scrape",
     "stage_table",
     "start_camera",
     "start_server",
+    "total",
 ]
 
 CAMERA_STAGES = ("capture wait", "encode")
@@ -266,16 +267,23 @@ def lost_frames(counts: dict[str, Any]) -> dict[str, int]:
     return {reason: count for reason, count in lost.items() if count}
 
 
-def metric(address: str, name: str, **labels: str) -> float:
-    """The sum of the samples of `/metrics` with this name and these labels."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+def scrape(address: str) -> list[tuple[str, dict[str, str], float]]:
+    """Names, labels and values of the server's `/metrics`."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
         text = answer.read().decode()
-    total = 0.0
-    for found in re.finditer(rf"^{re.escape(name)}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE):
-        said = dict(re.findall(r'(\w+)="([^"]*)"', found.group(1) or ""))
-        if all(said.get(key) == value for key, value in labels.items()):
-            total += float(found.group(2))
-    return total
+    return [
+        (name, dict(re.findall(r'(\w+)="([^"]*)"', labels or "")), float(value))
+        for name, labels, value in re.findall(r"^(\w+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE)
+    ]
+
+
+def total(scraped: list[tuple[str, dict[str, str], float]], name: str, **labels: str) -> float:
+    """The sum of the samples with this name and these labels."""
+    return sum(
+        value
+        for found, said, value in scraped
+        if found == name and all(said.get(key) == wanted for key, wanted in labels.items())
+    )
 
 
 def machine() -> str:

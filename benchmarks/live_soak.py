@@ -26,9 +26,10 @@ from live_programs import (
     camera_arguments,
     lost_frames,
     machine,
-    metric,
+    scrape,
     start_camera,
     start_server,
+    total,
 )
 
 SETTLE_MINUTES = 5.0
@@ -44,17 +45,18 @@ def samples(
     while (now_s := time.monotonic() - started_s) <= seconds:
         camera.check()
         server.check()
+        metrics = scrape(address)
         yield {
             "at_s": round(now_s, 2),
             "camera_rss": camera.rss_bytes(),
             "server_rss": server.rss_bytes(),
             "camera_cpu_s": camera.cpu_s(),
             "server_cpu_s": server.cpu_s(),
-            "dnn_queue": metric(address, "accmpeg_queue_frames"),
-            "unanswered": metric(address, "accmpeg_camera_waiting"),
-            "frames": metric(address, "accmpeg_camera_frames_total"),
-            "results": metric(address, "accmpeg_camera_results_total"),
-            "decode_errors": metric(address, "accmpeg_camera_decode_errors_total"),
+            "dnn_queue": total(metrics, "accmpeg_queue_frames"),
+            "unanswered": total(metrics, "accmpeg_camera_waiting"),
+            "frames": total(metrics, "accmpeg_camera_frames_total"),
+            "results": total(metrics, "accmpeg_camera_results_total"),
+            "decode_errors": total(metrics, "accmpeg_camera_decode_errors_total"),
             "camera": statistics(camera),
         }
         taken += 1

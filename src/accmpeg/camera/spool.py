@@ -361,7 +361,7 @@ class Spool:
             self._remove_first(lost=True)
 
     def _trim(self, first: _Segment, sequence: int) -> None:
-        """Lets go of the first segment's frames up to `sequence`: a group can be minutes and megabytes long."""
+        """Lets go of the first segment's frames up to `sequence`: a group can be megabytes long."""
         count = sum(entry.sequence <= sequence for entry in first.entries)
         first.size_bytes -= sum(entry.size_bytes for entry in first.entries[:count])
         del first.entries[:count]
