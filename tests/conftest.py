@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,14 @@ def shared_data() -> Path:
             f"no real data at {folder}: set ACCMPEG_DATA to a folder with videos/, images/ and models/"
         )
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A verb run inside a test sends logs to that test's stderr, which is closed when the next one logs."""
+    root, own = logging.getLogger(), logging.getLogger("accmpeg")
+    before = root.handlers[:], root.level, own.level
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    own.setLevel(before[2])

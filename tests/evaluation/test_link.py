@@ -1,6 +1,7 @@
 """Delays over an emulated link, against closed forms."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,7 @@ def test_everything_arrives_in_order_and_never_before_its_own_steps_are_done(
     flows = flows_of(frames)
     delays = delays_ms(flows, link)
     ends = [flow.captured_ms + delay for flow, delay in zip(flows, delays, strict=True)]
-    assert ends == sorted(ends)
+    assert all(later >= earlier - 1e-6 for earlier, later in pairwise(ends))
     assert link.bandwidth_bps is not None
     for (_, camera_ms, size_bytes, server_ms), delay in zip(frames, delays, strict=True):
         own_ms = camera_ms + size_bytes * 8000 / link.bandwidth_bps + link.propagation_ms + server_ms

@@ -25,22 +25,22 @@ def qps_of(units: list[AccessUnit]) -> np.ndarray:
 
 
 def test_blocks_outside_boxes_are_twelve_coarser(
-    street: Clip, context: MethodContext, accmodel: AccModel, record: Record
+    street: Clip, context: MethodContext, demo_accmodel: AccModel, record: Record
 ) -> None:
     steered = record(street, DetectorBoxes(), context, frames=6, all_keyframes=True)
     plain = record(street, METHODS["aq-1"], context, frames=6, all_keyframes=True)
-    objects = {index: accmodel.predict(street.frames[index]).objects for index in (0, 4)}
+    objects = {index: demo_accmodel.predict(street.frames[index]).objects for index in (0, 4)}
     for index, mapped in ((0, 0), (3, 0), (5, 4)):
-        inside = dilate(np.asarray(objects[mapped]) >= accmodel.object_threshold, 1)
+        inside = dilate(np.asarray(objects[mapped]) >= demo_accmodel.object_threshold, 1)
         added = qps_of(steered.sent[index]) - qps_of(plain.sent[index])
         # CRF moves the whole frame a little when its size changes, so only the difference is exact.
         assert abs(np.median(added[~inside]) - np.median(added[inside]) - 12) <= 1
 
 
 def test_an_accmodel_without_objects_is_refused(
-    street: Clip, context: MethodContext, accmodel: AccModel, record: Record
+    street: Clip, context: MethodContext, demo_accmodel: AccModel, record: Record
 ) -> None:
-    card = accmodel.card.model_copy(update={"outputs": ["accgrad"]})
+    card = demo_accmodel.card.model_copy(update={"outputs": ["accgrad"]})
     blind = AccModel(card, lambda planes: np.zeros((1, 22, 40), np.float32))
     with pytest.raises(UsageError, match=r"detector-boxes.*objects map"):
         record(street, DetectorBoxes(), replace(context, accmodel=blind))
