@@ -166,7 +166,8 @@ def main(
     console.print(f"{cameras} cameras of {size}; {machine()}")
     console.print(
         f"bare ONNX Runtime, batches of {max_batch}: {rates[0][0]:.1f} frames/s before, {rates[1][0]:.1f} "
-        f"after, {bare_per_cpu_s:.1f} per CPU second; with scaling and boxes {complete[0]:.1f} and {complete[1]:.1f}"
+        f"after, {bare_per_cpu_s:.1f} per CPU second; with scaling and boxes {complete[0]:.1f} and "
+        f"{complete[1]:.1f}"
     )
     columns = ("frames/s each", "fed/s", "results/s", "of bare", "per CPU s", "slowest/mean", "mean batch")
     table = Table(*columns, "batches", box=None)
@@ -191,7 +192,7 @@ def main(
     if json_file is not None:
         document = {
             "bare_per_s": rates,
-            "complete_per_s": complete_per_s,
+            "complete_per_s": complete,
             "loads": found,
             "machine": machine(),
         }

@@ -141,6 +141,9 @@ def main(
         with server:
             options = [*camera_arguments(scene), "--results", "none", "--statistics-s", str(every_s)]
             with start_camera(folder, address, *options) as camera:
+                while not total(scrape(address), "accmpeg_camera_results_total"):
+                    camera.check()
+                    time.sleep(0.1)
                 for sample in samples(camera, server, address, minutes * 60, every_s):
                     taken.append(sample)
                     file.write(json.dumps(sample) + "\n")
