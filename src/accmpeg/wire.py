@@ -104,6 +104,9 @@ class Hello(Message):
     time_base: tuple[Annotated[int, Field(ge=1, le=1 << 31)], Annotated[int, Field(ge=1, le=1 << 31)]]
     """Numerator and denominator of the seconds that `pts` counts in."""
     drop: Literal["latest", "none"] = "latest"
+    answered: Annotated[int, Field(ge=-1, lt=1 << 53)] | None = None
+    """The last frame whose result has come back, −1 for none: results that were lost on their way come again.
+    None wants none of them."""
     software: Annotated[str, Field(max_length=100)] = ""
 
 

@@ -5,9 +5,12 @@ from collections import deque
 from accmpeg.server.cameras import (
     REMEMBERED_CAMERAS,
     REMEMBERED_STREAMS,
+    SENT_RESULTS,
+    SENT_RESULTS_BYTES,
     STREAMS_WITH_RESULTS,
     CameraBook,
     CameraRecord,
+    StreamMemory,
     clock_us,
     percentiles,
 )
@@ -39,10 +42,27 @@ def test_a_camera_that_starts_anew_for_ever_leaves_little_behind() -> None:
     for i in range(2 * REMEMBERED_STREAMS):
         memory = book.stream("gate", f"run-{i}")
         memory.last_sequence = i
-        memory.unsent.append(b"result")
+        memory.unsent.append((0, b"result"))
     streams = [book.stream("gate", f"run-{i}") for i in range(REMEMBERED_STREAMS, 2 * REMEMBERED_STREAMS)]
     assert streams[-1].last_sequence == 2 * REMEMBERED_STREAMS - 1
     assert sum(len(memory.unsent) for memory in streams) <= 2 * STREAMS_WITH_RESULTS
+
+
+def test_sent_results_come_again_before_the_unsent_ones_and_are_bounded() -> None:
+    memory = StreamMemory()
+    for i in range(3):
+        memory.unsent.append((i, f"{i}".encode()))
+    assert [memory.next_unsent(keep=True) for _ in range(2)] == [b"0", b"1"]
+    memory.send_again(0)
+    assert list(memory.unsent) == [(1, b"1"), (2, b"2")]
+    for size_bytes, kept in ((10, SENT_RESULTS), (1 << 20, SENT_RESULTS_BYTES >> 20)):
+        for i in range(1000):
+            memory.unsent.append((i, bytes(size_bytes)))
+            while memory.unsent:
+                memory.next_unsent(keep=True)
+        memory.send_again(-1)
+        assert [sequence for sequence, _ in memory.unsent] == list(range(1000 - kept, 1000))
+        memory.forget_results()
 
 
 def test_names_of_stages_from_a_hostile_camera_do_not_pile_up() -> None:

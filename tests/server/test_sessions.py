@@ -112,6 +112,19 @@ def test_frames_after_a_break_build_on_what_is_sent_again(server: ServerThread, 
         assert feedback.highest_sequence == 7
 
 
+def test_results_lost_on_their_way_come_again_to_a_camera_that_says_so(
+    server: ServerThread, recorded: Recorded
+) -> None:
+    with Camera(server, recorded, camera="unlucky") as camera:
+        camera.welcome()
+        camera.send_frames(0, 5)
+        camera.results(5)
+    with Camera(server, recorded, camera="unlucky", answered=2) as camera:
+        assert camera.welcome().resume_after == 4
+        camera.send_frames(0, 6)
+        assert [each.sequence for each in camera.results(3)] == [3, 4, 5]
+
+
 def test_a_camera_that_comes_back_takes_over_its_dead_connection(
     server: ServerThread, recorded: Recorded
 ) -> None:

@@ -61,6 +61,7 @@ _TIME_BURST_EVERY_S = 0.2
 _TIME_EVERY_S = 5.0
 _SEND_BUFFER_BYTES = 32 << 10
 _LATE_AFTER_US = 2_000_000
+_LAST_RESULTS_S = 2.0
 
 _EXPECTED = (OSError, WebSocketException, WireError)
 
@@ -85,6 +86,8 @@ class _Session:
     live: bool
     resume_after: int = -1
     """What the server has had; such frames only go again for its decoder, and are not acknowledged."""
+    leaving: bool = False
+    """The camera has said goodbye: so may the server."""
 
 
 class CameraClient:
@@ -122,6 +125,8 @@ class CameraClient:
         self._reconnect_s = reconnect_s
         self._ever_welcomed = False
         self._answered: dict[str, int] = {}
+        self._had: dict[str, int] = {}
+        """Of each earlier run's stream, the last frame that the server had already had: answered then."""
         self._late: set[int] = set()
         self._stages: dict[int, dict[str, float]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -205,7 +210,14 @@ class CameraClient:
 
     async def _session(self, stream_id: str) -> None:
         live = stream_id == self._stream_id
-        hello = self._spool.hello_of(stream_id) if not live else self._spool.current_hello()
+        held = self._spool.current_hello() if live else self._spool.hello_of(stream_id)
+        if held is None:
+            return  # the encoder's thread has just dropped the last of it
+        hello = held.message
+        if self._keeps:
+            # Results were lost with the connection, but those of an earlier run are not this one's to tell.
+            answered = self._answered.get(stream_id, -1 if live else self._had.get(stream_id))
+            hello = hello.model_copy(update={"answered": answered})
         async with connect(
             self._address.url,
             ssl=self._address.tls(),
@@ -222,7 +234,7 @@ class CameraClient:
         ) as socket:
             self._address.tune(socket.transport.get_extra_info("socket"))
             session = _Session(socket, stream_id, live)
-            await socket.send(pack(hello.message, hello.payload))
+            await socket.send(pack(hello, held.payload))
             await self._welcome(session)
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -230,6 +242,9 @@ class CameraClient:
                     group.create_task(self._ask_time(session)),
                 ]
                 await group.create_task(self._send(session))
+                if not live:
+                    # The server may still have results that the earlier run has not been sent.
+                    await asyncio.wait(tasks[:1], timeout=_LAST_RESULTS_S)
                 for task in tasks:
                     task.cancel()
 
@@ -248,6 +263,8 @@ class CameraClient:
         log.info("connected", extra={"server": self._address.shown, "dnn": message.dnn})
         session.resume_after = message.resume_after
         answered = self._answered.get(session.stream_id, -1)
+        if not session.live:
+            self._had.setdefault(session.stream_id, message.resume_after)
         if self._keeps:
             after = max(message.resume_after, answered) if message.resume_after >= 0 else answered
             self._spool.rewind(session.stream_id, after, to_keyframe=True)
@@ -274,8 +291,11 @@ class CameraClient:
                 while self._has_unanswered(session.stream_id):
                     self._wake.clear()
                     await self._wake.wait()
-        if not self._has_unanswered(session.stream_id):
+        newest = self._spool.newest_sequence(session.stream_id)
+        had_before = not session.live and newest is not None and newest <= session.resume_after
+        if had_before or not self._has_unanswered(session.stream_id):
             self._spool.forget(session.stream_id)
+        session.leaving = True
         await session.socket.send(pack(Goodbye(reason="the camera ends" if session.live else "all sent")))
 
     async def _send_unit(self, session: _Session, unit: Unpacked) -> None:
@@ -314,10 +334,13 @@ class CameraClient:
             elif isinstance(message, Refused):
                 raise _refusal(message)
             elif isinstance(message, Goodbye):
+                if session.leaving:
+                    return
                 raise LinkError(f"the server said goodbye: {message.reason}")
             else:
                 raise WireError(f"the server sent a {type(message).__name__}, which only cameras send")
-        raise LinkError("the server closed the connection")
+        if not session.leaving:
+            raise LinkError("the server closed the connection")
 
     def _take_result(self, session: _Session, message: ResultMessage, now_us: int) -> None:
         stream_id = session.stream_id
@@ -362,7 +385,9 @@ class CameraClient:
 
     def _has_unanswered(self, stream_id: str) -> bool:
         newest = self._spool.newest_sequence(stream_id)
-        return newest is not None and newest > self._answered.get(stream_id, -1)
+        return newest is not None and newest > max(
+            self._answered.get(stream_id, -1), self._had.get(stream_id, -1)
+        )
 
     def _set_stopping(self) -> None:
         self._stopping.set()

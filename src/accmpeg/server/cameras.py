@@ -15,6 +15,9 @@ REMEMBERED_STREAMS = 1024
 STREAMS_WITH_RESULTS = 8
 """Of so many runs of a camera, results that it has not had are kept."""
 UNSENT_RESULTS = 256
+SENT_RESULTS = 192
+SENT_RESULTS_BYTES = 4 << 20
+"""Bounds what is kept of results that were sent, in case they never arrive."""
 RECENT = 300
 _BUCKETS_S = 5
 
@@ -32,8 +35,32 @@ class StreamMemory:
     """One run of a camera, over its reconnections."""
 
     last_sequence: int = -1
-    unsent: deque[bytes] = field(default_factory=lambda: deque(maxlen=UNSENT_RESULTS))
-    """Results that were ready when the connection broke: the camera gets them when it is back."""
+    unsent: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=UNSENT_RESULTS))
+    """Sequences and results that wait to be sent; after a break the camera gets them when it is back."""
+    _sent: deque[tuple[int, bytes]] = field(default_factory=deque)
+    _sent_bytes: int = 0
+
+    def next_unsent(self, *, keep: bool) -> bytes:
+        """Takes the next result to send; `keep` remembers it, for it may be lost on its way."""
+        sequence, data = self.unsent.popleft()
+        if keep:
+            self._sent.append((sequence, data))
+            self._sent_bytes += len(data)
+            while len(self._sent) > SENT_RESULTS or self._sent_bytes > SENT_RESULTS_BYTES:
+                self._sent_bytes -= len(self._sent.popleft()[1])
+        return data
+
+    def send_again(self, answered: int) -> None:
+        """The camera has had results up to `answered`: the later ones wait to be sent again."""
+        again = [each for each in self._sent if each[0] > answered]
+        self.unsent = deque([*again, *self.unsent], maxlen=UNSENT_RESULTS)
+        self._sent.clear()
+        self._sent_bytes = 0
+
+    def forget_results(self) -> None:
+        self.unsent.clear()
+        self._sent.clear()
+        self._sent_bytes = 0
 
 
 @dataclass
@@ -155,7 +182,7 @@ class CameraBook:
         for _, old in [each for each in self._streams.items() if each[0][0] == camera][
             :-STREAMS_WITH_RESULTS
         ]:
-            old.unsent.clear()
+            old.forget_results()
         return memory
 
     @property

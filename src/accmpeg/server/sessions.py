@@ -97,6 +97,8 @@ class Session:
         self._memory = live.book.stream(hello.camera, hello.stream_id)
         self._highest = self._resume_after = self._memory.last_sequence
         self._repeated = -1
+        if hello.answered is not None:
+            self._memory.send_again(hello.answered)
         self._join()
         self._lane = self._batcher.open_lane(hello.camera, live.limits.waiting_frames)
         self._decoder = StreamDecoder(hello.codec, self._parameter_sets, self._size_px)
@@ -334,7 +336,7 @@ class Session:
 
     def _deliver(self) -> None:
         for answer in self._answers.ready():
-            self._memory.unsent.append(answer.packed())
+            self._memory.unsent.append((answer.message.sequence, answer.packed()))
             self._live.answered(self._record, answer, self._stream_facts(), self._snapshot)
         self._record.waiting = len(self._answers)
         self._notify()
@@ -386,7 +388,7 @@ class Session:
             if self._control:
                 data = pack(self._control.popleft())
             elif self._memory.unsent:
-                data = self._memory.unsent.popleft()
+                data = self._memory.next_unsent(keep=self._hello.drop == "none")
             else:
                 assert self._feedback is not None
                 data, self._feedback = pack(self._feedback), None
