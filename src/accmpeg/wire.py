@@ -105,8 +105,8 @@ class Hello(Message):
     """Numerator and denominator of the seconds that `pts` counts in."""
     drop: Literal["latest", "none"] = "latest"
     answered: Annotated[int, Field(ge=-1, lt=1 << 53)] | None = None
-    """The last frame whose result has come back, −1 for none: results that were lost on their way come again.
-    None wants none of them."""
+    """The last frame whose result has come back, −1 for none: results that were lost on their way come again,
+    and up to it no frame is answered. None is for a camera that can't tell."""
     software: Annotated[str, Field(max_length=100)] = ""
 
 

@@ -260,3 +260,18 @@ def test_without_repeats_answered_frames_of_a_long_group_are_let_go() -> None:
     spool.acknowledge("run1", GOP + 1)
     fill(spool, 2, first=2 * GOP + 2)
     assert drain(spool) == [2 * GOP + 2, 2 * GOP + 3]
+
+
+def test_sent_frames_that_gave_way_are_lost_only_if_they_are_missed() -> None:
+    spool = started(None, limit_bytes=3 * GOP * 1200)
+    fill(spool, 3 * GOP)
+    assert len(drain(spool)) == 3 * GOP
+    fill(spool, 2 * GOP, first=3 * GOP)
+    assert spool.dropped_frames == 0, "they may still be answered"
+    spool.acknowledge("run1", 2)
+    spool.rewind("run1", 2, to_keyframe=True)
+    left = drain(spool)
+    assert left == list(range(left[0], 5 * GOP))
+    assert spool.dropped_frames == left[0] - 3 > 0
+    spool.rewind("run1", 2, to_keyframe=True)
+    assert spool.dropped_frames == left[0] - 3, "counted once"

@@ -125,6 +125,14 @@ def test_results_lost_on_their_way_come_again_to_a_camera_that_says_so(
         assert [each.sequence for each in camera.results(3)] == [3, 4, 5]
 
 
+def test_what_another_server_answered_is_not_answered_again(server: ServerThread, recorded: Recorded) -> None:
+    with Camera(server, recorded, camera="moved", answered=4) as camera:
+        assert camera.welcome().resume_after == 4
+        camera.send_frames(0, 8)
+        results = camera.results(3)
+    assert [(each.sequence, each.dropped) for each in results] == [(5, None), (6, None), (7, None)]
+
+
 def test_a_camera_that_comes_back_takes_over_its_dead_connection(
     server: ServerThread, recorded: Recorded
 ) -> None:

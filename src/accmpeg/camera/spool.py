@@ -88,6 +88,8 @@ class Spool:
         self._lock = threading.RLock()
         self._segments: list[_Segment] = []
         self._cursor = (0, 0)
+        self._sent_and_gone: list[tuple[str, int]] = []
+        """Frames that gave way after they had been sent: lost only if they have to be sent again."""
         self._hello: tuple[str, bytes] = ("", b"")
         self._number = 0
         self._synced_s = time.monotonic()
@@ -181,6 +183,9 @@ class Spool:
         `to_keyframe`: to the keyframe that this frame needs, for a receiver that knows nothing of the stream.
         """
         with self._lock:
+            gone = [each for each in self._sent_and_gone if each[0] == stream_id and each[1] > after_sequence]
+            self.dropped_frames += len(gone)
+            self._sent_and_gone.clear()
             start: tuple[int, int] | None = None
             for index, segment in enumerate(self._segments):
                 for position, entry in enumerate(segment.entries):
@@ -197,6 +202,9 @@ class Spool:
     def acknowledge(self, stream_id: str, sequence: int) -> None:
         """Frames up to `sequence` need not be kept; their files go once nothing after them needs them."""
         with self._lock:
+            self._sent_and_gone = [
+                each for each in self._sent_and_gone if each[0] != stream_id or each[1] > sequence
+            ]
             while self._segments:
                 first = self._segments[0]
                 if first.stream_id != stream_id or len(self._segments) == 1:
@@ -373,7 +381,9 @@ class Spool:
         segment = self._segments.pop(0)
         index, position = self._cursor
         if lost:
-            self.dropped_frames += len(segment.entries) - (position if index == 0 else 0) if index <= 0 else 0
+            sent = position if index == 0 else len(segment.entries)
+            self.dropped_frames += len(segment.entries) - sent
+            self._sent_and_gone += [(segment.stream_id, each.sequence) for each in segment.entries[:sent]]
         self._cursor = (index - 1, position) if index > 0 else (0, 0)
         self._finish(segment)
         self._discard(segment)

@@ -95,10 +95,12 @@ class Session:
         hello, live = self._hello, self._live
         self._record = live.book.record(hello.camera)
         self._memory = live.book.stream(hello.camera, hello.stream_id)
-        self._highest = self._resume_after = self._memory.last_sequence
-        self._repeated = -1
         if hello.answered is not None:
             self._memory.send_again(hello.answered)
+            # What another server answered, which may be this one before its restart, is not answered again.
+            self._memory.last_sequence = max(self._memory.last_sequence, hello.answered)
+        self._highest = self._resume_after = self._memory.last_sequence
+        self._repeated = -1
         self._join()
         self._lane = self._batcher.open_lane(hello.camera, live.limits.waiting_frames)
         self._decoder = StreamDecoder(hello.codec, self._parameter_sets, self._size_px)
