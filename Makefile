@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench clean
+.PHONY: help setup demo test test-all check format bench fuzz clean
 
 help:  ## print every target
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -27,13 +27,18 @@ test: $(VENV)/.dev  ## install and run the tests
 test-all: $(VENV)/.dev  ## the slow tests too
 	$(BIN)/python -m pytest
 check: $(VENV)/.dev  ## types, lint and format
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks fuzz
+	$(BIN)/ruff format --check src tests benchmarks fuzz
 	$(BIN)/mypy
 format: $(VENV)/.dev  ## put the code in the house format
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks fuzz
+	$(BIN)/ruff format src tests benchmarks fuzz
 bench: $(VENV)/.dev  ## what every stage costs on this machine
 	$(BIN)/python benchmarks/camera_cost.py
+# FUZZ_S: seconds for each target.
+FUZZ_S ?= 600
+fuzz: $(VENV)/.dev  ## look for crashes in what strangers can send
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	for target in wire bitstream cards; do $(BIN)/python fuzz/fuzz.py $$target -max_total_time=$(FUZZ_S) || exit 1; done
 clean:  ## remove .venv and what was made here
 	rm -rf $(VENV) accmpeg-demo
