@@ -51,7 +51,7 @@ class Bare:
 
     def with_scaling_per_s(self, seconds: float) -> tuple[float, float]:
         """Of all that one inference is: scaling, `run`, boxes."""
-        return self._rate(lambda: self._dnn.infer_many(self._frames), seconds)
+        return self._rate(lambda: self._dnn.infer_many(self._frames, sure_only=True), seconds)
 
     def _rate(self, once: Any, seconds: float) -> tuple[float, float]:
         """Frames per second of time, and of CPU time."""

@@ -7,6 +7,7 @@ import torch
 from av import VideoFrame
 from tiny_networks import write_logits_network, write_network, write_tiny_card
 
+from accmpeg.demo import assets_path, demo_scene
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.check import check_dnn
 from accmpeg.errors import AccmpegError, DnnError, WeightsError
@@ -57,6 +58,15 @@ def test_a_batch_gives_what_single_frames_give(detector):
         assert batched.xyxy == pytest.approx(single.xyxy, abs=1e-3)
         assert (batched.class_id == single.class_id).all()
     assert dnn.infer_many([]) == []
+
+
+def test_sure_results_are_the_same_without_the_candidates():
+    dnn = load_dnn(assets_path() / "detector.card.toml", threads=1)
+    frames = [demo_scene().frame(index) for index in (0, 40)]
+    for everything, sure in zip(dnn.infer_many(frames), dnn.infer_many(frames, sure_only=True), strict=True):
+        wanted = everything[everything.confidence >= dnn.card.score_threshold]
+        assert 0 < len(wanted) < len(everything)
+        assert sure == wanted
 
 
 def test_a_fixed_batch_of_one_takes_several_frames(tmp_path):

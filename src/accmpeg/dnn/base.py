@@ -96,9 +96,16 @@ class ServerDnn:
         return self.infer_many([frame], source_size_px)[0]
 
     def infer_many(
-        self, frames: Sequence[VideoFrame], source_size_px: tuple[int, int] | None = None
+        self,
+        frames: Sequence[VideoFrame],
+        source_size_px: tuple[int, int] | None = None,
+        *,
+        sure_only: bool = False,
     ) -> list[Any]:
-        """Results of several frames, batched where the network and the frame sizes allow it."""
+        """Results of several frames, batched where the network and the frame sizes allow it.
+
+        `sure_only` leaves out the candidates below the card's score threshold, and the work they cost.
+        """
         prepared = [self._preprocess(frame, source_size_px) for frame in frames]
         results: list[Any] = []
         while len(results) < len(prepared):
@@ -108,7 +115,7 @@ class ServerDnn:
             group = waiting[: min(same, self.network.max_batch or same)]
             outputs = self.network.run(np.stack([picture for picture, _ in group]))
             results += [
-                self._result([output[i] for output in outputs], geometry)
+                self._result([output[i] for output in outputs], geometry, sure_only)
                 for i, (_, geometry) in enumerate(group)
             ]
         return results
@@ -117,14 +124,14 @@ class ServerDnn:
         """The same DNN in PyTorch, for gradients; raises `NoGradientError` where it has none."""
         return DifferentiableDnn(self.card, self._head, self.network.differentiable(device), device)
 
-    def _result(self, outputs: list[NDArray[Any]], geometry: InputGeometry) -> Any:
+    def _result(self, outputs: list[NDArray[Any]], geometry: InputGeometry, sure_only: bool) -> Any:
         # A sum is NaN or infinite as soon as one value is, and costs a fraction of isfinite on each.
         if not all(np.isfinite(np.sum(output)) for output in outputs):
             raise DnnError(
                 f"{self.card.name} returned NaN or infinite values: check the card's mean, std and colour, "
                 "and the weights"
             )
-        return result_of(self._head.dense(outputs, geometry), self.card)
+        return result_of(self._head.dense(outputs, geometry), self.card, sure_only=sure_only)
 
 
 def load_dnn(card_path: str | Path, *, threads: int | None = None, device: str = "cpu") -> ServerDnn:

@@ -25,12 +25,17 @@ MAX_RESULTS = 300
 MASKS_AT_ONCE = 16
 
 
-def result_of(dense: Dense, card: DnnCard) -> Any:
-    """The task's result for one frame."""
+def result_of(dense: Dense, card: DnnCard, *, sure_only: bool = False) -> Any:
+    """The task's result for one frame; `sure_only` keeps what the card's threshold keeps, and no candidates.
+
+    Suppression goes from high scores to low ones, so the sure results are the same either way. Suppressing
+    a thousand candidates costs 2 ms, as much as a tenth of a small network.
+    """
     if card.task == "segmentation":
         assert dense.logits is not None
         return class_map(dense.logits)
-    chosen, scores, class_ids = _choose(dense, card)
+    floor = card.score_threshold if sure_only else min(SCORE_FLOOR, card.score_threshold)
+    chosen, scores, class_ids = _choose(dense, card, floor)
     boxes = _boxes(dense, chosen)
     if card.task == "keypoints":
         points = np.asarray(dense.keypoints)[chosen].astype(np.float32)
@@ -85,10 +90,12 @@ def instance_masks(dense: Dense, chosen: NDArray[np.intp], boxes: NDArray[np.flo
     return sv.CompactMask.merge(parts)
 
 
-def _choose(dense: Dense, card: DnnCard) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.int64]]:
+def _choose(
+    dense: Dense, card: DnnCard, floor: float
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.int64]]:
     scores = np.asarray(dense.scores)
     best = scores.max(axis=1)
-    candidates = np.flatnonzero(best >= min(SCORE_FLOOR, card.score_threshold))
+    candidates = np.flatnonzero(best >= floor)
     if len(candidates) > MAX_CANDIDATES:
         candidates = candidates[np.argpartition(-best[candidates], MAX_CANDIDATES)[:MAX_CANDIDATES]]
     class_ids = scores[candidates].argmax(axis=1)

@@ -201,7 +201,7 @@ def _infer(dnn: ServerDnn, jobs: list[Job]) -> list[tuple[dict[str, Any] | None,
     found: list[tuple[dict[str, Any] | None, Literal["failed"] | None]] = [(None, "failed")] * len(jobs)
     for source_size_px, members in groups.items():
         try:
-            results = dnn.infer_many([jobs[i].frame for i in members], source_size_px)
+            results = dnn.infer_many([jobs[i].frame for i in members], source_size_px, sure_only=True)
             for i, result in zip(members, results, strict=True):
                 found[i] = (to_json(result, dnn.card), None)
         # Whatever a network raises on one camera's frame, the others must be answered.
