@@ -110,6 +110,8 @@ class Program:
 
     def __init__(self, name: str, folder: Path, arguments: Sequence[str]) -> None:
         self.name = name
+        # Who is told to end must not leave the programs behind: this unwinds the `with` around them.
+        signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(143))
         self.output, self.log = folder / f"{name}.out", folder / f"{name}.log"
         self.started_us = time.time_ns() // 1000
         with self.output.open("w") as output, self.log.open("w") as log:
@@ -170,12 +172,15 @@ def start_server(folder: Path, *arguments: str, results: bool = True) -> tuple[P
     kept = ["--results", str(file)] if results else []
     server = Program("server", folder, ["serve", "--port", "0", *kept, *arguments])
     deadline_s = time.monotonic() + _START_TIMEOUT_S
-    while (found := re.search(r'"url": "http://([^"]+)"', server.log.read_text())) is None:
-        server.check()
-        if time.monotonic() > deadline_s:
-            server.stop()
-            raise RuntimeError("the server did not start in time")
-        time.sleep(0.02)
+    try:
+        while (found := re.search(r'"url": "http://([^"]+)"', server.log.read_text())) is None:
+            server.check()
+            if time.monotonic() > deadline_s:
+                raise RuntimeError("the server did not start in time")
+            time.sleep(0.02)
+    except BaseException:
+        server.stop()
+        raise
     return server, found.group(1)
 
 
