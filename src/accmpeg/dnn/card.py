@@ -171,6 +171,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     section: Any = model
     for part in location:
+        if isinstance(part, int):
+            continue  # an entry of the list that the part before it names
         annotation = section.model_fields[str(part)].annotation
         candidates = (annotation, *getattr(annotation, "__args__", ()))
         section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
