@@ -78,7 +78,11 @@ def test_weights_that_are_no_accmodel_are_refused(copied: Path) -> None:
         ('model = "discs.onnx"\n', "", "'model' is missing"),
         ("sha256", "= sha256", "TOML"),
         ("long_side_px = 640", "long_side_px = 0", "long_side_px"),
-        ("[cost]", "[[quality]]\ntop_sharp = 0.5\n\n[cost]", r"'quality\.0\.top_sharp': did you mean 'top_share'"),
+        (
+            "[cost]",
+            "[[quality]]\ntop_sharp = 0.5\n\n[cost]",
+            r"'quality\.0\.top_sharp': did you mean 'top_share'",
+        ),
     ],
 )
 def test_a_bad_card_is_named_with_the_way_out(copied: Path, old: str, new: str, message: str) -> None:
