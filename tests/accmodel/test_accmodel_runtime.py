@@ -79,8 +79,8 @@ def test_weights_that_are_no_accmodel_are_refused(copied: Path) -> None:
         ("sha256", "= sha256", "TOML"),
         ("long_side_px = 640", "long_side_px = 0", "long_side_px"),
         (
-            "[cost]",
-            "[[quality]]\ntop_sharp = 0.5\n\n[cost]",
+            "[dnn]",
+            "[[quality]]\ntop_sharp = 0.5\n\n[dnn]",
             r"'quality\.0\.top_sharp': did you mean 'top_share'",
         ),
     ],
