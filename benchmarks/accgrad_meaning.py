@@ -170,7 +170,9 @@ def draw(report: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     columns = -(-len(report) // 2)
-    figure, panels = pyplot.subplots(2, columns, figsize=(4.2 * columns, 7), constrained_layout=True)
+    figure, panels = pyplot.subplots(
+        2, columns, figsize=(4.2 * columns, 7), constrained_layout=True, squeeze=False
+    )
     styles = dict(zip(ORDERS, ("o-", "s--", "^:", "v-."), strict=True))
     for panel, (name, summary) in zip(panels.T.ravel(), report.items(), strict=False):
         for order, style in styles.items():

@@ -170,6 +170,7 @@ def test_a_slow_sender_of_headers_is_cut_off(server: ServerThread) -> None:
         assert connection.recv(1) == b"", "closed by the server"
 
 
+@pytest.mark.slow  # the server gives up on it only when its pings go unanswered
 def test_a_reader_that_never_reads_is_slowed_not_buffered(server: ServerThread, recorded: Recorded) -> None:
     live = server.live
     assert live is not None
@@ -184,7 +185,10 @@ def test_a_reader_that_never_reads_is_slowed_not_buffered(server: ServerThread, 
                 break
         memory = live.book.stream("deaf", "run-1")
         assert live.book.records["deaf"].waiting + len(memory.unsent) <= 2 * live.limits.unanswered
-    eventually(lambda: "deaf" not in live.sessions)
+    for _ in range(3):
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: "deaf" not in live.sessions)
+    assert "deaf" not in live.sessions
 
 
 def test_wrong_tokens_are_refused(start: object, recorded: Recorded) -> None:
