@@ -14,10 +14,13 @@ from programs import MODEL, WAIT_S, Program, Serve, free_port, until
 FRAMES = 12
 COPIED = ("-c", "copy", "-frames:v", str(FRAMES))
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None,
-    reason="no ffmpeg here: apt-get install ffmpeg",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None,
+        reason="no ffmpeg here: apt-get install ffmpeg",
+    ),
+]
 
 
 @contextlib.contextmanager
