@@ -100,6 +100,7 @@ def test_a_cut_link_without_a_spool_goes_on_with_new_frames(
         assert not any(each["spooled"] for each in camera.results())
 
 
+@pytest.mark.slow
 def test_results_that_were_on_their_way_come_after_a_break(footage: Path, card: Path, tmp_path: Path) -> None:
     # A second each way: the break takes some frames and as many results with it.
     far = Link(bandwidth_bps=20e6, propagation_ms=1000)
