@@ -158,5 +158,7 @@ def test_the_decoded_frame_asked_for_is_kept(clip: Clip, context: MethodContext)
     references = reference_results(clip, context, 3)
     cell = evaluate(clip, METHODS["aq-1"], POINT, context, references, step=3, keep=frozenset([3]))
     assert set(cell.seen) == {3}
+    small = evaluate(clip, METHODS["aq-1@dnn"], POINT, context, references, step=3, keep=frozenset([3]))
+    assert (small.seen[3].width, small.seen[3].height) == (clip.width_px, clip.height_px)
     gap = cell.seen[3].to_ndarray().astype(int) - clip.frames[3].to_ndarray()
     assert 0 < np.abs(gap).mean() < 8

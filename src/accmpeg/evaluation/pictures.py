@@ -64,8 +64,6 @@ def write_pictures(
     """Puts the pictures of one frame into `folder/pictures`, with a JSON file that lists them."""
     source = clip.frames[index]
     seen = cell.seen[index]
-    if (seen.width, seen.height) != (clip.width_px, clip.height_px):
-        seen = seen.reformat(width=clip.width_px, height=clip.height_px)
     title = f"{cell.method} {cell.point}"
     pictures: list[Picture] = [
         ("Source, the server DNN's results", drawn_result(source, references[index // step], context.dnn)),

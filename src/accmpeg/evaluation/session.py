@@ -231,7 +231,8 @@ class Session:
         """
         self._once(index)
         if index in self.keep:
-            self.seen[index] = frame
+            # At the source's size, because results are in its pixels.
+            self.seen[index] = frame.reformat(width=self.clip.width_px, height=self.clip.height_px)
         if self.wanted(index):
             self.results[index] = self._infer(frame)
         self._steps.append(Step("server", _INFERENCE, delivers=(index,)))
