@@ -14,7 +14,12 @@ SMALL = {"batch_size": 4, "view_height_px": 160, "view_width_px": 224}
 
 
 def synthetic_label(
-    rng: np.random.Generator, width_px: int, height_px: int, *, objects: bool = True
+    rng: np.random.Generator,
+    width_px: int,
+    height_px: int,
+    *,
+    objects: bool = True,
+    class_maps: bool = False,
 ) -> Label:
     width, height = model_size(width_px, height_px)
     y = rng.integers(40, 90, (height, width)).astype(np.uint8)
@@ -32,6 +37,7 @@ def synthetic_label(
         Planes(y, np.full((2, height // 2, width // 2), 128, np.uint8)),
         width_px,
         height_px,
+        {"classes": (mass > 0.5).astype(np.uint8)} if class_maps else {},
     )
 
 
@@ -41,6 +47,7 @@ def write_synthetic_labels(
     *,
     clips: int = 8,
     objects: bool = True,
+    class_maps: bool = False,
     seed: int = 0,
     sha256: str = SHA256,
 ) -> Path:
@@ -56,7 +63,9 @@ def write_synthetic_labels(
     journal = Journal(folder / "journal.jsonl")
     for number in range(frames):
         size = [(320, 192), (250, 170), (192, 256)][number % 3]
-        write_label(label_file(folder, number), synthetic_label(rng, *size, objects=objects))
+        write_label(
+            label_file(folder, number), synthetic_label(rng, *size, objects=objects, class_maps=class_maps)
+        )
         clip = f"clip-{seed}-{number % clips}"
         journal.add(f"{clip}.mp4", number, clip, label_file(folder, number).relative_to(folder))
     return folder

@@ -13,11 +13,12 @@ from accmpeg.accgrad.labels import read_labels
 from accmpeg.accmodel import AccModel, read_accmodel_card
 from accmpeg.accmodel.build import checkpoint_path, train_accmodel
 from accmpeg.accmodel.export import count_macs, count_parameters, export_onnx
-from accmpeg.accmodel.losses import LossWeights, accmodel_loss
+from accmpeg.accmodel.losses import LossWeights, accmodel_loss, read_points
 from accmpeg.accmodel.network import AccModelNetwork
-from accmpeg.accmodel.samples import collate, random_view, split_by_clip
+from accmpeg.accmodel.samples import class_shares, collate, random_view, split_by_clip
 from accmpeg.accmodel.training import Progress, TrainingSettings, predict_maps, train_network
 from accmpeg.errors import TrainingError, UsageError
+from accmpeg.tasks.segmentation import IGNORED
 
 
 def test_training_learns_what_carries_the_accgrad(trained: Path) -> None:
@@ -144,6 +145,50 @@ def test_labels_without_objects_give_a_network_without(tmp_path: Path) -> None:
     labels = read_labels(write_synthetic_labels(tmp_path / "plain", frames=6, clips=3, objects=False))
     trained = train_network([labels], tmp_path / "s.safetensors", TrainingSettings(epochs=1, **SMALL))
     assert trained.network.heads == ("accgrad",)
+
+
+def test_class_shares_cover_each_macroblock() -> None:
+    label = synthetic_label(np.random.default_rng(0), 320, 200, objects=False)
+    class_map = np.zeros((100, 160), np.uint8)  # half the frame's resolution
+    class_map[:, 80:] = 2
+    class_map[:8, :8] = 1
+    class_map[92:] = IGNORED
+    shares = class_shares(replace(label, result={"classes": class_map}), 3)
+    assert shares.shape == (13, 20, 3)
+    np.testing.assert_array_equal(shares[0, 0], [0, 1, 0])
+    np.testing.assert_array_equal(shares[5, 3], [1, 0, 0])
+    np.testing.assert_array_equal(shares[5, 15], [0, 0, 1])
+    assert shares[11].sum(axis=-1).max() == pytest.approx(
+        0.5
+    )  # rows 176 to 192 px, of which 184 on unlabelled
+    assert class_shares(label, 3).shape == (13, 20, 0)
+
+
+def test_context_is_learnt_from_class_maps_and_leaves_the_model(tmp_path: Path) -> None:
+    labels = read_labels(write_synthetic_labels(tmp_path / "maps", objects=False, class_maps=True))
+    trained = train_network([labels], tmp_path / "s.safetensors", TrainingSettings(epochs=1, **SMALL)).network
+    assert trained.context is not None
+    assert trained.context.out_channels == 2
+    exported = onnx.load_from_string(export_onnx(trained))
+    assert sum(node.op_type == "Conv" for node in exported.graph.node) == sum(
+        isinstance(module, torch.nn.Conv2d) and module is not trained.context for module in trained.modules()
+    )
+
+    torch.manual_seed(0)
+    network = AccModelNetwork(("accgrad",), context_classes=2)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    views = [random_view(item.load(), np.random.default_rng(1), 160, 224, 2) for item in list(labels)[:4]]
+    batch, weights = collate(views), LossWeights(share=0.0, level=0.0, context=1.0)
+    for _ in range(15):
+        scores, context = network.with_context(batch.y, batch.uv)
+        loss = accmodel_loss(scores, batch, network.heads, weights, context)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert context is not None
+    logits = read_points(context.detach(), batch.points)
+    right = logits.argmax(1) == batch.classes.argmax(2)
+    assert right[batch.valid == 1].float().mean() > 0.9
 
 
 def test_a_warm_start_begins_where_the_other_ended(labels: Path, trained: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         ) from error
     own = network.state_dict()
     fits = {name: tensor for name, tensor in kept.items() if name in own and own[name].shape == tensor.shape}
-    # Only the last layer's size depends on the task.
-    if set(own) - set(fits) - {"head.weight", "head.bias"}:
+    # Only the last layers' sizes depend on the server DNN.
+    if any(not name.startswith(("head.", "context.")) for name in set(own) - set(fits)):
         raise TrainingError(f"can't start from {path}: it holds the weights of another architecture")
     network.load_state_dict(fits, strict=False)

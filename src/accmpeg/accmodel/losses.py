@@ -10,6 +10,9 @@ With g the true and s the predicted log₂ AccGrad of a frame's macroblocks:
   ties the scale and the offset of s, to which the share loss is blind.
 - **objects**: cross-entropy with positives weighted up, those of small objects most: a missed object costs
   far more accuracy than a needless one costs bytes.
+- **context** (server DNNs that segment): cross-entropy with the classes that the server DNN sees in each
+  macroblock, each class of a view weighted by one over the root of its share. mIoU puts the AccGrad where a
+  class has few pixels, so the network has to know classes; AccGrad alone is too sparse to teach them.
 """
 
 import math
@@ -35,6 +38,7 @@ class LossWeights:
     objects: float = 1.0
     object_weight: float = 3.0
     small_object_weight: float = 3.0
+    context: float = 0.5
 
 
 def read_points(scores: Tensor, points: Tensor) -> Tensor:
@@ -45,14 +49,22 @@ def read_points(scores: Tensor, points: Tensor) -> Tensor:
     return sampled[..., 0]
 
 
-def accmodel_loss(scores: Tensor, batch: Batch, heads: tuple[str, ...], weights: LossWeights) -> Tensor:
-    """Scalar loss of a batch; `scores` is the network's output."""
+def accmodel_loss(
+    scores: Tensor,
+    batch: Batch,
+    heads: tuple[str, ...],
+    weights: LossWeights,
+    context: Tensor | None = None,
+) -> Tensor:
+    """Scalar loss of a batch; `scores` and `context` are the network's outputs."""
     values = read_points(scores, batch.points)
     predicted = values[:, heads.index(ACCGRAD)]
     loss = weights.share * _share_loss(predicted, batch, weights.share_temper)
     loss = loss + weights.level * _level_loss(predicted, batch.accgrad_log2, batch.valid)
     if OBJECTS in heads:
         loss = loss + weights.objects * _objects_loss(values[:, heads.index(OBJECTS)], batch, weights)
+    if context is not None:
+        loss = loss + weights.context * _context_loss(read_points(context, batch.points), batch.classes)
     return loss
 
 
@@ -82,3 +94,11 @@ def _objects_loss(logit: Tensor, batch: Batch, weights: LossWeights) -> Tensor:
     loss = functional.binary_cross_entropy_with_logits(logit, batch.objects, reduction="none")
     weight = weight * batch.valid
     return (loss * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _context_loss(logits: Tensor, shares: Tensor) -> Tensor:
+    """`logits` (N, C, P), `shares` (N, P, C); padding has a share of nothing."""
+    in_view = shares.sum(1, keepdim=True) / shares.sum((1, 2), keepdim=True).clamp(min=1e-6)
+    weighted = shares / in_view.clamp(min=1e-4).sqrt()
+    likelihood = (weighted * functional.log_softmax(logits.transpose(1, 2), dim=2)).sum((1, 2))
+    return -(likelihood / weighted.sum((1, 2)).clamp(min=1e-6)).mean()

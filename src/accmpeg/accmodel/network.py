@@ -39,7 +39,8 @@ class AccModelNetwork(nn.Module):
     """Maps planes to one `(N, heads, h / 8, w / 8)` tensor; h and w must be multiples of 32.
 
     Channel `heads.index("accgrad")` is log₂ AccGrad per macroblock, `"objects"` the logit of the server DNN
-    reporting an object there.
+    reporting an object there. With `context_classes`, `with_context` also gives a logit for each class of a
+    segmenting server DNN: a lesson for training only, which no exported network has.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class AccModelNetwork(nn.Module):
         heads: Sequence[str] = (ACCGRAD, OBJECTS),
         channels: tuple[int, int, int, int] = _CHANNELS,
         blocks: tuple[int, int, int] = _BLOCKS,
+        context_classes: int = 0,
     ) -> None:
         super().__init__()
         self.heads = tuple(heads)
@@ -63,9 +65,18 @@ class AccModelNetwork(nn.Module):
         self.up_8 = _conv(sixteenth, eighth)
         self.merge_8 = _Block(eighth)
         self.head = nn.Conv2d(eighth, len(self.heads), 1)
+        self.context = nn.Conv2d(eighth, context_classes, 1) if context_classes else None
 
     def forward(self, y: Tensor, uv: Tensor) -> Tensor:
         """`y` `(N, 1, h, w)` and `uv` `(N, 2, h/2, w/2)`, uint8 values of any dtype."""
+        return cast(Tensor, self.head(self._features(y, uv)))
+
+    def with_context(self, y: Tensor, uv: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What `forward` gives, and `(N, context_classes, h / 8, w / 8)` logits or None."""
+        features = self._features(y, uv)
+        return self.head(features), None if self.context is None else self.context(features)
+
+    def _features(self, y: Tensor, uv: Tensor) -> Tensor:
         y, uv = y.float() * _PIXEL_SCALE, uv.float() * _PIXEL_SCALE
         quarter = functional.relu(self.stem_norm(self.stem_y(y) + self.stem_uv(uv)))
         eighth = self.to_8(quarter)
@@ -73,13 +84,13 @@ class AccModelNetwork(nn.Module):
         coarsest = self.to_32(sixteenth)
         coarsest = coarsest * torch.sigmoid(self.gate(functional.adaptive_avg_pool2d(coarsest, 1)))
         sixteenth = self.merge_16(functional.relu(sixteenth + _double(self.up_16(coarsest))))
-        eighth = self.merge_8(functional.relu(eighth + _double(self.up_8(sixteenth))))
-        return cast(Tensor, self.head(eighth))
+        return cast(Tensor, self.merge_8(functional.relu(eighth + _double(self.up_8(sixteenth)))))
 
     @torch.no_grad()
     def folded(self) -> "AccModelNetwork":
         """A copy for inference whose batch normalisations are folded into the convolutions."""
         network = copy.deepcopy(self).eval()
+        network.context = None
         for parent in list(network.modules()):
             if isinstance(parent, _ConvNorm):
                 conv, norm = cast(nn.Conv2d, parent.conv), cast(nn.BatchNorm2d, parent.norm)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from accmpeg.accgrad.labels import Label, LabelItem
 from accmpeg.media.grid import MACROBLOCK_PX, MacroblockGrid
 
-__all__ = ["Batch", "LabelStore", "View", "collate", "random_view", "split_by_clip"]
+__all__ = ["Batch", "LabelStore", "View", "class_shares", "collate", "random_view", "split_by_clip"]
 
 _CACHE_BYTES = 2 << 30
 _SCALE_RANGE = (0.7, 1.35)
@@ -29,8 +29,9 @@ class View:
     """A crop of a frame and the macroblocks whose centres it shows.
 
     `y` (1, h, w) and `uv` (2, h/2, w/2) float 0..255; `points` (P, 2) as (x, y) in −1..1 over the crop;
-    `accgrad_log2` (P,); `objects` (P,) or empty. `ranked` (1,) is 0 where the server DNN reports objects in
-    other frames but none in this one: what AccGrad there is comes from candidates that it rejects.
+    `accgrad_log2` (P,); `objects` (P,) or empty; `classes` (P, C), see `class_shares`. `ranked` (1,) is 0
+    where the server DNN reports objects in other frames but none in this one: what AccGrad there is comes
+    from candidates that it rejects.
     """
 
     y: Tensor
@@ -38,18 +39,20 @@ class View:
     points: Tensor
     accgrad_log2: Tensor
     objects: Tensor
+    classes: Tensor
     ranked: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Views stacked; `points`, `accgrad_log2`, `objects` are padded to one length, `valid` marks the real."""
+    """Views stacked; what belongs to points is padded to one length, `valid` marks the real ones."""
 
     y: Tensor
     uv: Tensor
     points: Tensor
     accgrad_log2: Tensor
     objects: Tensor
+    classes: Tensor
     ranked: Tensor
     valid: Tensor
 
@@ -96,7 +99,30 @@ def split_by_clip(items: Sequence[LabelItem], fraction: float) -> tuple[list[Lab
     return [i for i in items if i.clip not in held_out], [i for i in items if i.clip in held_out]
 
 
-def random_view(label: Label, rng: np.random.Generator, height_px: int, width_px: int) -> View:
+def class_shares(label: Label, classes: int) -> NDArray[np.float32]:
+    """The share of each class of the server DNN's class map in each macroblock, `(rows, cols, classes)`.
+
+    From 4×4 samples per macroblock. `classes` 0, or a server DNN without a class map: no classes.
+    """
+    grid = MacroblockGrid(label.width_px, label.height_px)
+    class_map = label.result.get("classes")
+    if not classes or class_map is None:
+        return np.zeros((*grid.shape, 0), np.float32)
+    rows, cols = (
+        np.minimum(((np.arange(4 * count) + 0.5) * 4 / size * length).astype(np.intp), length - 1)
+        for count, size, length in zip(
+            grid.shape, (label.height_px, label.width_px), class_map.shape, strict=True
+        )
+    )
+    sampled = class_map[rows[:, None], cols].reshape(grid.rows, 4, grid.cols, 4)
+    # Pixels that belong to no class (255) have a share in none.
+    shares = [(sampled == class_id).mean(axis=(1, 3), dtype=np.float32) for class_id in range(classes)]
+    return np.stack(shares, axis=-1)
+
+
+def random_view(
+    label: Label, rng: np.random.Generator, height_px: int, width_px: int, classes: int = 0
+) -> View:
     """A view of random position, scale, side and light; smaller frames are continued by their edge."""
     scale = float(np.exp(rng.uniform(*np.log(_SCALE_RANGE))))
     plane_height, plane_width = label.planes.y.shape
@@ -127,6 +153,7 @@ def random_view(label: Label, rng: np.random.Generator, height_px: int, width_px
         torch.from_numpy(points),
         torch.from_numpy(label.accgrad_log2.reshape(-1)[inside].astype(np.float32)),
         torch.from_numpy(objects.astype(np.float32)),
+        torch.from_numpy(class_shares(label, classes).reshape(len(inside), -1)[inside]),
         torch.tensor([float(label.objects is None or label.objects.any())]),
     )
 
@@ -147,6 +174,7 @@ def collate(views: Sequence[View]) -> Batch:
         padded([view.points for view in views]),
         padded([view.accgrad_log2 for view in views]),
         padded([view.objects for view in views]),
+        padded([view.classes for view in views]),
         torch.cat([view.ranked for view in views]),
         padded([torch.ones_like(view.accgrad_log2) for view in views]),
     )

@@ -31,6 +31,7 @@ from accmpeg.accmodel.quality import FrameQuality, frame_quality, mean_quality
 from accmpeg.accmodel.samples import LabelStore, collate, random_view, split_by_clip
 from accmpeg.errors import TrainingError
 from accmpeg.media.grid import MacroblockGrid
+from accmpeg.tasks.segmentation import IGNORED
 
 __all__ = ["Progress", "Trained", "TrainingSettings", "predict_maps", "train_network"]
 
@@ -124,7 +125,9 @@ class _Run:
         self.device = _device(settings.device)
         has_objects = self.training[0].objects is not None
         torch.manual_seed(settings.seed)
-        self.network = AccModelNetwork((ACCGRAD, OBJECTS) if has_objects else (ACCGRAD,))
+        self.classes = _class_count(self.training)
+        heads = (ACCGRAD, OBJECTS) if has_objects else (ACCGRAD,)
+        self.network = AccModelNetwork(heads, context_classes=self.classes)
         if settings.init is not None:
             load_weights(self.network, settings.init)
         # Depthwise convolutions train three times faster in this layout on a CPU.
@@ -190,9 +193,11 @@ class _Run:
         chosen = order[position * settings.batch_size : (position + 1) * settings.batch_size]
         rng = np.random.default_rng((settings.seed, 1, self.step))
         size = settings.view_height_px, settings.view_width_px
-        batch = collate([random_view(self.training[int(i)], rng, *size) for i in chosen]).to(self.device)
+        views = [random_view(self.training[int(i)], rng, *size, self.classes) for i in chosen]
+        batch = collate(views).to(self.device)
         self.network.train()
-        loss = accmodel_loss(self.network(batch.y, batch.uv), batch, self.network.heads, settings.loss)
+        scores, context = self.network.with_context(batch.y, batch.uv)
+        loss = accmodel_loss(scores, batch, self.network.heads, settings.loss, context)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -286,6 +291,13 @@ def predict_maps(network: AccModelNetwork, label: Any) -> dict[str, NDArray[np.f
     grid = MacroblockGrid(label.width_px, label.height_px)
     maps = scores[0].float().cpu().numpy()
     return {name: grid.resample(m, *m.shape) for name, m in zip(network.heads, maps, strict=True)}
+
+
+def _class_count(labels: LabelStore) -> int:
+    """Classes of a server DNN that segments, by its labels; 0 for any other."""
+    maps = (label.result.get("classes") for label in labels)
+    seen = (class_map[class_map != IGNORED] for class_map in maps if class_map is not None)
+    return max((int(ids.max()) + 1 for ids in seen if ids.size), default=0)
 
 
 def _sigmoid(logit: NDArray[np.float32]) -> NDArray[np.float32]:

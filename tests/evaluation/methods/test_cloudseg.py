@@ -1,5 +1,9 @@
 """CloudSeg: few pixels travel, and the server DNN sees them enlarged."""
 
+from typing import Any
+
+import av
+import pytest
 from method_clips import context, detector, moving_clip, run, uplink_bytes
 
 from accmpeg.evaluation.methods import METHODS, OperatingPoint
@@ -7,11 +11,17 @@ from accmpeg.evaluation.methods.cloudseg import CloudSeg
 from accmpeg.evaluation.run import evaluate, reference_results, run_method
 
 
-def test_the_server_dnn_sees_its_input_size() -> None:
-    clip = moving_clip(6)
-    session = run_method(clip, CloudSeg(), OperatingPoint(quality=24), context(), keep=frozenset({3}))
-    seen = session.seen[3]
-    assert (seen.width, seen.height) == detector().card.input.stream_size_px(clip.width_px, clip.height_px)
+def test_the_server_dnn_sees_its_input_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, dnn, sizes = moving_clip(6), detector(), []
+    infer = dnn.infer
+
+    def looking(frame: av.VideoFrame, size_px: tuple[int, int] | None = None) -> Any:
+        sizes.append((frame.width, frame.height))
+        return infer(frame, size_px)
+
+    monkeypatch.setattr(dnn, "infer", looking)
+    session = run_method(clip, CloudSeg(), OperatingPoint(quality=24), context())
+    assert sizes == [dnn.card.input.stream_size_px(clip.width_px, clip.height_px)] * 6
     assert session.stage_ms["server: enlarge"] > 0
 
 
