@@ -109,7 +109,7 @@ def test_an_unknown_adapter():
 
 
 @pytest.mark.parametrize(
-    ("card", "frame", "stream"),
+    ("card", "frame", "seen"),
     [
         ({}, (1280, 720), (640, 360)),
         ({}, (720, 1280), (360, 640)),
@@ -119,8 +119,9 @@ def test_an_unknown_adapter():
     ],
 )
 def test_a_stream_needs_no_more_pixels_than_the_network_sees(
-    card: dict, frame: tuple[int, int], stream: tuple[int, int]
+    card: dict, frame: tuple[int, int], seen: tuple[int, int]
 ) -> None:
-    assert (
-        InputCard(**{"name": "x", "width_px": 640, "height_px": 640, **card}).stream_size_px(*frame) == stream
-    )
+    settings = InputCard(**{"name": "x", "width_px": 640, "height_px": 640, **card})
+    assert settings.seen_size_px(*frame) == seen
+    worth_it = frame[0] / seen[0] >= 1.4
+    assert settings.stream_size_px(*frame) == (seen if worth_it else frame)

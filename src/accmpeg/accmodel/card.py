@@ -41,7 +41,7 @@ class ServedDnn(_Section):
     task: str
     sha256: str | None = None
     input: InputCard | None = None
-    """What it reads: a stream needs no more pixels than it sees (`InputCard.stream_size_px`)."""
+    """What it reads: a stream needs no more pixels than it sees (`InputCard.seen_size_px`)."""
 
 
 class TrainingRecord(_Section):

@@ -40,6 +40,8 @@ from accmpeg.tasks.base import TaskName
 __all__ = ["CARD_SUFFIX", "DnnCard", "HeadCard", "InputCard", "KeypointCard", "read_card", "write_card"]
 
 CARD_SUFFIX = ".card.toml"
+LEAST_SHRINKING = 1.4
+"""Below this, a stream is not made smaller for its server DNN."""
 
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[float, Field(ge=-1000, le=1000)]
@@ -72,15 +74,28 @@ class InputCard(_Section):
             raise ValueError(f"{self.width_px}x{self.height_px} is no multiple of size_multiple {multiple}")
         return self
 
-    def stream_size_px(self, width_px: int, height_px: int) -> tuple[int, int]:
+    def seen_size_px(self, width_px: int, height_px: int) -> tuple[int, int]:
         """The size at which the network sees frames of that size, in even numbers, never larger.
 
-        >>> InputCard(name="x", width_px=640, height_px=640).stream_size_px(1280, 720)
+        >>> InputCard(name="x", width_px=640, height_px=640).seen_size_px(1280, 720)
         (640, 360)
         """
         scales = self.width_px / width_px, self.height_px / height_px
         scale = min(1.0, max(scales) if self.letterbox == "stretch" else min(scales))
         return max(2, 2 * round(width_px * scale / 2)), max(2, 2 * round(height_px * scale / 2))
+
+    def stream_size_px(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """The size that a stream for this network should have: `seen_size_px`, or the frames' own where
+        that is less than `LEAST_SHRINKING` times as large.
+
+        A little smaller saves hardly a bit, and yet the frame is resampled and loses three quarters of its
+        chroma: measured, such streams need about twice the bytes for the same accuracy (docs/results.md).
+
+        >>> InputCard(name="x", width_px=640, height_px=640).stream_size_px(768, 432)
+        (768, 432)
+        """
+        seen = self.seen_size_px(width_px, height_px)
+        return seen if width_px >= LEAST_SHRINKING * seen[0] else (width_px, height_px)
 
 
 class HeadCard(_Section):

@@ -21,7 +21,7 @@ def test_the_server_dnn_sees_its_input_size(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(dnn, "infer", looking)
     session = run_method(clip, CloudSeg(), OperatingPoint(quality=24), context())
-    assert sizes == [dnn.card.input.stream_size_px(clip.width_px, clip.height_px)] * 6
+    assert sizes == [dnn.card.input.seen_size_px(clip.width_px, clip.height_px)] * 6
     assert session.stage_ms["server: enlarge"] > 0
 
 

@@ -79,6 +79,11 @@ class StreamFormat:
 
     def at_input_size(self, dnn: ServerDnn) -> "StreamFormat":
         """The same at the size at which the server DNN sees the frames."""
+        width_px, height_px = dnn.card.input.seen_size_px(self.width_px, self.height_px)
+        return replace(self, width_px=width_px, height_px=height_px)
+
+    def at_stream_size(self, dnn: ServerDnn) -> "StreamFormat":
+        """The same at the size that `--size dnn` chooses: hardly larger frames stay as they are."""
         width_px, height_px = dnn.card.input.stream_size_px(self.width_px, self.height_px)
         return replace(self, width_px=width_px, height_px=height_px)
 

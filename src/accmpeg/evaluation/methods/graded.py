@@ -33,7 +33,7 @@ class Graded:
     def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
         context = session.context
         if self.at_input_size:
-            stream = stream.at_input_size(context.dnn)
+            stream = stream.at_stream_size(context.dnn)
         steered = SteeredEncoder(
             stream.settings(point, aq_mode=1, steerable=True),
             context.need_accmodel(self.name),

@@ -37,7 +37,7 @@ class Oracle:
     def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
         context = session.context
         if self.at_input_size:
-            stream = stream.at_input_size(context.dnn)
+            stream = stream.at_stream_size(context.dnn)
         graded = self.policy == "graded"
         steered = SteeredEncoder(
             stream.settings(point, aq_mode=1 if graded else None, steerable=True),
