@@ -4,7 +4,8 @@
 
 One Markdown table per baseline: of every method, bytes at equal accuracy (all clips in one curve) and mean
 delay at equal accuracy on each link (geometric mean over the clips that have a figure), in per cent, with
-bootstrap 95 % intervals over clips. Below it the null comparison and the noise floor.
+bootstrap 95 % intervals over clips. Below it the null comparison and the noise floor. With `--clip`, one table
+of measured points instead: kB and accuracy of the methods of the AccMPEG paper and ours on each named clip.
 """
 
 import json
@@ -18,11 +19,14 @@ from accmpeg.evaluation.analysis import DEFAULT_BANDS, DnnAnalysis, analyse
 from accmpeg.evaluation.rates import PooledRate, Rate
 from accmpeg.evaluation.rows import CELLS_NAME, read_rows
 
+POINTS_OF = ("constant-qp", "aq-1", "binary", "graded", "graded@dnn", "oracle-binary", "oracle-graded")
+
 
 def main(
     folders: Annotated[list[Path], typer.Argument(help="Folders of accmpeg evaluate.")],
     measure: Annotated[str, typer.Option(help="accuracy, or f1 for detection.")] = "accuracy",
     baseline: Annotated[list[str] | None, typer.Option(help="Baselines; may repeat.")] = None,
+    clip: Annotated[list[str] | None, typer.Option(help="Clips to print the points of; may repeat.")] = None,
 ) -> None:
     """Print the tables."""
     for folder in folders:
@@ -35,9 +39,13 @@ def main(
             links=run.get("links"),
             interpolation="linear",
         ):
-            if analysis.measure == measure:
-                for base in bases:
-                    print("\n".join(table(analysis, base)), end="\n\n")
+            if analysis.measure != measure:
+                continue
+            if clip:
+                print("\n".join(points(analysis, clip)), end="\n\n")
+                continue
+            for base in bases:
+                print("\n".join(table(analysis, base)), end="\n\n")
 
 
 def table(analysis: DnnAnalysis, base: str) -> list[str]:
@@ -61,6 +69,21 @@ def table(analysis: DnnAnalysis, base: str) -> list[str]:
             "",
             f"Noise floor: {min(floor):.2f} to {max(floor):.2f} by clip, mean {np.mean(floor):.3f}.",
         ]
+    return lines
+
+
+def points(analysis: DnnAnalysis, clips: list[str]) -> list[str]:
+    """Measured points, from coarse to fine, as kB / accuracy."""
+    lines = [f"{analysis.dnn}, kB / {analysis.accuracy_name}:", ""]
+    for clip in clips:
+        curves = {name: curve for name in POINTS_OF if (curve := analysis.curves.get((clip, name)))}
+        most = max((len(curve.rows) for curve in curves.values()), default=0)
+        lines += [f"| {clip} |" + " |" * most, "|---" * (1 + most) + "|"]
+        for name, curve in curves.items():
+            ranked = sorted(curve.rows, key=lambda row: -row.quality)
+            cells = [f"{row.bytes / 1000:.0f} / {row.accuracy:.3f}" for row in ranked]
+            lines.append(f"| {name} | {' | '.join([*cells, *[''] * (most - len(cells))])} |")
+        lines.append("")
     return lines
 
 
