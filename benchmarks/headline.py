@@ -4,7 +4,7 @@
 
 One Markdown table per baseline: of every method, bytes at equal accuracy (all clips in one curve) and mean
 delay at equal accuracy on each link (geometric mean over the clips that have a figure), in per cent, with
-bootstrap 95 % intervals over clips. Below it the null comparison and the noise floor. With `--clip`, one table
+bootstrap 95 % intervals over clips. Below it the null comparison and the noise floor. With `--clip`, a table
 of measured points instead: kB and accuracy of the methods of the AccMPEG paper and ours on each named clip.
 """
 
