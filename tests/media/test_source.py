@@ -2,6 +2,7 @@ import socket
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -285,6 +286,39 @@ def test_a_dead_network_is_an_error_within_ten_seconds(scheme):
         with pytest.raises(SourceError, match=scheme):
             open_source(f"{scheme}://127.0.0.1:{port}/live")
         assert time.monotonic() - start < 12
+
+
+@pytest.mark.slow
+def test_a_slow_steady_stream_does_not_break_off(textured):
+    # At 2 frames/s FFmpeg would look at the stream for longer than the time-out, if left alone.
+    stop = threading.Event()
+
+    def send(listener):
+        connection, _ = listener.accept()
+        with (
+            suppress(OSError),
+            connection,
+            connection.makefile("wb", buffering=0) as file,
+            av.open(file, "w", format="mpegts", options={"flush_packets": "1"}) as container,
+        ):
+            stream = container.add_stream("libx264", rate=2, options={"tune": "zerolatency"})
+            stream.width, stream.height = 320, 180
+            for index in range(100):
+                frame = textured(moved_px=index, pts=index, time_base=Fraction(1, 2))
+                container.mux(stream.encode(frame))
+                if stop.wait(0.5):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = threading.Thread(target=send, args=[listener])
+        sender.start()
+        try:
+            with open_source(f"tcp://127.0.0.1:{listener.getsockname()[1]}") as source:
+                frames = [frame for frame, _ in zip(source, range(24), strict=False)]
+        finally:
+            stop.set()
+            sender.join()
+    assert len(frames) == 24
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

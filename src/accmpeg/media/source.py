@@ -35,8 +35,10 @@ from accmpeg.media.frames import to_yuv420p
 
 __all__ = ["Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
 
-_OPEN_TIMEOUT_S = 5.0  # PyAV waits this long twice: to connect, and to see the first pictures
-_READ_TIMEOUT_S = 10.0
+_TIMEOUT_S = 10.0
+# FFmpeg looks at 5 to 7 s of a stream unless told otherwise, and where PyAV's time-out ends that, the
+# connection is marked as broken for good: a stream of few frames per second would break off again and again.
+_ANALYSED_S = 1.0
 _FASTEST_FRAME_RATE = 1000
 
 
@@ -179,8 +181,8 @@ class _StreamSource(Source):
         self._container.close()
 
     def _open(self, address: str, format_name: str | None) -> InputContainer:
-        options = _options(scheme_of(address))
-        timeout = None if self._is_file else (_OPEN_TIMEOUT_S, _READ_TIMEOUT_S)
+        options = {} if self._is_file else _options(scheme_of(address))
+        timeout = None if self._is_file else _TIMEOUT_S
         try:
             container = av.open(address, "r", format=format_name, options=options, timeout=timeout)
         except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
@@ -262,14 +264,16 @@ class _StreamSource(Source):
 
 
 def _options(scheme: str) -> dict[str, str]:
-    timeout_us = str(int(_OPEN_TIMEOUT_S * 1e6))
+    """FFmpeg's options; its own time-outs are for silence, where PyAV's bound the whole of opening."""
+    timeout_us = str(int(_TIMEOUT_S * 1e6))
+    options = {"analyzeduration": str(int(_ANALYSED_S * 1e6))}
     if scheme in ("rtsp", "rtsps"):
-        return {"rtsp_transport": "tcp", "timeout": timeout_us, "fflags": "nobuffer"}
+        return options | {"rtsp_transport": "tcp", "timeout": timeout_us, "fflags": "nobuffer"}
     if scheme in ("http", "https"):
-        return {"rw_timeout": timeout_us}
+        return options | {"rw_timeout": timeout_us}
     if scheme == "udp":
-        return {"timeout": timeout_us, "fflags": "nobuffer"}
-    return {}
+        return options | {"timeout": timeout_us, "fflags": "nobuffer"}
+    return options
 
 
 def _reason(error: Exception) -> str:
