@@ -3,6 +3,7 @@
 import http.client
 import json
 import shutil
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from live_clients import ADMIN, VIEWER, WAIT_S, Camera, Recorded, eventually, to
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from accmpeg.server import ServerThread
+from accmpeg.server import ServerSettings, ServerThread, run
 
 Start = Callable[..., ServerThread]
 
@@ -55,6 +56,16 @@ def test_health_and_openapi(server: ServerThread) -> None:
     assert ask(server, "/readyz")[0] == 200
     schema = json.loads(ask(server, "/openapi.json")[2])
     assert {"/healthz", "/readyz", "/metrics", "/v1/cameras", "/v1/dnns/{name}"} <= set(schema["paths"])
+
+
+def test_the_kernel_does_not_hold_results_back(card: Path) -> None:
+    with (
+        run._listen(ServerSettings(dnns=(card,), port=0)) as listener,
+        socket.create_connection(listener.getsockname()[:2]),
+    ):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_draining_server_is_not_ready(start: Start) -> None:

@@ -48,7 +48,11 @@ def _listen(settings: ServerSettings) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(address[:2], family=family, backlog=256)
+        listener = socket.create_server(address[:2], family=family, backlog=256)
+        # asyncio turns Nagle's algorithm off only for sockets made as IPPROTO_TCP, which these are not. With
+        # it every result waited for the camera's next frame, which carried the acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"can't listen on {settings.host}:{settings.port}: {reason}") from None
