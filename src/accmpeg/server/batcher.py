@@ -7,10 +7,13 @@ lane yard ─ ▪▪ ─┘
 ```
 
 A batch starts when every busy lane has a frame in it, when it is full, or when its oldest frame has waited
-for `window_ms`; while one is running, the next gathers by itself. A lane that is full loses its oldest frame.
+for `window_ms`; while one is running, the next gathers by itself. A frame gives way to newer ones of its
+lane when the lane is full, or when it has waited for longer than the lane allows: so short delays lose
+nothing, and a DNN that can't keep up still answers with what is new.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -60,6 +63,7 @@ class Lane:
 
     name: str
     capacity: int
+    stale_s: float
     jobs: deque[Job] = field(default_factory=deque)
     last_s: float = 0.0
 
@@ -98,9 +102,9 @@ class Batcher:
         """Whether its thread runs."""
         return self._thread.is_alive()
 
-    def open_lane(self, name: str, capacity: int) -> Lane:
+    def open_lane(self, name: str, capacity: int, *, stale_s: float = math.inf) -> Lane:
         """A camera joins."""
-        lane = Lane(name, capacity)
+        lane = Lane(name, capacity, stale_s)
         with self._changed:
             self._lanes.append(lane)
         return lane
@@ -115,20 +119,21 @@ class Batcher:
             job.finish(Outcome(dropped="behind"))
 
     def submit(self, lane: Lane, job: Job) -> None:
-        """Queues a frame; the oldest of a full lane gives way to it."""
-        displaced = None
+        """Queues a frame; what is stale gives way to it, and the oldest of a full lane."""
+        displaced = []
         with self._changed:
             if not self._closed and lane in self._lanes:
-                if len(lane.jobs) >= lane.capacity:
-                    displaced = lane.jobs.popleft()
+                oldest_s = job.queued_s - lane.stale_s
+                while lane.jobs and (len(lane.jobs) >= lane.capacity or lane.jobs[0].queued_s < oldest_s):
+                    displaced.append(lane.jobs.popleft())
                 lane.jobs.append(job)
                 lane.last_s = job.queued_s
                 self._changed.notify()
             else:
-                displaced = job
-        if displaced is not None:
-            waited_ms = (time.perf_counter() - displaced.queued_s) * 1000
-            displaced.finish(Outcome(dropped="behind", queue_ms=waited_ms))
+                displaced.append(job)
+        for each in displaced:
+            waited_ms = (time.perf_counter() - each.queued_s) * 1000
+            each.finish(Outcome(dropped="behind", queue_ms=waited_ms))
 
     def exchange(self, dnn: ServerDnn) -> None:
         """Puts another DNN of the same task in place from the next batch on. Raises `UsageError`."""

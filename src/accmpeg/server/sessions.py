@@ -11,6 +11,7 @@ Reading stops while too much waits, so that TCP itself slows the camera down and
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,11 @@ class Session:
         self._highest = self._resume_after = self._memory.last_sequence
         self._repeated = -1
         self._join()
-        self._lane = self._batcher.open_lane(hello.camera, live.limits.waiting_frames)
+        self._lane = self._batcher.open_lane(
+            hello.camera,
+            live.limits.waiting_frames,
+            stale_s=math.inf if hello.drop == "none" else live.limits.stale_s,
+        )
         self._decoder = StreamDecoder(hello.codec, self._parameter_sets, self._size_px)
         self._control.append(
             Welcome(

@@ -35,8 +35,10 @@ class Limits:
     damaged_in_a_row: int = 100
     waiting_units: int = 8
     """Access units of one camera that wait for decoding."""
-    waiting_frames: int = 2
+    waiting_frames: int = 8
     """Decoded frames of one camera that wait for the DNN."""
+    stale_s: float = 0.15
+    """So long one of them is kept beside newer ones, where the newest wins."""
     unanswered: int = 64
     """Frames of one camera that have come and are not answered."""
     subscriber_queue: int = 256

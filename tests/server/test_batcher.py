@@ -1,0 +1,72 @@
+"""What the batcher takes, and what gives way."""
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+from av import VideoFrame
+
+from accmpeg.dnn.base import ServerDnn
+from accmpeg.server.batcher import Batcher, Job, Outcome
+
+WAIT_S = 20
+
+
+class HeldDnn:
+    """Begins with a batch and stands still until it is released."""
+
+    network = SimpleNamespace(max_batch=None)
+    card = SimpleNamespace(name="held")
+
+    def __init__(self) -> None:
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+    def infer_many(self, frames: list[VideoFrame], *_: Any, **__: Any) -> list[Any]:
+        self.began.set()
+        assert self.go_on.wait(WAIT_S)
+        raise RuntimeError("no result: only what was taken counts")
+
+
+class Asked:
+    """Submits jobs to one lane of a batcher whose DNN is busy; notes what becomes of each."""
+
+    def __init__(self, capacity: int, stale_s: float) -> None:
+        self.dnn = HeldDnn()
+        self.batcher = Batcher("held", cast(ServerDnn, self.dnn), max_batch=8, window_ms=0)
+        self.lane = self.batcher.open_lane("gate", capacity, stale_s=stale_s)
+        self.dropped: list[str] = []
+        self.submit("first", 0)
+        assert self.dnn.began.wait(WAIT_S)
+
+    def submit(self, name: str, age_s: float) -> None:
+        def finish(outcome: Outcome) -> None:
+            if outcome.dropped == "behind":
+                self.dropped.append(name)
+
+        job = Job(VideoFrame(16, 16), (16, 16), finish, time.perf_counter() - age_s)
+        self.batcher.submit(self.lane, job)
+
+    def close(self) -> None:
+        self.dnn.go_on.set()
+        self.batcher.close()
+
+
+def test_stale_frames_give_way_to_newer_ones_only() -> None:
+    asked = Asked(capacity=8, stale_s=100)
+    asked.submit("stale", 500)
+    asked.submit("stale too", 450)
+    assert asked.dropped == [], "neither has waited long beside a newer one"
+    asked.submit("young", 50)
+    assert asked.dropped == ["stale", "stale too"]
+    asked.submit("new", 0)
+    assert asked.dropped == ["stale", "stale too"]
+    asked.close()
+
+
+def test_the_oldest_frame_of_a_full_lane_gives_way() -> None:
+    asked = Asked(capacity=2, stale_s=100)
+    for name in ("a", "b", "c"):
+        asked.submit(name, 0)
+    assert asked.dropped == ["a"]
+    asked.close()
