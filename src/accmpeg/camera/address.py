@@ -40,8 +40,8 @@ class ServerAddress:
     ) -> "ServerAddress":
         """From `wss://host:8700` or `ws://127.0.0.1:8700`; the path is added if there is none.
 
-        Raises UsageError for anything else, for a user or password in it, and for a token that would cross a
-        network unencrypted (unless `insecure`).
+        Raises UsageError for anything else, for a user or password in it, for a token that would cross a
+        network unencrypted (unless `insecure`), and for a `ca_file` without certificates.
         """
         parts = urlsplit(text)
         try:
@@ -60,6 +60,14 @@ class ServerAddress:
                 f"the token would cross the network unencrypted to {describe(text)}: use wss://, "
                 "or --insecure if the network itself is encrypted"
             )
+        if ca_file is not None:
+            try:
+                ssl.create_default_context(cafile=ca_file)
+            except (OSError, ssl.SSLError) as error:
+                reason = (
+                    "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+                )
+                raise UsageError(f"--ca {ca_file}: {reason}") from error
         path = parts.path if parts.path not in ("", "/") else STREAM_PATH
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         named = f"{host}:{port}" if port is not None else host
@@ -102,6 +110,11 @@ class ServerAddress:
                 connection.setsockopt(socket.IPPROTO_TCP, low_water, _NOT_SENT_LOW_WATER_BYTES)
 
 
+# OpenSSL's X509_V_ERR_…: another authority, or another name. A certificate that is too old or not valid yet
+# is not among them: that may be the fault of a camera's clock, which is right a minute after its start.
+_UNTRUSTED = frozenset({18, 19, 20, 21, 62, 64})
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why there is no connection, in words; `final` as in `LinkError`."""
@@ -138,7 +151,8 @@ def connection_problem(error: BaseException, address: ServerAddress) -> Problem:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Problem(
             f"the certificate of {where} is not trusted ({error.verify_message}): give the authority's file "
-            "with --ca, and the name that the certificate is for"
+            "with --ca, and the name that the certificate is for",
+            final=error.verify_code in _UNTRUSTED,
         )
     if isinstance(error, ssl.SSLError):
         return Problem(f"no TLS with {where} ({error.reason or error}): is it a ws:// server?")
