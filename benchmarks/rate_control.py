@@ -1,6 +1,9 @@
 """Rate control compared on simulated links: ours, the textbook's, and fixed bitrates.
 
-    python benchmarks/rate_control.py [--budget-ms 300] [--seeds 5] [--json F]
+    python benchmarks/rate_control.py [--budget-ms 300] [--seeds 5] [--trace FILE …] [--json F]
+
+`--trace` adds recorded links, in Mahimahi's format: a line per packet of 1500 bytes, the millisecond at which
+it can be delivered.
 
 All controllers meet the same links, encoder model and acknowledgements (`accmpeg.evaluation.bottleneck`).
 "newest wins" is our camera's queue around them: frames are left out before the encoder when the link is
@@ -19,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from accmpeg.evaluation.bottleneck import STEPS, LinkTrace, simulate
+from accmpeg.evaluation.link import PACKET_BYTES, read_trace
 from accmpeg.policy.ratecontrol import AimdRate, DelayRate, FixedRate, RateController
 
 OUTAGE = LinkTrace("5 s outage at 1 Mbit/s", [(0, 1e6), (8_000, 1000.0), (13_000, 1e6)], 25_000)
@@ -32,6 +36,14 @@ def mobile(seed: int) -> LinkTrace:
         steps.append((float(start_ms), bps))
         bps = float(np.clip(bps * 1.5 ** random.uniform(-1, 1), 0.4e6, 3e6))
     return LinkTrace("mobile, 0.4 to 3 Mbit/s", steps, 60_000)
+
+
+def recorded(path: Path) -> LinkTrace:
+    """A Mahimahi trace, as the bandwidth of every 50 ms of it."""
+    deliveries_ms = np.array(read_trace(path))
+    bins = np.bincount(deliveries_ms // 50)
+    steps = [(50.0 * index, float(count) * PACKET_BYTES * 8 * 20) for index, count in enumerate(bins)]
+    return LinkTrace(path.name, steps, 50.0 * len(steps))
 
 
 def controllers(budget_ms: float) -> dict[str, Callable[[], RateController]]:
@@ -52,12 +64,15 @@ def controllers(budget_ms: float) -> dict[str, Callable[[], RateController]]:
 def main(
     budget_ms: Annotated[float, typer.Option(help="Delay budget, capture to arrival.")] = 300.0,
     seeds: Annotated[int, typer.Option(help="Runs of each, with other frame sizes.")] = 5,
+    trace: Annotated[list[Path] | None, typer.Option(help="A recorded link too; may repeat.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
 ) -> None:
     """Print p95 delay, longest stall, use of the link and frames left out, for each link and controller."""
     console = Console()
     figures = []
-    for trace_of in (lambda _seed: STEPS, mobile, lambda _seed: OUTAGE):
+    fixed_links = [STEPS, OUTAGE, *map(recorded, trace or [])]
+    links = [mobile, *(lambda _seed, link=link: link for link in fixed_links)]
+    for trace_of in links:
         table = Table(
             "controller", "p95 ms, settled", "p95 ms", "longest stall ms", "link used", "left out", box=None
         )

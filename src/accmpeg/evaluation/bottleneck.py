@@ -10,9 +10,11 @@ The encoder's frames scatter about the target (lognormal), keyframes are `keyfra
 no larger than its VBV. Delay runs from capture to arrival; the server DNN comes on top of it.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import numpy as np
 
@@ -33,7 +35,7 @@ class LinkTrace:
 
     def bandwidth_bps(self, at_ms: float) -> float:
         """The bandwidth at a time."""
-        return [bps for start_ms, bps in self.steps if start_ms <= at_ms][-1]
+        return self.steps[bisect_right(self.steps, at_ms, key=itemgetter(0)) - 1][1]
 
 
 STEPS = LinkTrace(
