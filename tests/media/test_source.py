@@ -1,4 +1,5 @@
 import socket
+import struct
 import threading
 import time
 import traceback
@@ -11,10 +12,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import av
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from accmpeg.errors import SourceError
 from accmpeg.media.encoder import Encoder, EncoderSettings
-from accmpeg.media.frames import plane_view
+from accmpeg.media.frames import plane_view, rgb_of
 from accmpeg.media.sink import open_sink
 from accmpeg.media.source import find_footage, open_source, read_still
 
@@ -72,6 +74,35 @@ def test_portrait_and_odd_sizes(make_clip):
     for size_px in ((96, 160), (161, 97), (1, 1)):
         with open_source(make_clip("odd.mkv", 2, codec="ffv1", size_px=size_px)) as source:
             assert {(frame.width, frame.height) for frame in source} == {size_px}
+
+
+@pytest.mark.parametrize(
+    ("matrix", "upright"),
+    [
+        ((0, 1, -1, 0), lambda plane: np.rot90(plane, -1)),
+        ((0, -1, 1, 0), np.rot90),
+        ((-1, 0, 0, -1), lambda plane: np.rot90(plane, 2)),
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, 1), np.asarray),
+    ],
+)
+def test_clips_of_phones_come_upright(make_clip, matrix, upright):
+    path = make_clip("held.mp4", 3, size_px=(160, 96))
+    with open_source(path) as source:
+        stored = list(source)
+    content = path.read_bytes()
+    a, b, c, d = (value << 16 for value in matrix)
+    at = content.index(b"tkhd") + 44  # ISO 14496-12, 8.3.2: where the track header keeps its matrix
+    path.write_bytes(content[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + content[at + 36 :])
+    with open_source(path) as source:
+        turned = list(source)
+    height_px, width_px = upright(np.zeros((96, 160))).shape
+    assert (source.info.width_px, source.info.height_px) == (width_px, height_px)
+    assert [frame.pts for frame in turned] == [frame.pts for frame in stored]
+    for before, after in zip(stored, turned, strict=True):
+        assert (after.colorspace, after.color_range) == (before.colorspace, before.color_range)
+        for index in range(3):
+            assert np.array_equal(plane_view(after, index), upright(plane_view(before, index)))
 
 
 def test_very_wide_pictures(make_clip):
@@ -217,6 +248,19 @@ def test_stills(tmp_path, textured, codec, pix_fmt):
     still = read_still(save_picture(tmp_path / "still.jpg", original, codec, pix_fmt))
     assert (still.width, still.height, still.format.name, still.pts) == (33, 17, "yuv420p", 0)
     assert np.abs(plane_view(still, 0).astype(int) - 120).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_come_upright(tmp_path, orientation):
+    coarse = np.random.default_rng(0).integers(60, 190, (5, 9, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    Image.fromarray(coarse).resize((66, 34)).save(tmp_path / "held.png", exif=exif)
+    with Image.open(tmp_path / "held.png") as photograph:
+        expected = np.asarray(ImageOps.exif_transpose(photograph)).astype(int)
+    seen = rgb_of(read_still(tmp_path / "held.png")).astype(int)
+    assert seen.shape == expected.shape
+    assert np.abs(seen - expected).mean() < 5
 
 
 def test_a_still_that_is_missing(tmp_path):

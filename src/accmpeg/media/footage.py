@@ -12,7 +12,7 @@ from typing import Literal
 import av
 
 from accmpeg.errors import SourceError
-from accmpeg.media.frames import to_yuv420p
+from accmpeg.media.frames import FrameTurner, to_yuv420p
 
 __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Footage", "find_footage", "folder_pictures", "read_still"]
 
@@ -102,7 +102,7 @@ def folder_pictures(folder: Path) -> list[Path]:
 
 
 def read_still(path: str | Path) -> av.VideoFrame:
-    """A picture as a yuv420p frame of its own size, odd or not; pts 0. EXIF rotation is not applied.
+    """A picture as a yuv420p frame of its own size, odd or not, upright as its EXIF data says; pts 0.
 
     Raises SourceError for a file that is missing, empty or no picture.
     """
@@ -121,7 +121,7 @@ def read_still(path: str | Path) -> av.VideoFrame:
         raise SourceError(f"{path} is not a picture that FFmpeg can read: {_short(error)}") from error
     if frame is None:
         raise SourceError(f"{path} is damaged: no picture in it")
-    still = to_yuv420p(frame)
+    still = FrameTurner(frame).turn(to_yuv420p(frame))
     still.pts, still.time_base = 0, 1 / FRAME_RATE
     return still
 

@@ -2,7 +2,7 @@
 
 | address | Source |
 |---|---|
-| a video file, or a single picture | its frames; damaged ones are passed over and counted |
+| a video file, or a single picture | its frames, upright; damaged ones are passed over and counted |
 | a folder of pictures | its pictures in order of their numbers, at 25 frames/s |
 | `rtsp://`, `http://`, `udp://`, `rtmp://`, … | the stream; a dead network is an error within about 10 s |
 | `/dev/video0` | a V4L2 camera |
@@ -31,7 +31,7 @@ from accmpeg.media.footage import (
     folder_pictures,
     read_still,
 )
-from accmpeg.media.frames import to_yuv420p
+from accmpeg.media.frames import FrameTurner, to_yuv420p
 
 __all__ = ["Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
 
@@ -84,6 +84,8 @@ def open_source(address: str | Path) -> Source:
     or no answer within about 10 s.
     """
     text = str(address)
+    if not text:
+        raise SourceError("the name of the footage is empty")
     if is_url(address):
         return _StreamSource(text, describe(text))
     path = Path(text)
@@ -157,7 +159,8 @@ class _StreamSource(Source):
             self._first = next(self._frames, None)
             if self._first is None:
                 raise SourceError(f"no frames can be decoded from {name}: it is empty or damaged")
-            self.info = self._describe(self._first, address, format_name)
+            self._turner = FrameTurner(self._first)
+            self.info = self._describe(self._upright(self._first), address, format_name)
         except BaseException:
             self._container.close()
             raise
@@ -241,12 +244,15 @@ class _StreamSource(Source):
             is_live=is_live,
         )
 
+    def _upright(self, frame: av.VideoFrame) -> av.VideoFrame:
+        return self._turner.turn(to_yuv420p(frame))
+
     def _ready(self, frame: av.VideoFrame) -> av.VideoFrame:
         info = self.info
+        frame = self._upright(frame)
         if (frame.width, frame.height) != (info.width_px, info.height_px):
             # Some cameras change their size when the light or the link does; the stream's size is settled.
             frame = frame.reformat(info.width_px, info.height_px, threads=1)
-        frame = to_yuv420p(frame)
         step = max(1, round(1 / (info.frame_rate * info.time_base)))
         pts = frame.pts
         if pts is None:
@@ -279,4 +285,8 @@ def _options(scheme: str) -> dict[str, str]:
 def _reason(error: Exception) -> str:
     if isinstance(error, av.error.ExitError):
         return "no answer in time"
+    if isinstance(error, av.error.InvalidDataError):
+        return "it is damaged, or no video"
+    if isinstance(error, av.error.EOFError):
+        return "it ends too early"
     return getattr(error, "strerror", None) or type(error).__name__
