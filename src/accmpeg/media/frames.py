@@ -86,7 +86,8 @@ class FrameTurner:
     """
 
     def __init__(self, first: av.VideoFrame) -> None:
-        self._filters = _Filters(_TURNS.get(_display_axes(first), []))
+        axes = _display_axes(first)
+        self._filters = _Filters(_TURNS.get(axes, []) if axes else [])
 
     def turn(self, frame: av.VideoFrame) -> av.VideoFrame:
         return self._filters.apply(frame)
@@ -106,17 +107,17 @@ _AXES_OF_ROTATION = {90: (0, -1, 1, 0), -90: (0, 1, -1, 0), 180: (-1, 0, 0, -1),
 _EXIF = 31  # AV_FRAME_DATA_EXIF, which PyAV 18's enumeration lacks
 
 
-def _display_axes(frame: av.VideoFrame) -> tuple[int, ...] | None:
+def _display_axes(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
     """Signs of the display matrix's a, b, c, d; None where the frame has none."""
     native.remove_side_data(frame, _EXIF)  # with it, PyAV can't list a photograph's side data
     try:
-        matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+        matrix = frame.side_data["DISPLAYMATRIX"]
+    except KeyError:
+        return None
     except ValueError:
         return _AXES_OF_ROTATION.get(frame.rotation)  # all but mirrorings
-    if matrix is None:
-        return None
-    a, b, _, c, d = struct.unpack_from("5i", matrix)
-    return tuple(int(np.sign(value)) for value in (a, b, c, d))
+    a, b, _, c, d = (int(np.sign(value)) for value in struct.unpack_from("5i", matrix))
+    return a, b, c, d
 
 
 class _Filters:
