@@ -2,6 +2,7 @@
 
 import struct
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -111,11 +112,11 @@ def _display_axes(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
     """Signs of the display matrix's a, b, c, d; None where the frame has none."""
     native.remove_side_data(frame, _EXIF)  # with it, PyAV can't list a photograph's side data
     try:
-        matrix = frame.side_data["DISPLAYMATRIX"]
-    except KeyError:
-        return None
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
         return _AXES_OF_ROTATION.get(frame.rotation)  # all but mirrorings
+    if matrix is None:
+        return None
     a, b, _, c, d = (int(np.sign(value)) for value in struct.unpack_from("5i", matrix))
     return a, b, c, d
 
