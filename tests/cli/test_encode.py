@@ -1,7 +1,9 @@
 """`accmpeg encode` as a user meets it: streams that play, figures that add up, one line for what fails."""
 
 import json
+import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -86,7 +88,12 @@ def test_size_and_human_output(accmpeg: Callable, clip: Path, tmp_path: Path) ->
     ("args", "code", "words"),
     [
         (("missing.mp4", "-o", "o.mp4", "--policy", "none"), 1, "missing.mp4"),
-        (("scene", "-o", "o.mp4"), 2, "--accmodel is missing"),
+        (("missing.mp4", "-o", "o.mp4"), 2, "--accmodel is missing"),
+        (("", "-o", "o.mp4", "--policy", "none"), 1, "empty"),
+        (("scene", "-o", "o.mp4", "--qp", "99"), 2, "not 99"),
+        (("scene", "-o", "o.mp4", "--preset", "rapid"), 2, "veryfast"),
+        (("scene", "-o", "o.mp4", "--codec", "h264"), 2, "libx264"),
+        (("scene", "-o", "o.mp4", "--overlay", "./o.mp4"), 2, "--output and --overlay are the same"),
         (("scene", "-o", "o.xyz", "--policy", "none"), 1, "o.xyz"),
         (("scene", "-o", "o.mp4", "--policy", "none", "--qp", "30", "--crf", "20"), 2, "exclude each other"),
         (("scene", "-o", "o.mp4", "--policy", "none", "--bitrate", "fast"), 2, "--bitrate fast"),
@@ -104,6 +111,49 @@ def test_what_goes_wrong_is_one_line(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("o.*")), "nothing half-made is left behind"
+
+
+def test_footage_is_never_written_over(accmpeg: Callable, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.mp4").symlink_to(clip)
+    before = clip.read_bytes()
+    done = accmpeg("encode", clip, "-o", "link.mp4", "--policy", "none")
+    assert done.returncode == 2
+    assert "INPUT and --output are the same" in done.stderr
+    assert clip.read_bytes() == before
+
+
+def test_the_embedded_scene_brings_its_accmodel(accmpeg: Callable) -> None:
+    done = accmpeg("encode", "scene", "-o", "o.mp4", "--limit", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "accmodel" in json.loads(done.stdout)["cpu_ms_per_frame"]
+
+
+def test_a_stream_over_tcp_arrives_and_tells_no_password(accmpeg: Callable, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+        address = f"tcp://me:s3cret@127.0.0.1:{server.getsockname()[1]}"
+        received = pool.submit(read_all, server)
+        done = accmpeg("encode", "scene", "-o", address, "--limit", 12)
+        assert done.returncode == 0, done.stderr
+        assert "s3cret" not in done.stdout + done.stderr
+        (tmp_path / "received.ts").write_bytes(received.result(60))
+    assert len(frames_of(tmp_path / "received.ts")) == 12
+
+
+def read_all(server: socket.socket) -> bytes:
+    # The sink looks whether the port is open first; the stream is what says something.
+    while True:
+        with server.accept()[0] as connection, connection.makefile("rb") as stream:
+            if content := stream.read():
+                return content
+
+
+@pytest.mark.slow
+def test_a_peer_that_never_answers_is_one_clear_error(accmpeg: Callable) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"rtmp://127.0.0.1:{silent.getsockname()[1]}/live"
+        done = accmpeg("encode", "scene", "-o", address, "--limit", 12)
+    assert done.returncode == 1
+    assert "took nothing for 15 s" in done.stderr
 
 
 def test_a_damaged_clip_gives_what_it_holds(accmpeg: Callable, clip: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from accmpeg.camera.publish_process import describe_stream, pack_unit
 from accmpeg.camera.stats import CameraStats
@@ -25,7 +26,7 @@ from accmpeg.media.addresses import describe, is_url
 from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.sink import open_sink
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "RemoteSink"]
 
 _QUEUE_FRAMES = 120
 _RETRY_FIRST_S = 1.0
@@ -42,7 +43,7 @@ class _Sink(Protocol):
     def close(self) -> None: ...
 
 
-class _RemoteSink:
+class RemoteSink:
     """A process that writes to an address; raises SinkError when it failed, or hangs and was killed."""
 
     def __init__(self, address: str, encoder: Encoder) -> None:
@@ -71,8 +72,7 @@ class _RemoteSink:
         self._send(pack_unit(unit))
         self._waiting += 1
         self._listen()
-        if time.monotonic() - self._progress_s > _STALLED_AFTER_S:
-            self._fail(f"{self._name} took nothing for {_STALLED_AFTER_S:.0f} s")
+        self._check_progress()
 
     def close(self) -> None:
         """Lets it finish, but not for long."""
@@ -86,6 +86,42 @@ class _RemoteSink:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+
+    def finish(self) -> None:
+        """Waits until all is written, for as long as that goes on."""
+        assert self._process.stdin is not None
+        try:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            self._progress_s = time.monotonic()
+            while self._process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.1)
+                self._listen()
+                self._check_progress()
+            self._listen()
+            if self._process.returncode:
+                self._fail(f"{self._name} can't be written")
+        except BaseException:
+            self._process.kill()
+            raise
+        finally:
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, KeyboardInterrupt):
+            self.finish()
+        else:
+            self.close()
+
+    def _check_progress(self) -> None:
+        if time.monotonic() - self._progress_s > _STALLED_AFTER_S:
+            self._fail(f"{self._name} took nothing for {_STALLED_AFTER_S:.0f} s")
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)
@@ -179,7 +215,7 @@ class Publisher(threading.Thread):
                 unit = self._queue.popleft()
             try:
                 if self._sink is None:
-                    self._sink = _RemoteSink(self._address, self._encoder)
+                    self._sink = RemoteSink(self._address, self._encoder)
                 self._sink.write(unit)
                 self._stats.add("published")
                 retry_s = _RETRY_FIRST_S

@@ -10,12 +10,14 @@ from rich.table import Table
 
 from accmpeg.cli.common import err, out, parse_bitrate, print_json, progress_bar
 from accmpeg.cli.sources import stream_size
-from accmpeg.errors import UsageError
+from accmpeg.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
     from accmpeg.accmodel.runtime import AccModel
     from accmpeg.camera import SteeredEncoder
-    from accmpeg.media.encoder import EncoderSettings
+    from accmpeg.camera.publish import RemoteSink
+    from accmpeg.media.encoder import Encoder, EncoderSettings
+    from accmpeg.media.sink import Sink
     from accmpeg.media.source import Source
 
 __all__ = ["encode"]
@@ -36,7 +38,9 @@ def encode(
     output: Annotated[
         str, typer.Option("--output", "-o", help="File (mp4, mkv, ts) or address (rtsp, rtmp, udp).")
     ],
-    accmodel: Annotated[Path | None, typer.Option(help="AccModel card or ONNX file.")] = None,
+    accmodel: Annotated[
+        Path | None, typer.Option(help="AccModel card or ONNX file; 'scene' brings its own.")
+    ] = None,
     policy: Annotated[
         PolicyName, typer.Option(help="How scores become QP offsets; none encodes plainly.")
     ] = PolicyName.GRADED,
@@ -67,30 +71,58 @@ def encode(
     """Encode a video so that its macroblock quality follows the server DNN's accuracy."""
     from accmpeg.accmodel.runtime import AccModel
     from accmpeg.camera import StageTimes, SteeredEncoder
-    from accmpeg.cli.sources import open_any_source
-    from accmpeg.media.sink import open_sink
+    from accmpeg.cli.sources import embedded_accmodel, open_any_source
+    from accmpeg.media.addresses import describe
 
+    accmodel = accmodel or embedded_accmodel(source)
     if policy is not PolicyName.NONE and accmodel is None:
         raise UsageError("--accmodel is missing: name an AccModel, or ask for plain video with --policy none")
     if dnn is not None and overlay is None:
         raise UsageError("--dnn only serves --overlay: give both, or neither")
+    _check_names(source, output, overlay)
     times = StageTimes()
     model = AccModel.load(accmodel) if accmodel is not None and policy is not PolicyName.NONE else None
     with open_any_source(source) as footage:
         settings = _settings(footage, codec, bitrate, qp, crf, size, preset, gop, model)
-        with SteeredEncoder(settings, model, policy.value, every=every, times=times) as steered:
+        try:
+            opened = SteeredEncoder(settings, model, policy.value, every=every, times=times)
+        except EncoderError as error:  # at open, what it refuses are the options
+            raise UsageError(str(error)) from error
+        with opened as steered:
             started = time.monotonic()
             with (
-                open_sink(output, steered.encoder) as sink,
+                _open_output(output, steered.encoder) as sink,
                 _overlay_writer(overlay, dnn, settings) as watcher,
             ):
                 frames, size_bytes = _run(footage, steered, sink, watcher, limit)
             elapsed_s = time.monotonic() - started
         summary = _summary(frames, size_bytes, elapsed_s, footage, times)
+    output = describe(output)
     if as_json:
         print_json({"output": output, "policy": policy.value, **summary})
     else:
         _print(output, summary)
+
+
+def _check_names(source: str, output: str, overlay: Path | None) -> None:
+    """Nothing may be written over the footage, nor the overlay over the stream."""
+    named = {"INPUT": Path(source), "--output": Path(output)}
+    if overlay is not None:
+        named["--overlay"] = overlay
+    seen: dict[Path, str] = {}
+    for option, path in named.items():
+        if (before := seen.setdefault(path.resolve(), option)) != option:
+            raise UsageError(f"{before} and {option} are the same, {path}: give another name")
+
+
+def _open_output(output: str, encoder: "Encoder") -> "Sink | RemoteSink":
+    """A network address is written by a process of its own: a peer that accepts and never answers would hold
+    libav up for ever, and with it Ctrl-C."""
+    from accmpeg.camera.publish import RemoteSink
+    from accmpeg.media.addresses import is_url
+    from accmpeg.media.sink import open_sink
+
+    return RemoteSink(output, encoder) if is_url(output) else open_sink(output, encoder)
 
 
 def _settings(
@@ -186,4 +218,6 @@ def _print(output: str, summary: dict[str, Any]) -> None:
         table.add_row(stage, f"{ms:.3f}")
     out.print(table)
     if summary["skipped_frames"]:
-        err.print(f"[yellow]{summary['skipped_frames']} damaged frames of the input were passed over[/]")
+        err.print(
+            f"[yellow]damaged frames of the input that were passed over: {summary['skipped_frames']}[/]"
+        )

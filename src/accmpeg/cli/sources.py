@@ -1,5 +1,6 @@
 """Addresses that verbs accept: those of `media.source`, and the embedded scene."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accmpeg.cli.common import parse_size
@@ -9,11 +10,20 @@ if TYPE_CHECKING:
     from accmpeg.accmodel.runtime import AccModel
     from accmpeg.media.source import Source, SourceInfo
 
-__all__ = ["DNN_SIZE", "EMBEDDED_SCENE", "open_any_source", "stream_size"]
+__all__ = ["DNN_SIZE", "EMBEDDED_SCENE", "embedded_accmodel", "open_any_source", "stream_size"]
 
 DNN_SIZE = "dnn"
 
 EMBEDDED_SCENE = "scene"
+
+
+def embedded_accmodel(address: str) -> Path | None:
+    """The card of the embedded scene's AccModel, if `address` is that scene."""
+    if address != EMBEDDED_SCENE:
+        return None
+    from accmpeg.demo import assets_path
+
+    return assets_path() / "accmodel.card.toml"
 
 
 def open_any_source(address: str) -> "Source":
