@@ -111,3 +111,13 @@ def test_the_twin_hands_a_gradient_to_every_pixel():
     rgb = torch.full((3, 90, 160), 100.0, requires_grad=True)
     input_from_rgb(rgb, card(width_px=64, height_px=64))[0].sum().backward()
     assert (rgb.grad > 0).all()
+
+
+@pytest.mark.parametrize("width", [1, 17, 481, 482, 488, 489, 500, 640])
+def test_every_column_of_a_frame_that_needs_no_scaling_is_its_picture(width):
+    grey = np.full((640, width, 3), 128, np.uint8)
+    frame = VideoFrame.from_ndarray(grey, format="rgb24").reformat(format="yuv420p")
+    ours, geometry = Preprocessor(card())(frame)
+    assert geometry.content_width == width
+    content = ours[:, :, geometry.pad_x : geometry.pad_x + width]
+    assert np.abs(255 * content - 128).max() < 4

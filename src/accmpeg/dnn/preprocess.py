@@ -118,7 +118,7 @@ class Preprocessor:
             width=geometry.content_width,
             height=geometry.content_height,
             format="gbrp",
-            interpolation=Interpolation.BILINEAR,
+            interpolation=_interpolation(frame, geometry),
             threads=1,
         )
         picture = np.empty((3, geometry.height, geometry.width), np.float32)
@@ -136,6 +136,14 @@ class Preprocessor:
             if offset:
                 content += offset
         return picture, geometry
+
+
+def _interpolation(frame: VideoFrame, geometry: InputGeometry) -> int:
+    """Swscale's own short cut for frames that need no scaling leaves up to 8 columns on the right unwritten,
+    full of what memory held, where the width is no multiple of 16; accurate rounding goes the long way."""
+    unscaled = (geometry.content_width, geometry.content_height) == (frame.width, frame.height)
+    careful = unscaled and frame.width % 16
+    return Interpolation.BILINEAR | (Interpolation.ACCURATE_RND if careful else 0)
 
 
 def input_from_rgb(frame_rgb: "torch.Tensor", card: InputCard) -> "tuple[torch.Tensor, InputGeometry]":
