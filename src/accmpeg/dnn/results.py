@@ -22,7 +22,6 @@ SCORE_FLOOR = 0.01
 
 MAX_CANDIDATES = 1000
 MAX_RESULTS = 300
-MASKS_AT_ONCE = 16
 
 
 def result_of(dense: Dense, card: DnnCard, *, sure_only: bool = False) -> Any:
@@ -69,15 +68,13 @@ def instance_masks(dense: Dense, chosen: NDArray[np.intp], boxes: NDArray[np.flo
     logits = np.tensordot(np.asarray(dense.mask_coefficients)[chosen].astype(np.float32), prototypes, 1)
     width_px, height_px = dense.frame_size_px
     scale_x, scale_y = cols / width_px, rows / height_px
-    parts = []
-    for first in range(0, max(1, len(chosen)), MASKS_AT_ONCE):
-        some = slice(first, first + MASKS_AT_ONCE)
-        masks = np.zeros((len(chosen[some]), height_px, width_px), np.bool_)
-        for mask, logit, box in zip(masks, logits[some], boxes[some], strict=True):
-            x0, y0 = np.floor(box[:2]).astype(int)
-            x1, y1 = np.ceil(box[2:]).astype(int)
-            if x1 <= x0 or y1 <= y0:
-                continue
+    # One frame-sized canvas, cleaned after each mask: clearing a new one for each took most of the time.
+    canvas = np.zeros((1, height_px, width_px), np.bool_)
+    parts = [sv.CompactMask.from_dense(canvas[:0], boxes[:0], (height_px, width_px))]
+    for logit, box in zip(logits, boxes, strict=True):
+        x0, y0 = np.floor(box[:2]).astype(int)
+        x1, y1 = np.ceil(box[2:]).astype(int)
+        if x1 > x0 and y1 > y0:
             # Only the box is enlarged, from cell centres to pixel centres.
             to_cells = np.array(
                 [[scale_x, 0, (x0 + 0.5) * scale_x - 0.5], [0, scale_y, (y0 + 0.5) * scale_y - 0.5]]
@@ -85,8 +82,9 @@ def instance_masks(dense: Dense, chosen: NDArray[np.intp], boxes: NDArray[np.flo
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             size = (int(x1 - x0), int(y1 - y0))
             large = cv2.warpAffine(logit, to_cells, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-            mask[y0:y1, x0:x1] = large > 0
-        parts.append(sv.CompactMask.from_dense(masks, boxes[some], (height_px, width_px)))
+            canvas[0, y0:y1, x0:x1] = large > 0
+        parts.append(sv.CompactMask.from_dense(canvas, box[None], (height_px, width_px)))
+        canvas[0, y0:y1, x0:x1] = False
     return sv.CompactMask.merge(parts)
 
 
