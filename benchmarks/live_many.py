@@ -5,9 +5,9 @@
 The cameras are one process that replays access units through the real camera client: their encoders would
 leave a small machine nothing to infer with. They send at 10 frames/s, and then so fast that the DNN is
 saturated (`--overload` times what the bare network does); the newest frame wins. The bare figure is ONNX
-Runtime's `run` on a ready batch in a loop, with the server's own session settings and largest batch, before
-and after: no decoding, scaling, network or results. Decoding of all frames, also of those that the server
-leaves out, and the replaying process take their share of the same cores.
+Runtime's `run` on a ready batch in a loop, with all cores and the server's largest batch, before and after:
+no decoding, scaling, network or results. Decoding of all frames, also of those that the server leaves out,
+and the replaying process take their share of the same cores.
 """
 
 import asyncio
@@ -139,6 +139,9 @@ def main(
     overload: Annotated[float, typer.Option(help="Frames fed for each that the bare network does.")] = 1.5,
     max_batch: Annotated[int, typer.Option(help="Largest batch, here and there.")] = 8,
     frames: Annotated[int, typer.Option(help="Frames of the scene to draw, played to and fro.")] = 100,
+    server_option: Annotated[
+        list[str] | None, typer.Option(help="More for `accmpeg serve`, such as --threads=1 --copies=2.")
+    ] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for the drawn scene and the log.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
 ) -> None:
@@ -154,7 +157,9 @@ def main(
         rates = [bare.frames_per_s(bare_s)]
         saturating = overload * rates[0][0] / cameras
         loads = [float(frame_rate)] + ([saturating] if saturating > frame_rate else [])
-        server, address = start_server(folder, "--max-batch", str(max_batch), results=False)
+        server, address = start_server(
+            folder, "--max-batch", str(max_batch), *(server_option or []), results=False
+        )
         with server:
             found = [
                 asyncio.run(load(server, address, recording, cameras, rate, seconds, warm_up_s))

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from accmpeg.server import ServerSettings, ServerThread, run
+from accmpeg.wire import Goodbye
 
 Start = Callable[..., ServerThread]
 
@@ -82,6 +83,7 @@ def test_metrics_and_status_count_what_came(start: Start, recorded: Recorded) ->
         camera.welcome()
         camera.send_frames(0, 4)
         camera.send_frames(12, 1, sequence=4)  # what it refers to is missing: decoded, wrongly or not
+        camera.send(Goodbye(reason="so that what never comes out of the decoder is answered too"))
         camera.results(5)
         (summary,) = json.loads(ask(server, "/v1/cameras")[2])["cameras"]
     assert summary["frames"] == 5

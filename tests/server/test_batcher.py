@@ -33,7 +33,7 @@ class Asked:
 
     def __init__(self, capacity: int, stale_s: float) -> None:
         self.dnn = HeldDnn()
-        self.batcher = Batcher("held", cast(ServerDnn, self.dnn), max_batch=8, window_ms=0)
+        self.batcher = Batcher("held", [cast(ServerDnn, self.dnn)], max_batch=8, window_ms=0)
         self.lane = self.batcher.open_lane("gate", capacity, stale_s=stale_s)
         self.dropped: list[str] = []
         self.submit("first", 0)
@@ -70,3 +70,16 @@ def test_the_oldest_frame_of_a_full_lane_gives_way() -> None:
         asked.submit(name, 0)
     assert asked.dropped == ["a"]
     asked.close()
+
+
+def test_each_copy_takes_batches() -> None:
+    copies = HeldDnn(), HeldDnn()
+    batcher = Batcher("held", [cast(ServerDnn, each) for each in copies], max_batch=1, window_ms=0)
+    lane = batcher.open_lane("gate", 8)
+    for _ in copies:
+        batcher.submit(lane, Job(VideoFrame(16, 16), (16, 16), lambda outcome: None))
+    for each in copies:
+        assert each.began.wait(WAIT_S), "both work at once"
+        each.go_on.set()
+    batcher.close()
+    assert not batcher.is_alive

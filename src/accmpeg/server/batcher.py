@@ -1,4 +1,4 @@
-"""One server DNN for all cameras: batches by arrival, fair between cameras, in one thread.
+"""One server DNN for all cameras: batches by arrival, fair between cameras.
 
 ```
 lane gate ─ ▪▪ ─┐  oldest first, then one frame of each lane in turn
@@ -10,6 +10,9 @@ A batch starts when every busy lane has a frame in it, when it is full, or when 
 for `window_ms`; while one is running, the next gathers by itself. A frame gives way to newer ones of its
 lane when the lane is full, or when it has waited for longer than the lane allows: so short delays lose
 nothing, and a DNN that can't keep up still answers with what is new.
+
+Each copy of the DNN has a thread that takes batches. On a CPU, copies of one thread each do more than one
+copy with as many threads, whose every layer waits for the slowest of them; one frame alone takes longer.
 """
 
 import logging
@@ -17,7 +20,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -69,27 +72,39 @@ class Lane:
 
 
 class Batcher:
-    """Runs one DNN, which can be exchanged between two batches. `observe` gets its name, once per batch."""
+    """Runs one DNN, which can be exchanged between two batches. `observe` gets its name, once per batch.
+
+    `copies` are the same DNN, for a thread each.
+    """
 
     def __init__(
         self,
         name: str,
-        dnn: ServerDnn,
+        copies: Sequence[ServerDnn],
         *,
         max_batch: int,
         window_ms: float,
         observe: Callable[[str, Outcome], None] = lambda name, outcome: None,
     ) -> None:
         self.name = name
-        self.dnn = dnn
+        self._copies = copies
         self._max_batch = max_batch
         self._window_s = window_ms / 1000
         self._observe = observe
         self._lanes: list[Lane] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name=f"dnn-{name}", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, args=[copy], name=f"dnn-{name}-{copy}", daemon=True)
+            for copy in range(len(copies))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def dnn(self) -> ServerDnn:
+        """What it is; to be run by its own thread only."""
+        return self._copies[0]
 
     @property
     def waiting(self) -> int:
@@ -99,8 +114,8 @@ class Batcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
+        """Whether its threads run."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def open_lane(self, name: str, capacity: int, *, stale_s: float = math.inf) -> Lane:
         """A camera joins."""
@@ -135,28 +150,33 @@ class Batcher:
             waited_ms = (time.perf_counter() - each.queued_s) * 1000
             each.finish(Outcome(dropped="behind", queue_ms=waited_ms))
 
-    def exchange(self, dnn: ServerDnn) -> None:
-        """Puts another DNN of the same task in place from the next batch on. Raises `UsageError`."""
-        if dnn.card.task != self.dnn.card.task:
+    def exchange(self, copies: Sequence[ServerDnn]) -> None:
+        """Puts another DNN of the same task in place from the next batches on; as many copies as there were.
+
+        Raises `UsageError`.
+        """
+        card = copies[0].card
+        if card.task != self.dnn.card.task:
             raise UsageError(
-                f"{self.name} serves {self.dnn.card.task}, and its cameras expect that: {dnn.card.name} is "
-                f"for {dnn.card.task}, give it a name of its own"
+                f"{self.name} serves {self.dnn.card.task}, and its cameras expect that: {card.name} is "
+                f"for {card.task}, give it a name of its own"
             )
         with self._changed:
-            self.dnn = dnn
+            self._copies = copies
 
     def close(self) -> None:
-        """Ends the thread after its batch; what waits is dropped."""
+        """Ends the threads after their batches; what waits is dropped."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
             lanes = list(self._lanes)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         for lane in lanes:
             self.close_lane(lane)
 
-    def _run(self) -> None:
-        while (gathered := self._gather()) is not None:
+    def _run(self, copy: int) -> None:
+        while (gathered := self._gather(copy)) is not None:
             dnn, jobs = gathered
             started_s = time.perf_counter()
             outcomes = _infer(dnn, jobs)
@@ -169,7 +189,7 @@ class Batcher:
                 job.finish(outcome)
             del gathered, jobs, outcomes, job  # frames are large: none outlives its batch
 
-    def _gather(self) -> tuple[ServerDnn, list[Job]] | None:
+    def _gather(self, copy: int) -> tuple[ServerDnn, list[Job]] | None:
         """Waits for a batch; None when the batcher is closed."""
         with self._changed:
             while not self._closed:
@@ -184,7 +204,7 @@ class Batcher:
                 if len(ready) < min(busy, limit) and now < deadline_s:
                     self._changed.wait(deadline_s - now)
                     continue
-                return self.dnn, _take(ready, limit)
+                return self._copies[copy], _take(ready, limit)
         return None
 
 

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 class Live:
     """One server. Made and used on its event loop, but for `load`, which may take seconds."""
 
-    def __init__(self, settings: ServerSettings, dnns: dict[str, ServerDnn]) -> None:
+    def __init__(self, settings: ServerSettings, dnns: dict[str, list[ServerDnn]]) -> None:
         self.settings = settings
         self.limits = settings.limits
         self.draining = False
@@ -56,18 +56,20 @@ class Live:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @staticmethod
-    def load(settings: ServerSettings) -> dict[str, ServerDnn]:
-        """The DNNs by the names that cameras ask for. Raises `UsageError`, `CardError`, `WeightsError`, …"""
-        found: dict[str, ServerDnn] = {}
+    def load(settings: ServerSettings) -> dict[str, list[ServerDnn]]:
+        """The DNNs, in their copies, by the names that cameras ask for.
+
+        Raises `UsageError`, `CardError`, `WeightsError`, …
+        """
+        found: dict[str, list[ServerDnn]] = {}
         for card in settings.dnns:
-            dnn = load_dnn(card, threads=settings.threads, device=settings.device)
-            if not _NAME.fullmatch(dnn.card.name):
-                raise UsageError(
-                    f"{card}: the name '{dnn.card.name}' can't be asked for: use letters, digits, _ . -"
-                )
-            if dnn.card.name in found:
-                raise UsageError(f"two cards are named '{dnn.card.name}': cameras could not tell them apart")
-            found[dnn.card.name] = dnn
+            copies = _load(settings, card)
+            name = copies[0].card.name
+            if not _NAME.fullmatch(name):
+                raise UsageError(f"{card}: the name '{name}' can't be asked for: use letters, digits, _ . -")
+            if name in found:
+                raise UsageError(f"two cards are named '{name}': cameras could not tell them apart")
+            found[name] = copies
         return found
 
     @property
@@ -159,14 +161,12 @@ class Live:
         path = self._card_path(card)
         if not _NAME.fullmatch(name):
             raise UsageError(f"'{name}' is no name for a DNN: use letters, digits, _ . -")
-        dnn = await asyncio.to_thread(
-            load_dnn, path, threads=self.settings.threads, device=self.settings.device
-        )
+        copies = await asyncio.to_thread(_load, self.settings, path)
         if name in self.dnns:
-            self.dnns[name].exchange(dnn)
+            self.dnns[name].exchange(copies)
         else:
-            self.dnns[name] = self._batcher(name, dnn)
-        log.info("dnn exchanged", extra={"dnn": name, "card": dnn.card.name})
+            self.dnns[name] = self._batcher(name, copies)
+        log.info("dnn exchanged", extra={"dnn": name, "card": copies[0].card.name})
         return self.dnns[name]
 
     def _card_path(self, card: str) -> Path:
@@ -178,10 +178,10 @@ class Live:
             raise UsageError(f"'{card}' is no card of the server's --dnn-folder")
         return path
 
-    def _batcher(self, name: str, dnn: ServerDnn) -> Batcher:
+    def _batcher(self, name: str, copies: list[ServerDnn]) -> Batcher:
         return Batcher(
             name,
-            dnn,
+            copies,
             max_batch=self.settings.max_batch,
             window_ms=self.settings.batch_window_ms,
             observe=self._observe_batch,
@@ -189,3 +189,7 @@ class Live:
 
     def _observe_batch(self, name: str, outcome: Outcome) -> None:
         self.metrics.batch_frames.labels(name).observe(outcome.batch)
+
+
+def _load(settings: ServerSettings, card: Path) -> list[ServerDnn]:
+    return [load_dnn(card, threads=settings.threads, device=settings.device) for _ in range(settings.copies)]

@@ -64,7 +64,9 @@ class ServerSettings:
     dnn_folder: Path | None = None
     """Where cards lie that may be loaded while running; None allows none."""
     threads: int | None = None
-    """CPU threads of each DNN; None is the runtime's choice."""
+    """CPU threads of each copy of a DNN; None is the runtime's choice."""
+    copies: int = 1
+    """Copies of each DNN, and so the batches of it that run at once."""
     device: str = "cpu"
     max_batch: int = 8
     batch_window_ms: float = 5.0
