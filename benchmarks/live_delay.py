@@ -2,6 +2,7 @@
 
     python benchmarks/live_delay.py [--seconds 60] [--size 1280x720] [--frame-rate 30] [--json F]
 
+Where camera and server share two cores, `--server-option=--threads=1` leaves one of them to the camera.
 Both programs run as processes and talk over loopback. The bound is that of the stages of the same run:
 p95 of the delay ≤ p95 encode + p95 decode + p95 inference + 15 ms. Stricter, and also shown: what each frame
 took beyond its own encoding, decoding and inference. Encoding includes the AccModel and its policy.
@@ -20,6 +21,7 @@ from accmpeg.cli.common import parse_size
 from live_programs import (
     Program,
     SceneFile,
+    busy_s,
     by_stage,
     camera_arguments,
     lines,
@@ -47,10 +49,15 @@ def first_result_s(camera: Program, timeout_s: float = 120.0) -> float:
 
 
 def measure(
-    folder: Path, scene: SceneFile, seconds: float, warm_up_s: float, camera_options: list[str]
+    folder: Path,
+    scene: SceneFile,
+    seconds: float,
+    warm_up_s: float,
+    camera_options: list[str],
+    server_options: list[str],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Figures of one run, and its frames after the warm-up."""
-    server, address = start_server(folder)
+    server, address = start_server(folder, *server_options)
     with server:
         with start_camera(folder, address, "scene", "--loop", name="scene-camera") as camera:
             from_scene_s = first_result_s(camera)
@@ -59,12 +66,12 @@ def measure(
             from_file_s = first_result_s(camera)
             time.sleep(warm_up_s)
             begun_us, begun_s = time.time_ns() // 1000, time.monotonic()
-            before = camera.cpu_s(), server.cpu_s()
+            before = camera.cpu_s(), server.cpu_s(), busy_s()
             time.sleep(seconds)
             camera.check()
             server.check()
             lasted_s = time.monotonic() - begun_s
-            cpu = camera.cpu_s() - before[0], server.cpu_s() - before[1]
+            cpu = camera.cpu_s() - before[0], server.cpu_s() - before[1], busy_s() - before[2]
             ended_us = time.time_ns() // 1000
         counts = camera.last("camera ended")
     rows = [
@@ -84,6 +91,7 @@ def measure(
         "target_bps": counts["target_bps"],
         "camera_core_share": cpu[0] / lasted_s,
         "server_core_share": cpu[1] / lasted_s,
+        "others_core_share": (cpu[2] - cpu[0] - cpu[1]) / lasted_s,
     }
     return figures, answered
 
@@ -110,6 +118,9 @@ def main(
     camera_option: Annotated[
         list[str] | None, typer.Option(help="More for `accmpeg stream`, such as --bitrate=1M.")
     ] = None,
+    server_option: Annotated[
+        list[str] | None, typer.Option(help="More for `accmpeg serve`, such as --threads=1.")
+    ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder for the drawn scene and the programs' files.")
     ] = None,
@@ -121,7 +132,7 @@ def main(
         folder = work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         scene = SceneFile(folder, *parse_size(size), frame_rate, frames)
-        figures, rows = measure(folder, scene, seconds, warm_up_s, camera_option or [])
+        figures, rows = measure(folder, scene, seconds, warm_up_s, camera_option or [], server_option or [])
     table, stages = stage_table(rows)
     bound = bounds(rows)
     console.print(f"{size}, {frame_rate} frames/s, {figures['frames']} frames; {machine()}")
@@ -145,7 +156,8 @@ def main(
     )
     console.print(
         f"CPU of one core: camera {figures['camera_core_share']:.0%}, "
-        f"server {figures['server_core_share']:.0%}; target bitrate {figures['target_bps'] / 1e6:.2f} Mbit/s"
+        f"server {figures['server_core_share']:.0%}, everything else on the machine "
+        f"{figures['others_core_share']:.0%}; target bitrate {figures['target_bps'] / 1e6:.2f} Mbit/s"
     )
     if json_file is not None:
         document = {**figures, **bound, "stages_ms_p50_p95_p99": stages, "machine": machine()}

@@ -33,6 +33,7 @@ __all__ = [
     "Program",
     "SceneFile",
     "accmodel",
+    "busy_s",
     "by_stage",
     "camera_arguments",
     "lines",
@@ -289,6 +290,12 @@ def total(scraped: list[tuple[str, dict[str, str], float]], name: str, **labels:
         for found, said, value in scraped
         if found == name and all(said.get(key) == wanted for key, wanted in labels.items())
     )
+
+
+def busy_s() -> float:
+    """CPU time that this machine has given to anybody, or that its host has taken from it."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def machine() -> str:

@@ -23,6 +23,7 @@ from accmpeg.cli.common import parse_size
 from live_programs import (
     Program,
     SceneFile,
+    busy_s,
     camera_arguments,
     lost_frames,
     machine,
@@ -52,6 +53,7 @@ def samples(
             "server_rss": server.rss_bytes(),
             "camera_cpu_s": camera.cpu_s(),
             "server_cpu_s": server.cpu_s(),
+            "busy_s": busy_s(),
             "dnn_queue": total(metrics, "accmpeg_queue_frames"),
             "unanswered": total(metrics, "accmpeg_camera_waiting"),
             "frames": total(metrics, "accmpeg_camera_frames_total"),
@@ -95,7 +97,11 @@ def report(console: Console, taken: list[dict[str, Any]], ended: dict[str, Any])
     lasted_s = max(1e-9, last["at_s"] - first["at_s"])
     spent_s = [last[f"{side}_cpu_s"] - first[f"{side}_cpu_s"] for side in sides]
     table.add_row("CPU, of one core", *(f"{each / lasted_s:.0%}" for each in spent_s))
-    console.print(f"{minutes:.1f} minutes, {len(taken)} samples; {machine()}")
+    others_s = last["busy_s"] - first["busy_s"] - sum(spent_s)
+    console.print(
+        f"{minutes:.1f} minutes, {len(taken)} samples; {machine()}, everything else took "
+        f"{others_s / lasted_s:.0%} of a core"
+    )
     console.print(table)
     console.print(
         f"frames captured {counts.get('captured', 0)}, results {counts.get('results', 0)}, "
@@ -121,6 +127,9 @@ def main(
     read: Annotated[
         bool, typer.Option("--read", help="Only report on the samples of an earlier run.")
     ] = False,
+    server_option: Annotated[
+        list[str] | None, typer.Option(help="More for `accmpeg serve`, such as --threads=1.")
+    ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder for the drawn scene and the programs' logs.")
     ] = None,
@@ -137,7 +146,7 @@ def main(
         folder = work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         scene = SceneFile(folder, *parse_size(size), frame_rate, frames)
-        server, address = start_server(folder, results=False)
+        server, address = start_server(folder, *(server_option or []), results=False)
         with server:
             options = [*camera_arguments(scene), "--results", "none", "--statistics-s", str(every_s)]
             with start_camera(folder, address, *options) as camera:
