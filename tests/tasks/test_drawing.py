@@ -5,6 +5,7 @@ import pytest
 import supervision as sv
 
 from accmpeg.media.footage import read_still
+from accmpeg.errors import SinkError
 from accmpeg.tasks.drawing import draw, write_png
 
 GREY = np.full((120, 160, 3), 128, np.uint8)
@@ -81,6 +82,6 @@ def test_colours_are_red_first_and_survive_the_png(tmp_path):
     assert read[16, 24, 2] < 15
 
 
-def test_a_png_that_can_not_be_written_is_an_os_error(tmp_path):
-    with pytest.raises(OSError, match="nowhere"):
+def test_a_png_that_can_not_be_written_is_named(tmp_path):
+    with pytest.raises(SinkError, match=r"can't write the picture .*nowhere"):
         write_png(tmp_path / "nowhere" / "drawn.png", GREY)

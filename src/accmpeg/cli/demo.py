@@ -66,12 +66,17 @@ def demo(
         out.print(
             "The embedded scene is synthetic: rendered by this project, as is what its models learned from."
         )
-    table = Table("method", "bytes", box=None, header_style="bold")
     labelled = rows[0]["accuracy_vs_labels"] is not None
-    if labelled:
-        table.add_column("accuracy, true labels", justify="right")
-    for heading in ("accuracy, DNN on source", "camera CPU ms/frame", "delay p50 / p95 ms at 1 Mbit/s"):
-        table.add_column(heading, justify="right")
+    table = Table(box=None, header_style="bold", pad_edge=False)  # made to fit 80 columns
+    table.add_column("method", min_width=28)
+    table.add_column("bytes", justify="right")
+    for heading in (
+        *(["accuracy\n(labels)"] if labelled else []),
+        "accuracy\n(source)",
+        "camera\nms/frame",
+        "delay ms\np50 / p95",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         labels = [f"{row['accuracy_vs_labels']:.3f}"] if labelled else []
         table.add_row(
@@ -83,7 +88,12 @@ def demo(
             f"{row['delay_p50_ms']} / {row['delay_p95_ms']}",
         )
     out.print(table)
-    out.print(f"Report: {report}")
+    out.print(
+        f"Accuracy {'against true labels, and ' if labelled else ''}against the DNN on the source; camera: CPU; "
+        "delay: computed for 1 Mbit/s.",
+        soft_wrap=True,
+    )
+    out.print(f"Report: {report}", soft_wrap=True)
 
 
 def _own_clip(video: str, limit: int | None) -> "Clip":

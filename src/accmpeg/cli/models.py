@@ -87,6 +87,15 @@ def check(
     frame = read_still(image)
     dnn = load_dnn(card, threads=threads)
     result, findings = check_dnn(dnn, frame)
+    if as_json:
+        print_json({"card": str(card), "findings": [asdict(finding) for finding in findings]})
+    else:
+        table = Table("check", "result", "", box=None, header_style="bold")
+        for finding in findings:
+            table.add_row(
+                finding.name, escape(finding.value), "[green]ok[/]" if finding.ok else "[red]failed[/]"
+            )
+        out.print(table)
     if output is not None:
         from accmpeg.tasks.drawing import draw, write_png
 
@@ -97,15 +106,6 @@ def check(
             score_threshold=dnn.card.score_threshold,
         )
         write_png(output, drawn)
-    if as_json:
-        print_json({"card": str(card), "findings": [asdict(finding) for finding in findings]})
-    else:
-        table = Table("check", "result", "", box=None, header_style="bold")
-        for finding in findings:
-            table.add_row(
-                finding.name, escape(finding.value), "[green]ok[/]" if finding.ok else "[red]failed[/]"
-            )
-        out.print(table)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

@@ -9,6 +9,7 @@ import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
 
+from accmpeg.errors import SinkError
 from accmpeg.tasks.detection import above
 from accmpeg.tasks.keypoints import boxes_of
 
@@ -47,9 +48,12 @@ def draw(
 
 
 def write_png(path: str | Path, picture_rgb: Picture) -> None:
-    """Writes a picture `(h, w, 3)` RGB uint8 as PNG; raises `OSError`."""
+    """Writes a picture `(h, w, 3)` RGB uint8 as PNG; raises `SinkError`."""
     _, data = cv2.imencode(".png", np.ascontiguousarray(picture_rgb[..., ::-1]))
-    Path(path).write_bytes(data.tobytes())
+    try:
+        Path(path).write_bytes(data.tobytes())
+    except OSError as error:
+        raise SinkError(f"can't write the picture {path}: {error.strerror}") from error
 
 
 def _line_px(picture: Picture) -> int:
