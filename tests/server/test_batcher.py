@@ -83,3 +83,30 @@ def test_each_copy_takes_batches() -> None:
         each.go_on.set()
     batcher.close()
     assert not batcher.is_alive
+
+
+def test_a_full_batch_leaves_out_the_cameras_of_the_last_one() -> None:
+    took: list[str] = []
+    dnn = HeldDnn()
+    batcher = Batcher("held", [cast(ServerDnn, dnn)], max_batch=2, window_ms=0)
+    lanes = {name: batcher.open_lane(name, 8) for name in ("gate", "roof", "yard")}
+
+    def submit(name: str, age_s: float) -> None:
+        def finish(outcome: Outcome) -> None:
+            if outcome.batch:
+                took.append(name)
+
+        job = Job(VideoFrame(16, 16), (16, 16), finish, time.perf_counter() - age_s)
+        batcher.submit(lanes[name], job)
+
+    submit("gate", 0)
+    assert dnn.began.wait(WAIT_S)
+    for name, age_s in (("gate", 9), ("gate", 8), ("roof", 2), ("yard", 1)):
+        submit(name, age_s)
+    dnn.go_on.set()
+    while len(took) < 5:
+        time.sleep(0.001)
+    assert took == ["gate", "roof", "yard", "gate", "gate"], (
+        "its frames are the oldest, but it was served last"
+    )
+    batcher.close()

@@ -1,7 +1,7 @@
 """One server DNN for all cameras: batches by arrival, fair between cameras.
 
 ```
-lane gate ─ ▪▪ ─┐  oldest first, then one frame of each lane in turn
+lane gate ─ ▪▪ ─┐  one frame of each lane in turn, the longest unserved lane first
 lane roof ─ ▪  ─┼─▶ batch ─▶ infer_many ─▶ to_json ─▶ job.finish(outcome)
 lane yard ─ ▪▪ ─┘
 ```
@@ -69,6 +69,9 @@ class Lane:
     stale_s: float
     jobs: deque[Job] = field(default_factory=deque)
     last_s: float = 0.0
+    """When its last frame came."""
+    served: int = 0
+    """The number of the last batch with a frame of it."""
 
 
 class Batcher:
@@ -94,6 +97,7 @@ class Batcher:
         self._lanes: list[Lane] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._batches = 0
         self._threads = [
             threading.Thread(target=self._run, args=[copy], name=f"dnn-{name}-{copy}", daemon=True)
             for copy in range(len(copies))
@@ -204,19 +208,24 @@ class Batcher:
                 if len(ready) < min(busy, limit) and now < deadline_s:
                     self._changed.wait(deadline_s - now)
                     continue
-                return self._copies[copy], _take(ready, limit)
+                return self._copies[copy], self._take(ready, limit)
         return None
 
+    def _take(self, ready: list[Lane], limit: int) -> list[Job]:
+        """One job of each lane in turn, the longest unserved lane first, until there are `limit`.
 
-def _take(ready: list[Lane], limit: int) -> list[Job]:
-    """One job of each lane in turn, the lane with the oldest first, until there are `limit`."""
-    jobs: list[Job] = []
-    order = sorted(ready, key=lambda lane: lane.jobs[0].queued_s)
-    while len(jobs) < limit and any(lane.jobs for lane in order):
-        for lane in order:
-            if lane.jobs and len(jobs) < limit:
-                jobs.append(lane.jobs.popleft())
-    return jobs
+        The oldest frame first would be fair only to cameras whose frames come at lucky times: where all
+        frames wait about as long, those that come just before a batch lose every time.
+        """
+        self._batches += 1
+        jobs: list[Job] = []
+        order = sorted(ready, key=lambda lane: (lane.served, lane.jobs[0].queued_s))
+        while len(jobs) < limit and any(lane.jobs for lane in order):
+            for lane in order:
+                if lane.jobs and len(jobs) < limit:
+                    lane.served = self._batches
+                    jobs.append(lane.jobs.popleft())
+        return jobs
 
 
 def _infer(dnn: ServerDnn, jobs: list[Job]) -> list[tuple[dict[str, Any] | None, Literal["failed"] | None]]:
