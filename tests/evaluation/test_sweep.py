@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from accmpeg.demo import assets_path
 from accmpeg.demo.footage import render_clip
-from accmpeg.errors import EvaluationError, UsageError
+from accmpeg.errors import EvaluationError, UsageError, WeightsError
 from accmpeg.evaluation.methods import METHODS
 from accmpeg.evaluation.plan import DnnSpec, SweepSettings, footage_clips
 from accmpeg.evaluation.rows import CELLS_NAME, CellRow, read_rows
@@ -173,3 +174,10 @@ def test_rows_load_as_a_table(whole: tuple[Path, list[CellRow]]) -> None:
     table = pandas.read_json(whole[0] / CELLS_NAME, lines=True)
     assert len(table) == len(whole[1])
     assert table.groupby("method")["bytes"].mean().min() > 0
+
+
+def test_weights_that_are_not_the_card_s_stop_a_sweep_before_it_begins(tmp_path: Path) -> None:
+    shutil.copy(CARD, tmp_path)
+    (tmp_path / "detector.onnx").write_bytes(b"other weights")
+    with pytest.raises(WeightsError, match="is not the file"):
+        DnnSpec.read_all([tmp_path / CARD.name], [])

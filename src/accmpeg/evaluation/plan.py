@@ -9,6 +9,8 @@ from pathlib import Path
 
 from accmpeg.accmodel.card import AccModelCard, card_path, read_accmodel_card
 from accmpeg.dnn.card import DnnCard, read_card
+from accmpeg.dnn.registry import get_adapter
+from accmpeg.dnn.weights import check_hash
 from accmpeg.errors import SourceError, UsageError
 from accmpeg.evaluation.cache import content_hash
 from accmpeg.evaluation.clip import Clip, read_clip
@@ -85,11 +87,14 @@ class DnnSpec:
 
     @classmethod
     def read_all(cls, cards: Sequence[Path], accmodels: Sequence[Path]) -> "list[DnnSpec]":
-        """Pairs cards with AccModels by the hash of the server DNN; raises UsageError for one left over."""
+        """Pairs cards with AccModels by the hash of the server DNN; raises UsageError for one left over,
+        and WeightsError for weights that are not the card's: every cell would fail of it."""
         models = {path: read_accmodel_card(card_path(path)) for path in accmodels}
         specs = []
         for file in cards:
             card = read_card(file)
+            if get_adapter(card.adapter).model_is_file:
+                check_hash(card, file.parent / card.model)
             own = [path for path, model in models.items() if model.dnn.sha256 == card.sha256]
             specs.append(cls(file, card, own[0], models.pop(own[0])) if own else cls(file, card))
         for path, model in models.items():
