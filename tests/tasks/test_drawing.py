@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from accmpeg.media.footage import read_still
 from accmpeg.errors import SinkError
+from accmpeg.media.footage import read_still
 from accmpeg.tasks.drawing import draw, write_png
 
 GREY = np.full((120, 160, 3), 128, np.uint8)

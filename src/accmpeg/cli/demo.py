@@ -89,8 +89,8 @@ def demo(
         )
     out.print(table)
     out.print(
-        f"Accuracy {'against true labels, and ' if labelled else ''}against the DNN on the source; camera: CPU; "
-        "delay: computed for 1 Mbit/s.",
+        f"Accuracy {'against true labels, and ' if labelled else ''}against the DNN on the source; "
+        "camera: CPU; delay: computed for 1 Mbit/s.",
         soft_wrap=True,
     )
     out.print(f"Report: {report}", soft_wrap=True)

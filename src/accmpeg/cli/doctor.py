@@ -94,15 +94,11 @@ def examine() -> list[Finding]:
     return [
         Finding("accmpeg", "ok", f"{accmpeg.__version__} on Python {platform.python_version()}"),
         Finding("machine", "ok", f"{platform.machine()}, {os.cpu_count()} processors"),
-        Finding("PyAV", "ok", f"{av.__version__}, FFmpeg libraries {_ffmpeg_version()}"),
+        Finding("PyAV", "ok", f"{av.__version__}, FFmpeg {av.ffmpeg_version_info}"),
         *_encoders(),
         *_parts(),
         _gpu(),
     ]
-
-
-def _ffmpeg_version() -> str:
-    return ", ".join(f"{name} {'.'.join(map(str, version))}" for name, version in av.library_versions.items())
 
 
 def _encoders() -> list[Finding]:
