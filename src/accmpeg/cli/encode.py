@@ -216,6 +216,7 @@ def _print(output: str, summary: dict[str, Any]) -> None:
     table = Table("stage", "CPU ms per frame", box=None, header_style="bold")
     for stage, ms in summary["cpu_ms_per_frame"].items():
         table.add_row(stage, f"{ms:.3f}")
+    table.add_row("all", f"{sum(summary['cpu_ms_per_frame'].values()):.3f}")
     out.print(table)
     if summary["skipped_frames"]:
         err.print(
