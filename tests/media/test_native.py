@@ -3,6 +3,7 @@ import sys
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 
 from accmpeg.media import native
@@ -34,3 +35,12 @@ def test_an_open_codecs_option_can_be_changed():
 
 def test_objects_of_another_layout_are_not_touched(monkeypatch):
     assert native._find_pointer([1, 2, 3], lambda read, address: read(address, 8) == b"never!!!") is None
+
+
+def test_side_data_is_read_without_keeping_the_frame():
+    frame = av.VideoFrame(64, 48, "yuv420p")
+    assert native.read_side_data(frame, 6) is None
+    assert native.attach_side_data(frame, 6, np.arange(9, dtype=np.int32))
+    before = sys.getrefcount(frame)
+    assert native.read_side_data(frame, 6) == np.arange(9, dtype=np.int32).tobytes()
+    assert sys.getrefcount(frame) == before, "PyAV's own side data would refer back to the frame"

@@ -2,11 +2,11 @@
 
 import struct
 from fractions import Fraction
-from typing import Any
 
 import av
 import numpy as np
 from av.filter import Graph
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
@@ -105,16 +105,14 @@ _TURNS = {
     (0, -1, -1, 0): [("transpose", "clock_flip")],
 }
 _AXES_OF_ROTATION = {90: (0, -1, 1, 0), -90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), -180: (-1, 0, 0, -1)}
-_EXIF = 31  # AV_FRAME_DATA_EXIF, which PyAV 18's enumeration lacks
+_DISPLAY_MATRIX = int(SideDataType.DISPLAYMATRIX.value)  # type: ignore[call-overload]
 
 
 def _display_axes(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
     """Signs of the display matrix's a, b, c, d; None where the frame has none."""
-    native.remove_side_data(frame, _EXIF)  # with it, PyAV can't list a photograph's side data
-    try:
-        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:
+    if not native.can_attach_side_data():
         return _AXES_OF_ROTATION.get(frame.rotation)  # all but mirrorings
+    matrix = native.read_side_data(frame, _DISPLAY_MATRIX)
     if matrix is None:
         return None
     a, b, _, c, d = (int(np.sign(value)) for value in struct.unpack_from("5i", matrix))

@@ -19,7 +19,13 @@ import av.video.frame
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
-__all__ = ["attach_side_data", "can_attach_side_data", "remove_side_data", "set_codec_option"]
+__all__ = [
+    "attach_side_data",
+    "can_attach_side_data",
+    "read_side_data",
+    "remove_side_data",
+    "set_codec_option",
+]
 
 _POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 _FRAME_HEAD = struct.Struct("8Q8iQii")  # AVFrame: data[8], linesize[8], extended_data, width, height
@@ -39,6 +45,22 @@ def attach_side_data(frame: av.VideoFrame, kind: int, records: NDArray[Any]) -> 
     data = ctypes.c_void_p.from_address(side_data + _POINTER_BYTES).value or 0
     ctypes.memmove(data, records.ctypes.data, records.nbytes)
     return True
+
+
+def read_side_data(frame: av.VideoFrame, kind: int) -> bytes | None:
+    """The frame's side data of this kind; None if it has none, or where `can_attach_side_data` is False.
+
+    PyAV's `frame.side_data` refers back to the frame, which then stays in memory until Python looks for such
+    circles: every frame that is asked costs its pixels for minutes.
+    """
+    library, offset = _libavutil(), _frame_pointer_offset()
+    if library is None or offset is None:
+        return None
+    side_data = library.av_frame_get_side_data(_pointer_at(frame, offset), kind)
+    if not side_data:
+        return None
+    data, size = (ctypes.c_void_p.from_address(side_data + i * _POINTER_BYTES).value or 0 for i in (1, 2))
+    return ctypes.string_at(data, size)
 
 
 def remove_side_data(frame: av.VideoFrame, kind: int) -> None:
@@ -75,6 +97,8 @@ def _libavutil() -> ctypes.CDLL | None:
         return None
     library.av_frame_new_side_data.restype = ctypes.c_void_p
     library.av_frame_new_side_data.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+    library.av_frame_get_side_data.restype = ctypes.c_void_p
+    library.av_frame_get_side_data.argtypes = [ctypes.c_void_p, ctypes.c_int]
     library.av_frame_remove_side_data.restype = None
     library.av_frame_remove_side_data.argtypes = [ctypes.c_void_p, ctypes.c_int]
     library.av_opt_set_int.restype = ctypes.c_int
