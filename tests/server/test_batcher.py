@@ -78,8 +78,8 @@ def test_each_copy_takes_batches() -> None:
     lane = batcher.open_lane("gate", 8)
     for _ in copies:
         batcher.submit(lane, Job(VideoFrame(16, 16), (16, 16), lambda outcome: None))
+    assert all(each.began.wait(WAIT_S) for each in copies), "both work at once"
     for each in copies:
-        assert each.began.wait(WAIT_S), "both work at once"
         each.go_on.set()
     batcher.close()
     assert not batcher.is_alive
@@ -109,4 +109,19 @@ def test_a_full_batch_leaves_out_the_cameras_of_the_last_one() -> None:
     assert took == ["gate", "roof", "yard", "gate", "gate"], (
         "its frames are the oldest, but it was served last"
     )
+    batcher.close()
+
+
+def test_only_where_every_frame_counts_a_batch_has_several_of_a_camera() -> None:
+    sizes: list[int] = []
+    dnn = HeldDnn()
+    batcher = Batcher("held", [cast(ServerDnn, dnn)], max_batch=8, window_ms=0)
+    newest, every = batcher.open_lane("newest", 8, stale_s=100), batcher.open_lane("every", 8)
+    for lane in (newest, newest, newest, every, every, every):
+        job = Job(VideoFrame(16, 16), (16, 16), lambda outcome: sizes.append(outcome.batch))
+        batcher.submit(lane, job)
+    dnn.go_on.set()
+    while len(sizes) < 6:
+        time.sleep(0.001)
+    assert sum(size == 1 for size in sizes) >= 2, "the newest camera's second and third frame came alone"
     batcher.close()

@@ -1,7 +1,7 @@
 """One server DNN for all cameras: batches by arrival, fair between cameras.
 
 ```
-lane gate ─ ▪▪ ─┐  one frame of each lane in turn, the longest unserved lane first
+lane gate ─ ▪▪ ─┐  one frame of each lane, the longest unserved lane first; more where every frame counts
 lane roof ─ ▪  ─┼─▶ batch ─▶ infer_many ─▶ to_json ─▶ job.finish(outcome)
 lane yard ─ ▪▪ ─┘
 ```
@@ -212,7 +212,7 @@ class Batcher:
         return None
 
     def _take(self, ready: list[Lane], limit: int) -> list[Job]:
-        """One job of each lane in turn, the longest unserved lane first, until there are `limit`.
+        """A job of each lane, the longest unserved lane first, until there are `limit`.
 
         The oldest frame first would be fair only to cameras whose frames come at lucky times: where all
         frames wait about as long, those that come just before a batch lose every time.
@@ -220,11 +220,12 @@ class Batcher:
         self._batches += 1
         jobs: list[Job] = []
         order = sorted(ready, key=lambda lane: (lane.served, lane.jobs[0].queued_s))
-        while len(jobs) < limit and any(lane.jobs for lane in order):
-            for lane in order:
-                if lane.jobs and len(jobs) < limit:
-                    lane.served = self._batches
-                    jobs.append(lane.jobs.popleft())
+        while order and len(jobs) < limit:
+            for lane in order[: limit - len(jobs)]:
+                lane.served = self._batches
+                jobs.append(lane.jobs.popleft())
+            # Where the newest wins, a frame does not wait for the inference of those after it.
+            order = [lane for lane in order if lane.jobs and lane.stale_s == math.inf]
         return jobs
 
 
