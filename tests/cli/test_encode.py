@@ -76,12 +76,13 @@ def test_overlay_shows_three_panels(accmpeg: Callable, clip: Path, tmp_path: Pat
 
 
 def test_size_and_human_output(accmpeg: Callable, clip: Path, tmp_path: Path) -> None:
-    done = accmpeg("encode", clip, "-o", "small.mp4", "--accmodel", MODEL, "--size", "640x360")
+    done = accmpeg("encode", clip, "-o", "small[red].mp4", "--accmodel", MODEL, "--size", "640x360")
     assert done.returncode == 0, done.stderr
+    assert "small[red].mp4" in done.stdout, "brackets are no markup"
     assert "12 frames" in done.stdout
     assert "kbit/s" in done.stdout
     assert "accmodel" in done.stdout
-    assert frames_of(tmp_path / "small.mp4")[0].width == 640
+    assert frames_of(tmp_path / "small[red].mp4")[0].width == 640
 
 
 @pytest.mark.parametrize(

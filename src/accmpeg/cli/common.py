@@ -35,8 +35,9 @@ __all__ = [
     "progress_bar",
 ]
 
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+# No markup: it would swallow what stands in brackets, such as the extra in "accmpeg[server]".
+err = Console(stderr=True, highlight=False, markup=False)
+out = Console(highlight=False, markup=False)
 
 EXIT_FAILED = 1
 EXIT_BAD_USE = 2

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import av
 import typer
 from rich.table import Table
+from rich.text import Text
 
 import accmpeg
 from accmpeg.cli.common import out, print_json
@@ -77,7 +78,7 @@ def doctor(
     colours = {"ok": "green", "missing": "yellow", "failed": "red"}
     for finding in findings:
         table.add_row(
-            finding.part, f"[{colours[finding.state]}]{finding.state}[/]", finding.detail, finding.way_out
+            finding.part, Text(finding.state, colours[finding.state]), finding.detail, finding.way_out
         )
     out.print(table)
     _exit(server, findings)

@@ -211,7 +211,8 @@ def _summary(frames: int, size_bytes: int, elapsed_s: float, footage: "Source", 
 def _print(output: str, summary: dict[str, Any]) -> None:
     out.print(
         f"{output}: {summary['frames']} frames, {summary['bytes']:,} bytes, "
-        f"{summary['bitrate_kbps']} kbit/s, {summary['frames_per_s']} frames/s"
+        f"{summary['bitrate_kbps']} kbit/s, {summary['frames_per_s']} frames/s",
+        soft_wrap=True,
     )
     table = Table("stage", "CPU ms per frame", box=None, header_style="bold")
     for stage, ms in summary["cpu_ms_per_frame"].items():
@@ -220,5 +221,5 @@ def _print(output: str, summary: dict[str, Any]) -> None:
     out.print(table)
     if summary["skipped_frames"]:
         err.print(
-            f"[yellow]damaged frames of the input that were passed over: {summary['skipped_frames']}[/]"
+            f"damaged frames of the input that were passed over: {summary['skipped_frames']}", style="yellow"
         )

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from accmpeg.cli.common import TranslatingGroup, err, out, print_json
 from accmpeg.errors import AccmpegError, UsageError
@@ -55,12 +55,12 @@ def import_(
             if path == model:
                 raise
             failed += 1
-            err.print(f"[bold red]failed[/] {escape(f'{model.name}: {error}')}", soft_wrap=True)
+            err.print(Text.assemble(("failed ", "bold red"), f"{model.name}: {error}"), soft_wrap=True)
             continue
         done.append({"model": str(model), "card": str(imported.card or ""), "note": imported.note})
         if not as_json:
             target = f" → {imported.card}" if imported.card else ""
-            out.print(f"{model.name}{target} ({imported.note})", soft_wrap=True, markup=False)
+            out.print(f"{model.name}{target} ({imported.note})", soft_wrap=True)
     if as_json:
         print_json(done)
     if failed:
@@ -93,7 +93,7 @@ def check(
         table = Table("check", "result", "", box=None, header_style="bold")
         for finding in findings:
             table.add_row(
-                finding.name, escape(finding.value), "[green]ok[/]" if finding.ok else "[red]failed[/]"
+                finding.name, finding.value, Text("ok", "green") if finding.ok else Text("failed", "red")
             )
         out.print(table)
     if output is not None:
