@@ -1,7 +1,7 @@
 """Two threads from the source to coded frames, and the one place in between where frames wait.
 
 ```
-source ─▶ capture thread ─▶ one frame, newest wins ─▶ encode thread: plan, AccModel, encoder ─▶ deliver
+source ─▶ capture thread ─▶ few frames, newest wins ─▶ encode thread: plan, AccModel, encoder ─▶ deliver
 ```
 Live sources come at their own pace and are opened again when they break off; footage is paced at its frame
 rate. With `lossless` nothing is left out: capture waits for the encoder, and the encoder for `deliver`.
@@ -9,6 +9,7 @@ rate. With `lossless` nothing is left out: capture waits for the encoder, and th
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ __all__ = ["Capture", "CodedFrame", "EncodeLoop", "FrameSlot", "TimedFrame"]
 
 _REOPEN_FIRST_S = 1.0
 _REOPEN_LAST_S = 30.0
+_PATIENCE_US = 75_000  # a quarter of the delay budget that is the default
+_FRAMES_HELD = 4
 
 log = logging.getLogger(__name__)
 
@@ -53,34 +56,43 @@ class CodedFrame:
 
 
 class FrameSlot:
-    """Holds one frame; a newer one replaces it, unless `lossless`, where putting waits."""
+    """Holds the frames of the last 75 ms; older ones give way to newer. With `lossless` putting waits instead.
+
+    One frame alone would do, if encoding never took longer than a frame lasts: on a busy machine it does now
+    and then, and a frame was lost each time.
+    """
 
     def __init__(self, *, lossless: bool) -> None:
         self._lossless = lossless
         self._condition = threading.Condition()
-        self._frame: TimedFrame | None = None
+        self._frames: deque[TimedFrame] = deque()
         self._ended = False
 
-    def put(self, frame: TimedFrame) -> bool:
-        """Returns whether a frame was lost by it."""
+    def put(self, frame: TimedFrame) -> int:
+        """Returns how many frames were lost by it."""
         with self._condition:
             if self._lossless:
-                self._condition.wait_for(lambda: self._frame is None or self._ended)
-            lost = self._frame is not None
-            self._frame = frame
+                self._condition.wait_for(lambda: not self._frames or self._ended)
+            lost, stale_us = 0, frame.captured_us - _PATIENCE_US
+            while self._frames and (
+                len(self._frames) == _FRAMES_HELD or self._frames[0].captured_us < stale_us
+            ):
+                self._frames.popleft()
+                lost += 1
+            self._frames.append(frame)
             self._condition.notify_all()
             return lost
 
     def get(self) -> TimedFrame | None:
         """Waits for a frame; None when no more will come."""
         with self._condition:
-            self._condition.wait_for(lambda: self._frame is not None or self._ended)
-            frame, self._frame = self._frame, None
+            self._condition.wait_for(lambda: self._frames or self._ended)
+            frame = self._frames.popleft() if self._frames else None
             self._condition.notify_all()
             return frame
 
     def end(self) -> None:
-        """No more frames come; the last one may still be taken."""
+        """No more frames come; those that wait may still be taken."""
         with self._condition:
             self._ended = True
             self._condition.notify_all()
@@ -149,8 +161,7 @@ class Capture(threading.Thread):
                 if wait_us < -1_000_000:
                     start_us -= wait_us  # the machine slept or is too slow: go on from here
             self._stats.add("captured")
-            if self._slot.put(TimedFrame(frame, self._clock.now_us())):
-                self._stats.add("dropped_machine")
+            self._stats.add("dropped_machine", self._slot.put(TimedFrame(frame, self._clock.now_us())))
             if self._halt.is_set() or count == self._limit:
                 return
 
