@@ -162,7 +162,8 @@ class Stream(Program):
 
         def waiting() -> int:
             told = self.statistics()
-            return int(told["encoded"] - told["results"] - told["dropped_spool"])
+            gone = sum(told[f"dropped_{reason}"] for reason in ("spool", "lost", "late"))
+            return int(told["encoded"] - told["results"] - gone)
 
         until(lambda: waiting() <= 3)
 

@@ -194,7 +194,7 @@ class CameraClient:
             raise LinkError(problem.reason) from None
         if not self._keeps:
             lost = self._spool.drop_waiting(self._stream_id)
-            self._stats.add("dropped_offline", lost)
+            self._stats.add("dropped_late", lost)
             self._stats.add("dropped_lost", len(self._stages))
             self._stages.clear()
             self._spool.forget(self._stream_id)
