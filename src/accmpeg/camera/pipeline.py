@@ -56,7 +56,7 @@ class CodedFrame:
 
 
 class FrameSlot:
-    """Holds the frames of the last 75 ms; older ones give way to newer. With `lossless` putting waits instead.
+    """Holds the frames of the last 75 ms; older ones give way to newer, or, with `lossless`, putting waits.
 
     One frame alone would do, if encoding never took longer than a frame lasts: on a busy machine it does now
     and then, and a frame was lost each time.
