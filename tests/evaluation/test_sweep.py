@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from accmpeg.cli import app
 from accmpeg.demo import assets_path
 from accmpeg.demo.footage import render_clip
 from accmpeg.errors import EvaluationError, UsageError, WeightsError
@@ -119,6 +121,19 @@ def test_a_killed_sweep_goes_on_to_the_same_figures(
     lines = cells.read_bytes().splitlines()
     assert len(lines) == len(rows)
     assert [json.loads(line)["key"] for line in lines[: len(kept)]] == [row.key for row in kept]
+
+
+def test_a_sweep_of_which_nothing_came_fails_with_each_reason_once(videos: Path, tmp_path: Path) -> None:
+    command = ["evaluate", "--videos", str(videos), "--dnn", str(CARD), "--methods", "graded"]
+    command += ["--points", "30,40", "--limit", "2", "--workers", "1", "--out"]
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert done.output.count("needs an AccModel: give one with --accmodel") == 1
+    assert "4 cells (4 failed)" in done.output
+    (tmp_path / "file").touch()
+    refused = CliRunner().invoke(app, [*command, str(tmp_path / "file")])
+    assert refused.exit_code == 2
+    assert "is a file: give a folder" in refused.output
 
 
 def test_a_bad_clip_fails_alone(videos: Path, tmp_path: Path) -> None:

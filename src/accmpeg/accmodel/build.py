@@ -24,7 +24,7 @@ from accmpeg.accmodel.card import (
     sha256_of,
     write_accmodel_card,
 )
-from accmpeg.accmodel.checkpoint import save_weights
+from accmpeg.accmodel.checkpoint import save_weights, write_whole
 from accmpeg.accmodel.export import count_macs, count_parameters, export_onnx, measure_ms
 from accmpeg.accmodel.network import OBJECTS, AccModelNetwork
 from accmpeg.accmodel.quality import frame_quality, mean_quality, threshold_for_recall
@@ -96,9 +96,7 @@ def train_accmodel(
             ms=round(statistics.median(measure_ms(weights, width_px, height_px)), 3),
         ),
     )
-    part = output.with_name(output.name + ".part")
-    part.write_bytes(weights)
-    part.replace(output)
+    write_whole(output, weights)
     write_accmodel_card(card, card_path(output))
 
     # Judged through the door that the camera uses: the exported file in ONNX Runtime.

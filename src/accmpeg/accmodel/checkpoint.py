@@ -18,6 +18,7 @@ __all__ = [
     "restore_optimizer",
     "save_checkpoint",
     "save_weights",
+    "write_whole",
 ]
 
 
@@ -28,14 +29,20 @@ def save_checkpoint(path: Path, groups: dict[str, dict[str, Tensor]], state: dic
         for group, tensors in groups.items()
         for name, tensor in tensors.items()
     }
-    part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, safetensors.torch.save(flat, metadata={"state": json.dumps(state)}))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replaces a file in one step; raises `OSError` that names it (full disk), leaving the old one."""
+    part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(safetensors.torch.save(flat, metadata={"state": json.dumps(state)}))
+        part.write_bytes(content)
         part.replace(path)
-    except OSError:
+    except OSError as error:
         part.unlink(missing_ok=True)
-        raise
+        # A failed write, unlike a failed open, does not say of which file.
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
@@ -82,9 +89,7 @@ def restore_optimizer(
 def save_weights(path: Path, network: nn.Module) -> None:
     """A trained network's weights, for another training to start from; raises `OSError` (full disk)."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(safetensors.torch.save(tensors))
-    part.replace(path)
+    write_whole(path, safetensors.torch.save(tensors))
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

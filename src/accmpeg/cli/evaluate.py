@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = ["evaluate"]
 _QUICK_METHODS = "constant-qp,aq-1,graded,graded@dnn"
 _QUICK_CLIPS = 3
 _QUICK_FRAMES = 60
+_REASONS_SHOWN = 10
 
 
 def evaluate(
@@ -34,7 +36,12 @@ def evaluate(
         Path, typer.Option("--out", "-o", help="Folder of the results; found there, a sweep goes on.")
     ],
     labels: Annotated[
-        Path | None, typer.Option(help="Folder with true labels, CLIP.json in COCO's detection format.")
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder with true labels, CLIP.json in COCO's detection format.",
+        ),
     ] = None,
     accmodel: Annotated[
         list[Path] | None, typer.Option(help="AccModel made for one of the server DNNs; may repeat.")
@@ -64,13 +71,16 @@ def evaluate(
 ) -> None:
     """Compare methods on clips: bytes, accuracy, camera cost and delay, with intervals and a report.
 
-    The same command goes on where an interrupted one stopped.
+    The same command goes on where an interrupted one stopped. A cell that fails is in the report with its
+    reason; the exit code is 1 where all of them do.
     """
     from accmpeg.evaluation.methods import find_methods
     from accmpeg.evaluation.plan import DnnSpec, SweepSettings
     from accmpeg.evaluation.report import write_report
     from accmpeg.evaluation.sweep import run_sweep
 
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--out {output} is a file: give a folder")
     settings = SweepSettings(
         points=_levels(points),
         limit=limit,
@@ -101,13 +111,16 @@ def evaluate(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     failed = [row for row in rows if row.status == "failed"]
-    for row in failed[:10]:
-        err.print(f"failed: {row.clip} {row.dnn} {row.method} {row.quality}: {row.reason}", soft_wrap=True)
+    reasons = Counter((row.dnn, row.method, row.reason) for row in failed)
+    for (name, method, reason), count in reasons.most_common(_REASONS_SHOWN):
+        err.print(f"failed: {method} for {name}, {count} cells: {reason}", soft_wrap=True)
     written = write_report(output, baselines=tuple(baseline or ()), pictures=pictures)
     if as_json:
         print_json({"cells": len(rows), "failed": len(failed), "report": str(written)})
     else:
         out.print(f"{len(rows)} cells ({len(failed)} failed). Report: {written}", soft_wrap=True)
+    if len(failed) == len(rows):
+        raise typer.Exit(1)
 
 
 def _levels(text: str) -> tuple[int, ...]:
