@@ -246,7 +246,7 @@ def test_a_failed_write_names_its_file_and_keeps_the_old_one(tmp_path: Path) -> 
     try:
         file = tmp_path / "weights.safetensors"
         write_whole(file, b"old")
-        with pytest.raises(OSError, match="weights.safetensors"):
+        with pytest.raises(OSError, match=r"weights\.safetensors"):
             write_whole(file, bytes(2000))
     finally:
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
