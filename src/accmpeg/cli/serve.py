@@ -51,10 +51,15 @@ def serve(
         Path | None, typer.Option(help="Cards in here may be loaded while running (PUT /v1/dnns/NAME).")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each copy of a DNN.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of each copy of a DNN; found out if absent.")
+    ] = None,
     copies: Annotated[
-        int, typer.Option(min=1, max=64, help="Copies of each DNN: so many batches of it run at once.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Copies of each DNN: so many batches of it run at once; found out if absent."
+        ),
+    ] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=256, help="Most frames in one batch.")] = 8,
     batch_window_ms: Annotated[
         float, typer.Option(min=0, max=1000, help="Longest that a frame waits for others to batch with.")

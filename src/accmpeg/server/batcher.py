@@ -154,6 +154,11 @@ class Batcher:
             waited_ms = (time.perf_counter() - each.queued_s) * 1000
             each.finish(Outcome(dropped="behind", queue_ms=waited_ms))
 
+    @property
+    def copies(self) -> int:
+        """How many copies of the DNN there are."""
+        return len(self._copies)
+
     def exchange(self, copies: Sequence[ServerDnn]) -> None:
         """Puts another DNN of the same task in place from the next batches on; as many copies as there were.
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from av import VideoFrame
 
 from accmpeg.dnn.base import ServerDnn, load_dnn
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["Live"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+QUICK_MS = 50.0
+"""A DNN that needs no more for a frame on one thread runs in copies of one thread each: they infer about half
+as many frames again as one copy of all threads, whose every layer waits for the slowest of them."""
+MOST_COPIES = 8
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +76,7 @@ class Live:
             if name in found:
                 raise UsageError(f"two cards are named '{name}': cameras could not tell them apart")
             found[name] = copies
+            log.info("dnn loaded", extra={"dnn": name, "copies": len(copies)})
         return found
 
     @property
@@ -161,9 +168,11 @@ class Live:
         path = self._card_path(card)
         if not _NAME.fullmatch(name):
             raise UsageError(f"'{name}' is no name for a DNN: use letters, digits, _ . -")
-        copies = await asyncio.to_thread(_load, self.settings, path)
-        if name in self.dnns:
-            self.dnns[name].exchange(copies)
+        running = self.dnns.get(name)
+        count = None if running is None else running.copies
+        copies = await asyncio.to_thread(_load, self.settings, path, count)
+        if running is not None:
+            running.exchange(copies)
         else:
             self.dnns[name] = self._batcher(name, copies)
         log.info("dnn exchanged", extra={"dnn": name, "card": copies[0].card.name})
@@ -191,5 +200,25 @@ class Live:
         self.metrics.batch_frames.labels(name).observe(outcome.batch)
 
 
-def _load(settings: ServerSettings, card: Path) -> list[ServerDnn]:
-    return [load_dnn(card, threads=settings.threads, device=settings.device) for _ in range(settings.copies)]
+def _load(settings: ServerSettings, card: Path, copies: int | None = None) -> list[ServerDnn]:
+    """A DNN in so many copies; by default as many as the settings say or, if they don't, as pay here."""
+    threads, device = settings.threads, settings.device
+    copies = copies or settings.copies
+    if copies is None and threads is None and device == "cpu":
+        lone = load_dnn(card, threads=1, device=device)
+        if _infer_ms(lone) > QUICK_MS:
+            return [load_dnn(card, device=device)]
+        cores = min(len(os.sched_getaffinity(0)), MOST_COPIES)
+        return [lone, *(load_dnn(card, threads=1, device=device) for _ in range(cores - 1))]
+    if threads is None and (copies or 1) > 1 and device == "cpu":
+        threads = 1
+    return [load_dnn(card, threads=threads, device=device) for _ in range(copies or 1)]
+
+
+def _infer_ms(dnn: ServerDnn) -> float:
+    """How long one frame takes; the first, which also sets up the runtime, does not count."""
+    frame = VideoFrame.from_ndarray(np.full((1080, 1280), 128, np.uint8), format="yuv420p")
+    dnn.infer(frame)
+    start = time.perf_counter()
+    dnn.infer(frame)
+    return (time.perf_counter() - start) * 1000

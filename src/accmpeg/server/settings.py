@@ -64,9 +64,10 @@ class ServerSettings:
     dnn_folder: Path | None = None
     """Where cards lie that may be loaded while running; None allows none."""
     threads: int | None = None
-    """CPU threads of each copy of a DNN; None is the runtime's choice."""
-    copies: int = 1
-    """Copies of each DNN, and so the batches of it that run at once."""
+    """CPU threads of each copy of a DNN; None: 1 where there are several copies, else all."""
+    copies: int | None = None
+    """Copies of each DNN, and so the batches of it that run at once. None: one for each core for a DNN that
+    is quick on one thread, else a single one."""
     device: str = "cpu"
     max_batch: int = 8
     batch_window_ms: float = 5.0

@@ -1,0 +1,28 @@
+"""Loading DNNs: how many copies of one run at once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from accmpeg.server import ServerSettings, live
+from accmpeg.server.live import Live
+
+
+def copies(card: Path, **settings: int) -> int:
+    (found,) = Live.load(ServerSettings(dnns=(card,), **settings)).values()
+    return len(found)
+
+
+def test_a_quick_dnn_runs_on_every_core_and_a_slow_one_once(
+    card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "QUICK_MS", 1e6)
+    assert copies(card) == min(len(os.sched_getaffinity(0)), live.MOST_COPIES)
+    monkeypatch.setattr(live, "QUICK_MS", 0.0)
+    assert copies(card) == 1
+
+
+def test_what_the_settings_say_counts(card: Path) -> None:
+    assert copies(card, copies=3) == 3
+    assert copies(card, threads=2) == 1
