@@ -113,15 +113,21 @@ def test_a_full_batch_leaves_out_the_cameras_of_the_last_one() -> None:
 
 
 def test_only_where_every_frame_counts_a_batch_has_several_of_a_camera() -> None:
-    sizes: list[int] = []
+    sizes: dict[str, list[int]] = {"newest": [], "every": []}
     dnn = HeldDnn()
     batcher = Batcher("held", [cast(ServerDnn, dnn)], max_batch=8, window_ms=0)
-    newest, every = batcher.open_lane("newest", 8, stale_s=100), batcher.open_lane("every", 8)
-    for lane in (newest, newest, newest, every, every, every):
-        job = Job(VideoFrame(16, 16), (16, 16), lambda outcome: sizes.append(outcome.batch))
-        batcher.submit(lane, job)
+    lanes = {"newest": batcher.open_lane("newest", 8, stale_s=100), "every": batcher.open_lane("every", 8)}
+
+    def submit(name: str) -> None:
+        job = Job(VideoFrame(16, 16), (16, 16), lambda outcome: sizes[name].append(outcome.batch))
+        batcher.submit(lanes[name], job)
+
+    submit("newest")
+    assert dnn.began.wait(WAIT_S), "what comes now waits together"
+    for name in ("newest", "newest", "every", "every", "every"):
+        submit(name)
     dnn.go_on.set()
-    while len(sizes) < 6:
+    while sum(map(len, sizes.values())) < 6:
         time.sleep(0.001)
-    assert sum(size == 1 for size in sizes) >= 2, "the newest camera's second and third frame came alone"
+    assert sizes == {"newest": [1, 4, 1], "every": [4, 4, 4]}
     batcher.close()
