@@ -25,13 +25,26 @@ def test_a_short_delay_of_the_encoder_loses_nothing() -> None:
     assert left(slot) == [0, 33, 67]
 
 
-def test_the_newest_frames_win_when_the_encoder_is_behind() -> None:
+def test_a_stall_beyond_patience_loses_the_oldest_frames() -> None:
     slot = FrameSlot(lossless=False)
-    assert put(slot, 0, 33, 67, 100, 133) == [0, 0, 0, 1, 1]
-    assert left(slot) == [67, 100, 133]
+    assert put(slot, 0, 40, 80, 120, 160, 200, 240) == [0, 0, 0, 0, 0, 0, 1]
+    assert left(slot) == [40, 80, 120, 160, 200, 240]
+
+
+def test_the_newest_frames_win_where_the_encoder_stays_behind() -> None:
+    slot = FrameSlot(lossless=False)
+    lost = []
+    for at_ms in range(0, 3000, 40):
+        lost += put(slot, at_ms)
+        if at_ms % 80 == 40:  # half as fast as the frames come
+            taken = slot.get()
+            assert taken is not None
+            waited_ms = at_ms - taken.captured_us // 1000
+            assert waited_ms <= (200 if at_ms < 1200 else 80)
+    assert sum(lost[-20:]) == 10, "it does every second frame, and does it soon"
 
 
 def test_a_burst_does_not_fill_the_memory() -> None:
     slot = FrameSlot(lossless=False)
-    assert put(slot, *range(10)) == [0, 0, 0, 0, *[1] * 6]
-    assert left(slot) == [6, 7, 8, 9]
+    assert put(slot, *range(10)) == [*[0] * 6, *[1] * 4]
+    assert left(slot) == [4, 5, 6, 7, 8, 9]

@@ -8,9 +8,11 @@ from typing import Any, cast
 from av import VideoFrame
 
 from accmpeg.dnn.base import ServerDnn
+from accmpeg.media.patience import Patience
 from accmpeg.server.batcher import Batcher, Job, Outcome
 
 WAIT_S = 20
+PATIENCE = Patience(standing_s=10, burst_s=100)
 
 
 class HeldDnn:
@@ -31,10 +33,10 @@ class HeldDnn:
 class Asked:
     """Submits jobs to one lane of a batcher whose DNN is busy; notes what becomes of each."""
 
-    def __init__(self, capacity: int, stale_s: float) -> None:
+    def __init__(self, capacity: int, patience: Patience) -> None:
         self.dnn = HeldDnn()
         self.batcher = Batcher("held", [cast(ServerDnn, self.dnn)], max_batch=8, window_ms=0)
-        self.lane = self.batcher.open_lane("gate", capacity, stale_s=stale_s)
+        self.lane = self.batcher.open_lane("gate", capacity, patience)
         self.dropped: list[str] = []
         self.submit("first", 0)
         assert self.dnn.began.wait(WAIT_S)
@@ -53,7 +55,7 @@ class Asked:
 
 
 def test_stale_frames_give_way_to_newer_ones_only() -> None:
-    asked = Asked(capacity=8, stale_s=100)
+    asked = Asked(capacity=8, patience=PATIENCE)
     asked.submit("stale", 500)
     asked.submit("stale too", 450)
     assert asked.dropped == [], "neither has waited long beside a newer one"
@@ -65,7 +67,7 @@ def test_stale_frames_give_way_to_newer_ones_only() -> None:
 
 
 def test_the_oldest_frame_of_a_full_lane_gives_way() -> None:
-    asked = Asked(capacity=2, stale_s=100)
+    asked = Asked(capacity=2, patience=PATIENCE)
     for name in ("a", "b", "c"):
         asked.submit(name, 0)
     assert asked.dropped == ["a"]
@@ -116,7 +118,7 @@ def test_only_where_every_frame_counts_a_batch_has_several_of_a_camera() -> None
     sizes: dict[str, list[int]] = {"newest": [], "every": []}
     dnn = HeldDnn()
     batcher = Batcher("held", [cast(ServerDnn, dnn)], max_batch=8, window_ms=0)
-    lanes = {"newest": batcher.open_lane("newest", 8, stale_s=100), "every": batcher.open_lane("every", 8)}
+    lanes = {"newest": batcher.open_lane("newest", 8, PATIENCE), "every": batcher.open_lane("every", 8)}
 
     def submit(name: str) -> None:
         job = Job(VideoFrame(16, 16), (16, 16), lambda outcome: sizes[name].append(outcome.batch))

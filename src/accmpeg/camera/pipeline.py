@@ -22,6 +22,7 @@ from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.steering import Scorer, StageTimes, SteeredEncoder
 from accmpeg.errors import AccmpegError, SourceError
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
+from accmpeg.media.patience import Patience
 from accmpeg.media.source import Source
 from accmpeg.policy import QualityPolicy
 from accmpeg.policy.ladder import Level
@@ -30,8 +31,9 @@ __all__ = ["Capture", "CodedFrame", "EncodeLoop", "FrameSlot", "TimedFrame"]
 
 _REOPEN_FIRST_S = 1.0
 _REOPEN_LAST_S = 30.0
-_PATIENCE_US = 75_000  # a quarter of the delay budget that is the default
-_FRAMES_HELD = 4
+# A quarter of the delay budget that is the default, and the two thirds that a stall may take of it.
+_STANDING_S, _BURST_S = 0.075, 0.2
+_FRAMES_HELD = 6
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +58,19 @@ class CodedFrame:
 
 
 class FrameSlot:
-    """Holds the frames of the last 75 ms; older ones give way to newer, or, with `lossless`, putting waits.
+    """Holds frames until the encoder takes them; with `lossless`, putting waits until the last one is taken.
 
-    One frame alone would do, if encoding never took longer than a frame lasts: on a busy machine it does now
-    and then, and a frame was lost each time.
+    Otherwise frames older than `Patience` allows give way to newer ones. One place alone would do if encoding
+    never took longer than a frame lasts: on a busy machine it does now and then, and a frame was lost each
+    time.
     """
 
     def __init__(self, *, lossless: bool) -> None:
         self._lossless = lossless
         self._condition = threading.Condition()
         self._frames: deque[TimedFrame] = deque()
+        self._patience = Patience(standing_s=_STANDING_S, burst_s=_BURST_S)
+        self._newest_us = 0
         self._ended = False
 
     def put(self, frame: TimedFrame) -> int:
@@ -73,7 +78,9 @@ class FrameSlot:
         with self._condition:
             if self._lossless:
                 self._condition.wait_for(lambda: not self._frames or self._ended)
-            lost, stale_us = 0, frame.captured_us - _PATIENCE_US
+            self._newest_us = frame.captured_us
+            stale_us = frame.captured_us - self._patience.limit_s(frame.captured_us / 1e6) * 1e6
+            lost = 0
             while self._frames and (
                 len(self._frames) == _FRAMES_HELD or self._frames[0].captured_us < stale_us
             ):
@@ -88,6 +95,7 @@ class FrameSlot:
         with self._condition:
             self._condition.wait_for(lambda: self._frames or self._ended)
             frame = self._frames.popleft() if self._frames else None
+            self._patience.took(self._newest_us / 1e6, len(self._frames))
             self._condition.notify_all()
             return frame
 

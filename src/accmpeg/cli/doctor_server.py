@@ -151,12 +151,14 @@ async def _clock(connection: ClientConnection) -> list[Finding]:
     found = sync.estimate(clock.now_us())
     if found is None:
         return [Finding("clock", "failed", "the clocks jumped while they were read", "try again")]
+    # Adding 0 makes a rounded "-0.0" a "+0.0".
+    ahead_ms = round(found.offset_us / 1000, 1) + 0.0
     return [
         Finding("round trip", "ok", f"{found.round_trip_us / 1000:.1f} ms, the shortest of {_TIME_SAMPLES}"),
         Finding(
             "clock",
             "ok",
-            f"the server's is {found.offset_us / 1000:+.1f} ms ahead, ± {found.error_us / 1000:.1f} ms",
+            f"the server's is {ahead_ms:+.1f} ms ahead, ± {found.error_us / 1000:.1f} ms",
         ),
     ]
 

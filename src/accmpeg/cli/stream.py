@@ -83,7 +83,7 @@ def stream(
     ] = None,
     spool_limit: Annotated[str, typer.Option(help="Most bytes in the spool, such as 256M or 4G.")] = "256M",
     publish: Annotated[
-        list[str], typer.Option(metavar="ADDRESS", help="Also to a file, rtsp://, rtmp://, udp://, srt://.")
+        list[str], typer.Option(metavar="ADDRESS", help="Also to a file, rtsp://, rtmp:// or udp://.")
     ] = [],  # noqa: B006 - Typer reads it only
     results: Annotated[
         list[str],

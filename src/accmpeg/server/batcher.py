@@ -28,6 +28,7 @@ from av import VideoFrame
 
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.errors import AccmpegError, UsageError
+from accmpeg.media.patience import Patience
 from accmpeg.server.results import to_json
 
 __all__ = ["Batcher", "Job", "Lane", "Outcome"]
@@ -66,7 +67,8 @@ class Lane:
 
     name: str
     capacity: int
-    stale_s: float
+    patience: Patience | None
+    """None: every frame counts."""
     jobs: deque[Job] = field(default_factory=deque)
     last_s: float = 0.0
     """When its last frame came."""
@@ -121,9 +123,9 @@ class Batcher:
         """Whether its threads run."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def open_lane(self, name: str, capacity: int, *, stale_s: float = math.inf) -> Lane:
-        """A camera joins."""
-        lane = Lane(name, capacity, stale_s)
+    def open_lane(self, name: str, capacity: int, patience: Patience | None = None) -> Lane:
+        """A camera joins. With `patience` its newest frames win; without, every frame counts."""
+        lane = Lane(name, capacity, patience)
         with self._changed:
             self._lanes.append(lane)
         return lane
@@ -142,7 +144,7 @@ class Batcher:
         displaced = []
         with self._changed:
             if not self._closed and lane in self._lanes:
-                oldest_s = job.queued_s - lane.stale_s
+                oldest_s = job.queued_s - (lane.patience.limit_s(job.queued_s) if lane.patience else math.inf)
                 while lane.jobs and (len(lane.jobs) >= lane.capacity or lane.jobs[0].queued_s < oldest_s):
                     displaced.append(lane.jobs.popleft())
                 lane.jobs.append(job)
@@ -223,14 +225,17 @@ class Batcher:
         frames wait about as long, those that come just before a batch lose every time.
         """
         self._batches += 1
+        now_s = time.perf_counter()
         jobs: list[Job] = []
         order = sorted(ready, key=lambda lane: (lane.served, lane.jobs[0].queued_s))
         while order and len(jobs) < limit:
             for lane in order[: limit - len(jobs)]:
                 lane.served = self._batches
                 jobs.append(lane.jobs.popleft())
+                if lane.patience is not None:
+                    lane.patience.took(now_s, len(lane.jobs))
             # Where the newest wins, a frame does not wait for the inference of those after it.
-            order = [lane for lane in order if lane.jobs and lane.stale_s == math.inf]
+            order = [lane for lane in order if lane.jobs and lane.patience is None]
         return jobs
 
 

@@ -7,7 +7,6 @@ once. Each runs in a thread of its own, and its results go where all others go.
 import asyncio
 import contextlib
 import logging
-import math
 import random
 import threading
 import time
@@ -107,8 +106,8 @@ class Pull:
         self._tell(self._set_state, True, "", (info.width_px, info.height_px))
         log.info("input opened", extra={"camera": self._name, "address": describe(self._address)})
         limits = self._live.limits
-        stale_s = limits.stale_s if info.is_live else math.inf
-        lane = self._batcher.open_lane(self._name, limits.waiting_frames, stale_s=stale_s)
+        patience = limits.patience() if info.is_live else None
+        lane = self._batcher.open_lane(self._name, limits.waiting_frames, patience)
         try:
             for frame in source:
                 if not info.is_live:

@@ -11,7 +11,6 @@ Reading stops while too much waits, so that TCP itself slows the camera down and
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -106,7 +105,7 @@ class Session:
         self._lane = self._batcher.open_lane(
             hello.camera,
             live.limits.waiting_frames,
-            stale_s=math.inf if hello.drop == "none" else live.limits.stale_s,
+            None if hello.drop == "none" else live.limits.patience(),
         )
         self._decoder = StreamDecoder(hello.codec, self._parameter_sets, self._size_px)
         self._control.append(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accmpeg.errors import UsageError
+from accmpeg.media.patience import Patience
 from accmpeg.server.tokens import Tokens
 
 __all__ = ["Limits", "ServerSettings", "is_loopback", "parse_input"]
@@ -37,11 +38,16 @@ class Limits:
     """Access units of one camera that wait for decoding."""
     waiting_frames: int = 8
     """Decoded frames of one camera that wait for the DNN."""
-    stale_s: float = 0.15
-    """So long one of them is kept beside newer ones, where the newest wins."""
+    standing_s: float = 0.15
+    burst_s: float = 0.3
+    """So long one of them is kept beside newer ones, where the newest wins: see `Patience`."""
     unanswered: int = 64
     """Frames of one camera that have come and are not answered."""
     subscriber_queue: int = 256
+
+    def patience(self) -> Patience:
+        """That of one camera's lane."""
+        return Patience(standing_s=self.standing_s, burst_s=self.burst_s)
 
 
 @dataclass(frozen=True, kw_only=True)
