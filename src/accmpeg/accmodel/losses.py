@@ -11,8 +11,8 @@ With g the true and s the predicted log₂ AccGrad of a frame's macroblocks:
 - **objects**: cross-entropy with positives weighted up, those of small objects most: a missed object costs
   far more accuracy than a needless one costs bytes.
 - **context** (server DNNs that segment): cross-entropy with the classes that the server DNN sees in each
-  macroblock, each class of a view weighted by one over the root of its share. mIoU puts the AccGrad where a
-  class has few pixels, so the network has to know classes; AccGrad alone is too sparse to teach them.
+  macroblock, each class of a view weighted by one over the root of its share. Where AccGrad lies depends on
+  what the server DNN sees, and AccGrad alone is too sparse to teach that.
 """
 
 import math

@@ -31,7 +31,7 @@ __all__ = ["Capture", "CodedFrame", "EncodeLoop", "FrameSlot", "TimedFrame"]
 
 _REOPEN_FIRST_S = 1.0
 _REOPEN_LAST_S = 30.0
-# A quarter of the delay budget that is the default, and the two thirds that a stall may take of it.
+# Of the delay budget that is the default: a quarter, and the two thirds that a stall may take.
 _STANDING_S, _BURST_S = 0.075, 0.2
 _FRAMES_HELD = 6
 
