@@ -204,7 +204,8 @@ class CameraClient:
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
         if self._ending:
             await asyncio.sleep(min(seconds, 0.5))
 
@@ -285,7 +286,8 @@ class CameraClient:
                 break
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), 0.05)
+                async with asyncio.timeout(0.05):
+                    await self._wake.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 while self._has_unanswered(session.stream_id):

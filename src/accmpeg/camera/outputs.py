@@ -149,7 +149,8 @@ class ResultSocket:
             self._server.close()
         for writer in list(self._clients):
             with contextlib.suppress(OSError, asyncio.TimeoutError):
-                await asyncio.wait_for(writer.drain(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await writer.drain()
             writer.close()
         if self._kind == "unix":
             Path(self._where).unlink(missing_ok=True)

@@ -42,12 +42,15 @@ async def serve_camera(live: "Live", socket: WebSocket, allowed: frozenset[str])
             extra={"camera": camera, "code": refusal.message.code, "reason": refusal.message.reason},
         )
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
-            await asyncio.wait_for(socket.send_bytes(pack(refusal.message)), live.limits.send_s)
+            async with asyncio.timeout(live.limits.send_s):
+                await socket.send_bytes(pack(refusal.message))
             if not camera:
                 # Its hello is on its way: a client that sends into a closed connection never reads why.
                 with contextlib.suppress(RefusalError, TimeoutError):
-                    await asyncio.wait_for(receive(socket), LINGER_S)
-            await socket.close(1008)
+                    async with asyncio.timeout(LINGER_S):
+                        await receive(socket)
+            async with asyncio.timeout(live.limits.send_s):
+                await socket.close(1008)
         return
     except WebSocketDisconnect:
         return
@@ -56,7 +59,8 @@ async def serve_camera(live: "Live", socket: WebSocket, allowed: frozenset[str])
 
 async def _hello(live: "Live", socket: WebSocket) -> tuple[Hello, bytes]:
     try:
-        come = unpacked(await asyncio.wait_for(receive(socket), live.limits.handshake_s))
+        async with asyncio.timeout(live.limits.handshake_s):
+            come = unpacked(await receive(socket))
     except TimeoutError:
         raise RefusalError(
             "protocol", f"no hello within {live.limits.handshake_s:.0f} s", retry=True

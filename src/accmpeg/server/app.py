@@ -259,7 +259,9 @@ async def _until_closed(
 
     async def write() -> None:
         while True:
-            await asyncio.wait_for(send(await produce()), live.limits.send_s)
+            produced = await produce()
+            async with asyncio.timeout(live.limits.send_s):
+                await send(produced)
 
     tasks = [asyncio.create_task(read()), asyncio.create_task(write())]
     try:
