@@ -118,7 +118,8 @@ def class_shares(label: Label, classes: int) -> NDArray[np.float32]:
     macroblock = (np.arange(4 * grid.rows)[:, None] // 4) * grid.cols + np.arange(4 * grid.cols) // 4
     # Pixels that belong to no class (255) have a share in none.
     known = sampled < classes
-    counts = np.bincount(macroblock[known] * classes + sampled[known], minlength=grid.rows * grid.cols * classes)
+    cells = macroblock[known] * classes + sampled[known]
+    counts = np.bincount(cells, minlength=grid.rows * grid.cols * classes)
     return (counts / 16).astype(np.float32).reshape(*grid.shape, classes)
 
 
