@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from accmpeg.accgrad.gradient import accuracy_gradient, frame_tensor
+from accmpeg.accgrad.worker import log2_accgrad
 from accmpeg.accmodel.quality import top_share
 from accmpeg.dnn.base import DifferentiableDnn, ServerDnn, load_dnn
 from accmpeg.media.decoder import encode_still
@@ -54,6 +55,8 @@ def main() -> None:
             shares = measure(dnn, differentiable, frame, following, arguments.qp_high)
             if shares is not None:
                 rows.append((item.clip, shares))
+    if not rows:
+        raise SystemExit(f"{dnn.card.name} reports nothing on {arguments.videos}: nothing to rank")
     clips = sorted({clip for clip, _ in rows})
     member = np.asarray([[clip == own for clip, _ in rows] for own in clips], np.float64)
     drawn = np.random.default_rng(0).multinomial(len(clips), np.full(len(clips), 1 / len(clips)), RESAMPLES)
@@ -101,7 +104,7 @@ def measure(
     difference = (frame_tensor(high) - frame_tensor(low)).abs().sum(0).numpy()
     magnitude = grid.sum_pixels(difference)
     slope = gradient.abs().sum(0).numpy()
-    true = log2(grid.sum_pixels(slope * difference))
+    true = log2_accgrad(grid.sum_pixels(slope * difference))
     maps = {
         "the same frame, imperceptibly off": accgrad(*qualities(high)),
         "the next frame": accgrad(*qualities(following)),
@@ -119,10 +122,6 @@ def measure(
         )
     maps["random"] = np.random.default_rng(0).random(true.shape, np.float32)
     return {name: top_share(ranking, true) for name, ranking in maps.items()}
-
-
-def log2(accgrad: FloatMap) -> FloatMap:
-    return np.log2(np.maximum(accgrad, np.float32(2.0**-24)))
 
 
 if __name__ == "__main__":
