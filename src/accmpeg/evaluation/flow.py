@@ -1,33 +1,49 @@
 """What a method did, as work that has to be done one after another somewhere: the link emulator's input.
 
 ```
-frame captured ─▶ camera 6 ms ─▶ uplink 2100 bytes ─▶ server 12 ms ─▶ result of the frame
+frame captured ─▶ camera 6 ms ─▶ uplink 2100 bytes ─▶ server 1 ms ─▶ dnn ─▶ result of the frame
+                                                                      └▶ beside: downlink 80 bytes ─▶ message
 ```
 
 A flow starts when its frame is captured and goes through its steps in order. Steps of different flows meet at
-the camera's one core, the link and the server, and wait for each other there.
+the camera's one core, the link, the server's decoder and its DNN, and wait for each other there.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Flow", "Place", "Step", "bytes_of"]
+__all__ = ["Delivery", "Flow", "Place", "Step", "bytes_of"]
 
-Place = Literal["camera", "uplink", "server", "downlink"]
+Place = Literal["camera", "uplink", "server", "dnn", "downlink"]
+"""`server` is what the server does beside its DNN (decoding, merging), `dnn` one pass of the DNN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The result of source frame `index` is there; it says what was in the picture of frame `of`.
+
+    `of` is `index` where the frame itself was looked at, an earlier frame where an old result is used again.
+    """
+
+    index: int
+    of: int
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Work at one place: `work_ms` of computing at the camera or the server, `size_bytes` over a link.
+    """Work at one place: `work_ms` at the camera or the server, `size_bytes` over a link, one pass at `dnn`.
 
-    When it is done, the results of the frames in `delivers` (indices) are there.
+    When it is done, the results in `delivers` are there, the message with the number `message` has reached the
+    camera (a downlink step), and the steps in `beside` begin, for which nothing in this flow waits.
     """
 
     place: Place
     work_ms: float = 0.0
     size_bytes: int = 0
-    delivers: tuple[int, ...] = ()
+    delivers: tuple[Delivery, ...] = ()
+    message: int | None = None
+    beside: tuple["Step", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +56,8 @@ class Flow:
 
 def bytes_of(flows: Sequence[Flow], place: Place) -> int:
     """Everything that crossed one direction of the link."""
-    return sum(step.size_bytes for flow in flows for step in flow.steps if step.place == place)
+
+    def total(steps: Sequence[Step]) -> int:
+        return sum((step.size_bytes if step.place == place else 0) + total(step.beside) for step in steps)
+
+    return sum(total(flow.steps) for flow in flows)

@@ -1,10 +1,13 @@
-"""A finished cell as one flat line of JSON: what a sweep writes, and what reports, pandas and users read.
+"""A finished cell as one line of JSON: what a sweep writes, and what the analysis, pandas and users read.
 
 ```
-{"clip": "street-1", "dnn": "yolo11n", "method": "aq-1", "quality": 32, "bytes": 284113, "accuracy": 0.93, …}
+{"clip": "street-1", "dnn": "yolo11n", "method": "aq-1", "quality": 32, "bitrate_bps": 284113.0, …,
+ "blocks": {"frames": [10, 10, …], "bytes": [4100, 3900, …], "counts": {"own": [[[I, P, R]], …], …}}}
 ```
 
     pandas.read_json("out/cells.jsonl", lines=True)
+
+Everything that an interval needs is kept per block of ten frames, so that the analysis can draw blocks again.
 """
 
 import json
@@ -16,34 +19,74 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from accmpeg.errors import EvaluationError
 
-__all__ = ["CELLS_NAME", "TIMING_FIELDS", "CellRow", "Role", "by_clip", "read_rows"]
+__all__ = [
+    "BLOCK_FRAMES",
+    "CELLS_NAME",
+    "FORMAT",
+    "Blocks",
+    "CellRow",
+    "Delay",
+    "ReferenceName",
+    "Role",
+    "by_clip",
+    "read_rows",
+]
 
 CELLS_NAME = "cells.jsonl"
+FORMAT = 2
+"""Of the lines; another number belongs to another version of this package."""
 
-Role = Literal["method", "null", "noise_floor"]
-"""`null`: the same method on a rate grid between the points of the first, to be compared with itself.
-`noise_floor`: a stream one QP step finer than the finest compared point: accuracy that no figure can exceed
-with meaning."""
+BLOCK_FRAMES = 10
+"""Neighbouring frames are alike, so resampling single ones would call noise certainty."""
 
-TIMING_FIELDS = frozenset(
-    {
-        "camera_ms",
-        "server_ms",
-        "infer_ms",
-        "stage_ms",
-        "delay_mean_ms",
-        "delay_p50_ms",
-        "delay_p95_ms",
-    }
-)
-"""Fields that differ from run to run; all others are a function of the inputs."""
+ReferenceName = Literal["own", "confirmed", "labels"]
+"""What a score is counted against: the server DNN's own answers on the pristine frames; those of them that a
+stronger DNN confirms; true labels."""
+
+Role = Literal["method", "null", "ceiling", "uncoded"]
+"""`null`: the method once more between its own operating points, to be compared with itself. `ceiling`: a
+visually lossless stream of the source. `uncoded`: pristine frames scaled to the DNN's size and back."""
 
 
-class CellRow(BaseModel):
-    """One method at one operating point on one clip for one server DNN."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+class Blocks(_Frozen):
+    """Per block of ten source frames, from the end of the warm-up on; the last block may be shorter."""
+
+    frames: list[int]
+    """Captured frames of the block that carry no keyframe: those that `bytes` is the sum of."""
+    bytes: list[int]
+    """What these frames sent, both ways, keyframes left out."""
+    counts: dict[str, list[list[list[float]]]] = {}
+    """By reference name: per block `(n, 3)` sums of the score (I, P, R; see score.py) over measured frames."""
+    delay_ms: dict[str, list[float | None]] = {}
+    """By link: mean delay from capture to result of the block's frames; None where there is none."""
+
+
+class Delay(_Frozen):
+    """Capture to result over one emulated link, over all frames after the warm-up, in milliseconds."""
+
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    camera_ms: float
+    """Mean share of the camera's work and waiting; with the next three and `wait_ms` it adds up to the mean."""
+    uplink_ms: float
+    propagation_ms: float
+    serve_ms: float
+    wait_ms: float
+    """Until the frame whose flow brought the result was captured: chunks, and results that came late."""
+    age_mean_ms: float
+    """At each frame's capture: how old is the picture that the newest result speaks of?"""
+    age_p95_ms: float
+
+
+class CellRow(_Frozen):
+    """One method at one operating point on one clip for one server DNN."""
+
+    format: int = FORMAT
     key: str
     """Hash of everything the figures depend on."""
     status: Literal["ok", "failed"] = "ok"
@@ -54,54 +97,53 @@ class CellRow(BaseModel):
     dnn: str
     task: str
     method: str
-    quality: int
+    quality: float
     """QP or CRF; what it means for a method is in docs/methods.md."""
     frames: int = 0
+    warm_frames: int = 0
+    """The first second: it counts neither bytes nor answers."""
     frame_rate: float = 0.0
+    gop_frames: int = 250
     width_px: int = 0
     height_px: int = 0
+    stream_width_px: int = 0
+    stream_height_px: int = 0
     step: int = 1
-    """Accuracy is measured on every so many frames."""
-    bytes: int = 0
-    """Everything that crossed the network, both ways."""
-    uplink_bytes: int = 0
-    downlink_bytes: int = 0
+    """Answers are measured on every so many frames."""
+    keyframe_bytes: float = 0.0
+    """Mean keyframe, summed over a method's streams."""
     bitrate_bps: float = 0.0
-    accuracy: float | None = None
-    """Pooled over the clip, against the server DNN on the source frames: AP@0.5, OKS AP, mIoU."""
-    accuracy_per_frame: float | None = None
+    """(keyframe / GOP + mean of the other frames) · 8 · frame rate: everything that crosses the network."""
+    source_bitrate_bps: float = 0.0
+    """Of the clip's own file; 0 where it has none (pictures)."""
+    blocks: Blocks = Blocks(frames=[], bytes=[])
     measures: dict[str, float] = {}
-    """The task's other measures: f1, pixel_agreement, pck, …"""
-    objects: int | None = None
-    """How many objects the server DNN reports on the measured source frames; None for segmentation."""
-    label_accuracy: float | None = None
-    """Against true labels, where the clip has them."""
+    """The measures that people know, against the DNN's own answers: ap50, f1, recall, miou, …; with the
+    prefix `labels_` against true labels."""
+    objects: float | None = None
+    """Σ of the reference's weights over the measured frames; None for segmentation."""
     camera_ms: float = 0.0
-    """CPU time of the camera per source frame."""
-    server_ms: float = 0.0
-    """CPU time of the server per source frame."""
-    infer_ms: float = 0.0
-    """Median CPU time of one pass through the server DNN."""
+    """CPU time of the camera per source frame, by the fixed costs of the clip."""
+    camera_ratio: float = 0.0
+    """`camera_ms` over that of plain x264 (aq-1) at the source size, from the same repeated runs."""
     stage_ms: dict[str, float] = {}
-    delay_mean_ms: dict[str, float] = {}
-    """Capture to result over an emulated link, by the link's name."""
-    delay_p50_ms: dict[str, float] = {}
-    delay_p95_ms: dict[str, float] = {}
+    """Mean CPU milliseconds per source frame by `camera: STAGE` and `server: STAGE`."""
+    camera_load: float = 0.0
+    server_load: float = 0.0
+    """Busy time over the time there is; above 0.9 there is no delay."""
+    delays: dict[str, Delay] = {}
+    """By the link's name."""
     paper_delay_s: dict[str, float] = {}
     """The AccMPEG paper's closed formula, by the link's name."""
 
     def to_line(self) -> str:
         return json.dumps(self.model_dump(mode="json"), separators=(",", ":")) + "\n"
 
-    def figures(self) -> dict[str, Any]:
-        """All fields that do not depend on how fast this machine was."""
-        return self.model_dump(exclude=set(TIMING_FIELDS))
-
 
 def read_rows(path: Path) -> list[CellRow]:
     """The rows of a sweep, in the order they were finished; a line that was cut off by a kill is left out.
 
-    Raises `EvaluationError` where a line in the middle is damaged.
+    Raises `EvaluationError` where a line in the middle is damaged, or where the lines are of another format.
     """
     if not path.exists():
         return []
@@ -109,8 +151,16 @@ def read_rows(path: Path) -> list[CellRow]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(CellRow.model_validate_json(line))
-        except ValidationError as error:
+            document: Any = json.loads(line)
+            if isinstance(document, dict) and "clip" in document and document.get("format") != FORMAT:
+                raise EvaluationError(
+                    f"{path} was written by another version of the bench, whose figures can't be compared "
+                    "with these: start anew with another --out (nothing in it was touched)"
+                )
+            rows.append(CellRow.model_validate(document))
+        except (ValidationError, ValueError) as error:
+            if isinstance(error, EvaluationError):
+                raise
             if number == len(lines) and not line.endswith(b"\n"):
                 break
             raise EvaluationError(
