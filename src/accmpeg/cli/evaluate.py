@@ -1,10 +1,8 @@
 """`accmpeg evaluate`: every method on every clip, compared fairly."""
 
-import json
-import platform
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,14 +13,14 @@ from accmpeg.cli.sources import EMBEDDED_SCENE
 from accmpeg.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
-    from accmpeg.evaluation.methods import Method
-    from accmpeg.evaluation.plan import ClipSpec, DnnSpec, SweepSettings
+    from accmpeg.evaluation.plan import ClipSpec
 
 __all__ = ["evaluate"]
 
-_QUICK_METHODS = "constant-qp,aq-1,graded,graded@dnn"
 _QUICK_CLIPS = 3
-_QUICK_FRAMES = 60
+_QUICK_FRAMES = 75
+_QUICK_POINTS = 4
+_QUICK_STEP = 3
 _REASONS_SHOWN = 10
 
 
@@ -35,6 +33,14 @@ def evaluate(
     output: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the results; found there, a sweep goes on.")
     ],
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Card of a stronger DNN that confirms the server DNN's answers.",
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -46,22 +52,40 @@ def evaluate(
     accmodel: Annotated[
         list[Path] | None, typer.Option(help="AccModel made for one of the server DNNs; may repeat.")
     ] = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated names (docs/methods.md), or all.")] = "all",
-    points: Annotated[str, typer.Option(help="QPs or CRFs that every method runs at.")] = "22,27,32,37,42",
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated names (docs/methods.md), 'primary', or 'all'.")
+    ] = "primary",
+    primary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD[:BASELINE]",
+            help="Comparison named beforehand, the only kind that is tested; may repeat. "
+            "Default: the primary methods against aq-1.",
+        ),
+    ] = None,
+    baseline: Annotated[list[str] | None, typer.Option(help="Baselines of the tables; may repeat.")] = None,
+    points: Annotated[
+        int, typer.Option(min=3, help="Operating points of each method on each clip, chosen as it goes.")
+    ] = 7,
     limit: Annotated[int | None, typer.Option(min=1, help="Frames of each clip; all if absent.")] = None,
-    step: Annotated[int, typer.Option(min=1, help="Measure accuracy on every so many frames.")] = 3,
+    step: Annotated[int, typer.Option(min=1, help="Measure answers on every so many frames.")] = 1,
     every: Annotated[int, typer.Option(min=1, help="Renew quality maps every so many frames.")] = 10,
-    feedback_delay_ms: Annotated[
-        float, typer.Option(min=0, help="From a frame's capture to the camera's use of its result.")
-    ] = 200.0,
+    server_ms: Annotated[
+        str, typer.Option(help="One pass of the server DNN in ms, or 'measured' for this machine's time.")
+    ] = "10",
+    server_cores: Annotated[
+        int, typer.Option(min=1, help="Cores of the server with --server-ms measured.")
+    ] = 2,
+    link: Annotated[
+        float, typer.Option(min=0.01, metavar="MBIT/S", help="Link that brings feedback to the camera.")
+    ] = 4.0,
     trace: Annotated[
         list[Path] | None, typer.Option(help="Also emulate a link by this Mahimahi trace; may repeat.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; as many as there are cores.")] = None,
-    baseline: Annotated[list[str] | None, typer.Option(help="Baselines of the tables; may repeat.")] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A look of about two minutes: 3 clips, 60 frames, 4 methods, 3 points."),
+        typer.Option("--quick", help="A look of some minutes: 3 clips, 75 frames, every third measured."),
     ] = False,
     pictures: Annotated[
         bool, typer.Option(help="Keep pictures of a frame of each clip, and show them in the report.")
@@ -69,37 +93,45 @@ def evaluate(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed cells again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """Compare methods on clips: bytes, accuracy, camera cost and delay, with intervals and a report.
+    """Compare methods on clips: bytes and delay at equal answers, camera cost, with intervals and a report.
 
     The same command goes on where an interrupted one stopped. A cell that fails is in the report with its
     reason; the exit code is 1 where all of them do.
     """
+    from accmpeg.evaluation.link import Link
     from accmpeg.evaluation.methods import find_methods
-    from accmpeg.evaluation.plan import DnnSpec, SweepSettings
+    from accmpeg.evaluation.plan import PROPAGATION_MS, DnnSpec, SweepSettings
+    from accmpeg.evaluation.record import write_record
     from accmpeg.evaluation.report import write_report
     from accmpeg.evaluation.sweep import run_sweep
 
     if output.exists() and not output.is_dir():
         raise UsageError(f"--out {output} is a file: give a folder")
+    measured, time_ms = _server(server_ms)
     settings = SweepSettings(
-        points=_levels(points),
+        points=points,
         limit=limit,
         step=step,
         every=every,
-        feedback_delay_s=feedback_delay_ms / 1000,
+        server_ms=time_ms,
+        server_cores=server_cores if measured else None,
+        live_link=Link(bandwidth_bps=link * 1e6, propagation_ms=PROPAGATION_MS),
         pictures=pictures,
     )
     settings = replace(settings, links=settings.links | _traced(trace or ()))
     clips = _clips(videos, labels)
     if quick:
-        methods = _QUICK_METHODS if methods == "all" else methods
-        settings = replace(settings, points=(24, 32, 40), limit=_QUICK_FRAMES, step=6)
+        settings = replace(settings, points=_QUICK_POINTS, limit=_QUICK_FRAMES, step=_QUICK_STEP)
         clips = clips[:_QUICK_CLIPS]
     chosen = find_methods(methods)
-    dnns = DnnSpec.read_all(dnn, accmodel or ())
-    _write_run(output, clips, dnns, chosen, settings)
+    dnns = DnnSpec.read_all(dnn, accmodel or (), reference)
+    write_record(output, clips, dnns, chosen, settings, primary=primary or ())
     with progress_bar() as bar:
         task = bar.add_task("cells", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
         rows = run_sweep(
             clips,
             dnns,
@@ -108,7 +140,7 @@ def evaluate(
             settings,
             workers=workers,
             retry_failed=retry_failed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=show,
         )
     failed = [row for row in rows if row.status == "failed"]
     reasons = Counter((row.dnn, row.method, row.reason) for row in failed)
@@ -123,13 +155,14 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _levels(text: str) -> tuple[int, ...]:
+def _server(text: str) -> tuple[bool, float]:
+    """Whether the server's time is measured, and what it takes otherwise."""
+    if text == "measured":
+        return True, 10.0
     try:
-        return tuple(int(level) for level in text.split(","))
+        return False, float(text)
     except ValueError as error:
-        raise UsageError(
-            f"--points {text}: give whole numbers separated by commas, such as 24,32,40"
-        ) from error
+        raise UsageError(f"--server-ms {text}: give milliseconds, or 'measured'") from error
 
 
 def _traced(traces: Sequence[Path]) -> dict[str, Any]:
@@ -155,60 +188,3 @@ def _clips(videos: Sequence[str], labels: Path | None) -> "list[ClipSpec]":
     if not clips:
         raise SourceError(f"no clip under {', '.join(videos)}: give videos or folders of numbered pictures")
     return clips
-
-
-def _write_run(
-    folder: Path,
-    clips: "Sequence[ClipSpec]",
-    dnns: "Sequence[DnnSpec]",
-    methods: "Sequence[Method]",
-    settings: "SweepSettings",
-) -> None:
-    """Settings and versions, for the report."""
-    import av
-    import numpy
-    import onnxruntime
-
-    from accmpeg.version import __version__
-
-    libraries = {name: ".".join(map(str, number)) for name, number in av.library_versions.items()}
-    document = {
-        "settings": {
-            "points": list(settings.points),
-            "limit": settings.limit,
-            "step": settings.step,
-            "every": settings.every,
-            "feedback_delay_s": settings.feedback_delay_s,
-        },
-        "versions": {
-            "accmpeg": __version__,
-            "python": platform.python_version(),
-            "pyav": av.__version__,
-            "onnxruntime": onnxruntime.__version__,
-            "numpy": numpy.__version__,
-            **libraries,
-        },
-        "dnns": {
-            spec.card.name: {
-                "task": spec.card.task,
-                "sha256": spec.card.sha256,
-                "accmodel": None if spec.accmodel is None else spec.accmodel.name,
-                "accmodel_sha256": None if spec.accmodel is None else spec.accmodel.sha256,
-            }
-            for spec in dnns
-        },
-        "clips": {clip.name: {"sha256": clip.sha256} for clip in clips},
-        "methods": {method.name: {"source": method.source} for method in methods},
-        "links": {name: _plain(asdict(link)) for name, link in settings.links.items()},
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(document, indent=2, default=str) + "\n")
-
-
-def _plain(link: dict[str, Any]) -> dict[str, Any]:
-    # A trace may have a hundred thousand entries: their number says enough here.
-    return {
-        key: f"{len(value)} packets" if isinstance(value, list | tuple) else value
-        for key, value in link.items()
-        if value is not None
-    }

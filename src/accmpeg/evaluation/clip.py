@@ -1,5 +1,6 @@
 """A clip held in memory, so that every method sees the very same source frames."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,9 +28,31 @@ class Clip:
     label_classes: tuple[str, ...] = ()
     """What the class numbers of `labels` count."""
 
+    source_bitrate_bps: float = 0.0
+    """Of the file that the frames come from; 0 where that says nothing (pictures, a rendered scene)."""
+
     @property
     def duration_s(self) -> float:
         return len(self.frames) / float(self.frame_rate)
+
+    @property
+    def warm_frames(self) -> int:
+        """Frames of the first second: encoders, maps and feedback settle in them, so they are not measured.
+
+        No more than a third of a clip.
+        """
+        return min(math.ceil(self.frame_rate), len(self.frames) // 3)
+
+    def measured_frames(self, step: int) -> range:
+        """Every `step`-th frame after the warm-up."""
+        return range(self.warm_frames, len(self.frames), step)
+
+    def capture_s(self, index: int) -> float:
+        """When a frame was captured, in seconds from the first one."""
+        first, frame = self.frames[0], self.frames[index]
+        if frame.pts is None or first.pts is None:
+            return index / float(self.frame_rate)
+        return float((frame.pts - first.pts) * self.time_base)
 
 
 def read_clip(
@@ -38,6 +61,7 @@ def read_clip(
     limit: int | None = None,
     labels: Sequence[Any] | None = None,
     label_classes: tuple[str, ...] = (),
+    source_bitrate_bps: float = 0.0,
 ) -> Clip:
     """Decodes up to `limit` frames of an open source, no more than have labels if there are any.
 
@@ -62,4 +86,5 @@ def read_clip(
         time_base=info.time_base,
         labels=None if labels is None else labels[: len(frames)],
         label_classes=label_classes,
+        source_bitrate_bps=source_bitrate_bps,
     )

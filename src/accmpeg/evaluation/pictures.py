@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.methods.base import MethodContext
-from accmpeg.evaluation.run import Cell
+from accmpeg.evaluation.methods import Method, MethodContext
+from accmpeg.evaluation.session import Session
 from accmpeg.media.frames import rgb_of
 from accmpeg.media.heatmap import heat_over, offsets_over
 from accmpeg.policy import GradedPolicy
 from accmpeg.tasks.drawing import draw
 
-__all__ = ["PICTURED_METHOD", "drawn_result", "picture_frame", "score_pictures", "write_pictures"]
+__all__ = ["drawn_result", "picture_frame", "pictured_method", "score_pictures", "write_pictures"]
 
-PICTURED_METHOD = "graded"
 _WIDTH_PX = 640
 
 Picture = tuple[str, NDArray[np.uint8]]
@@ -31,7 +30,14 @@ Picture = tuple[str, NDArray[np.uint8]]
 
 def picture_frame(clip: Clip, step: int) -> int:
     """The measured frame in the middle of a clip."""
-    return (len(clip.frames) // 2) // step * step
+    measured = clip.measured_frames(step)
+    return measured[len(measured) // 2]
+
+
+def pictured_method(methods: Sequence[Method]) -> str | None:
+    """The method of a sweep whose map is worth a picture: the last of ours that needs an AccModel."""
+    ours = [each.name for each in methods if each.family == "accmpeg" and "accmodel" in each.needs]
+    return ours[-1] if ours else None
 
 
 def drawn_result(frame: av.VideoFrame, result: Any, dnn: ServerDnn) -> NDArray[np.uint8]:
@@ -56,18 +62,19 @@ def write_pictures(
     folder: Path,
     clip: Clip,
     index: int,
-    step: int,
+    title: str,
     context: MethodContext,
-    cell: Cell,
-    references: Sequence[Any],
+    session: Session,
+    reference: Any,
 ) -> None:
-    """Puts the pictures of one frame into `folder/pictures`, with a JSON file that lists them."""
-    source = clip.frames[index]
-    seen = cell.seen[index]
-    title = f"{cell.method} {cell.point}"
+    """Puts the pictures of one frame into `folder/pictures`, with a JSON file that lists them.
+
+    `title` names the method and its operating point, `reference` is the server DNN's result on the source.
+    """
+    source, seen = clip.frames[index], session.seen[index]
     pictures: list[Picture] = [
-        ("Source, the server DNN's results", drawn_result(source, references[index // step], context.dnn)),
-        (f"{title}: results", drawn_result(seen, cell.results[index // step], context.dnn)),
+        ("Source, the server DNN's results", drawn_result(source, reference, context.dnn)),
+        (f"{title}: results", drawn_result(seen, session.results[index], context.dnn)),
         *score_pictures(source, context.need_accmodel("pictures")),
     ]
     stem = f"{clip.name}--{context.dnn.card.name}".replace("/", "_")

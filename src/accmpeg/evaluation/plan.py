@@ -1,11 +1,14 @@
 """What a sweep consists of: clips, server DNNs with their AccModels, settings, and the cells that follow."""
 
 import hashlib
-import itertools
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
+
+import av
 
 from accmpeg.accmodel.card import AccModelCard, card_path, read_accmodel_card
 from accmpeg.dnn.card import DnnCard, read_card
@@ -16,26 +19,29 @@ from accmpeg.evaluation.cache import content_hash
 from accmpeg.evaluation.clip import Clip, read_clip
 from accmpeg.evaluation.labels import read_coco
 from accmpeg.evaluation.link import Link
-from accmpeg.evaluation.methods import Method
-from accmpeg.evaluation.rows import Role
+from accmpeg.evaluation.methods import Method, find_methods
+from accmpeg.evaluation.rows import FORMAT, Role
+from accmpeg.evaluation.session import LIVE_LINK
 from accmpeg.media.source import Footage, open_source
 from accmpeg.version import __version__
 
 __all__ = [
+    "CEILING_QUALITY",
+    "NULL_METHOD",
     "PROPAGATION_MS",
     "ClipSpec",
     "DnnSpec",
     "Group",
-    "PlannedCell",
     "SweepSettings",
     "footage_clips",
-    "plan_clip",
 ]
 
-NULL_METHODS = ("constant-qp", "aq-1")
-NOISE_FLOOR_METHOD = "constant-qp"
 LINKS_BPS = (500_000, 1_000_000, 2_000_000, 4_000_000)
 PROPAGATION_MS = 20.0
+NULL_METHOD = "aq-1"
+"""Measured a second time between its own operating points: what a comparison of equals looks like."""
+CEILING_QUALITY = 12
+"""CRF of the visually lossless stream of the source whose score is a clip's ceiling."""
 
 
 def _default_links() -> dict[str, Link]:
@@ -47,24 +53,33 @@ def _default_links() -> dict[str, Link]:
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What all cells share. `points` are QPs or CRFs; a method's `quality_shift` is added to each.
+    """What all cells share."""
 
-    `limit`: frames per clip; `step`: accuracy on every so many of them; `every`: frames per quality map.
-    """
-
-    points: tuple[int, ...] = (22, 27, 32, 37, 42)
+    points: int = 7
+    """Operating points of each method on each clip, chosen as it goes (see `points.next_quality`)."""
     limit: int | None = None
-    step: int = 3
+    """Frames per clip."""
+    step: int = 1
+    """Answers are measured on every so many frames after the first second."""
     every: int = 10
-    feedback_delay_s: float = 0.2
+    """Frames per quality map."""
     links: dict[str, Link] = field(default_factory=_default_links)
+    """Delays are emulated over each."""
+    live_link: Link = LIVE_LINK
+    """Brings feedback to the camera while a method runs."""
+    server_ms: float = 10.0
+    """One pass of the server DNN on the stated machine (default: a small GPU)."""
+    server_cores: int | None = None
+    """In place of `server_ms`: as long as this machine takes, measured, with so many cores."""
     pictures: bool = True
 
     def __post_init__(self) -> None:
-        if not self.points or not all(1 <= point <= 51 for point in self.points):
-            raise UsageError(f"--points {self.points}: give QPs or CRFs from 1 to 51")
+        if self.points < 3:
+            raise UsageError(f"--points {self.points}: a curve needs 3 operating points or more")
         if min(self.step, self.every, self.limit or 1) < 1:
             raise UsageError("--step, --every and --limit must be 1 or more")
+        if self.server_ms <= 0 or (self.server_cores or 1) < 1:
+            raise UsageError("the server takes more than 0 ms on at least one core: mend --server-ms")
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,8 @@ class ClipSpec:
     name: str
     sha256: str
     open: Callable[[int | None], Clip]
+    weight: float = 0.0
+    """Pixels or bytes: about how much work it is, so that the longest clips are begun first."""
 
 
 @dataclass(frozen=True)
@@ -84,20 +101,35 @@ class DnnSpec:
     card: DnnCard
     accmodel_file: Path | None = None
     accmodel: AccModelCard | None = None
+    stronger: "DnnSpec | None" = None
+    """Confirms the server DNN's answers."""
 
     @classmethod
-    def read_all(cls, cards: Sequence[Path], accmodels: Sequence[Path]) -> "list[DnnSpec]":
+    def read_all(
+        cls, cards: Sequence[Path], accmodels: Sequence[Path], stronger: Path | None = None
+    ) -> "list[DnnSpec]":
         """Pairs cards with AccModels by the hash of the server DNN; raises UsageError for one left over,
-        and WeightsError for weights that are not the card's: every cell would fail of it."""
+        and WeightsError for weights that are not the card's: every cell would fail of it.
+
+        `stronger` confirms the answers of those that have boxes.
+        """
         models = {path: read_accmodel_card(card_path(path)) for path in accmodels}
         specs = []
+        taken: set[Path] = set()
         for file in cards:
-            card = read_card(file)
-            if get_adapter(card.adapter).model_is_file:
-                check_hash(card, file.parent / card.model)
+            card = _checked_card(file)
             own = [path for path, model in models.items() if model.dnn.sha256 == card.sha256]
-            specs.append(cls(file, card, own[0], models.pop(own[0])) if own else cls(file, card))
+            taken.update(own[:1])
+            judge = None
+            if stronger is not None and card.task != "segmentation":
+                judge = cls(stronger, _checked_card(stronger))
+                if judge.card.task == "segmentation":
+                    raise UsageError(f"--reference {stronger} reports no boxes, so it can't confirm any")
+            accmodel = (own[0], models[own[0]]) if own else (None, None)
+            specs.append(cls(file, card, *accmodel, stronger=judge))
         for path, model in models.items():
+            if path in taken:
+                continue
             raise UsageError(f"--accmodel {path} was made for {model.dnn.name}, which no --dnn names")
         names = [spec.card.name for spec in specs]
         if len(set(names)) < len(names):
@@ -106,22 +138,47 @@ class DnnSpec:
 
 
 @dataclass(frozen=True)
-class PlannedCell:
-    """A cell to be measured; `key` is the hash of everything its figures depend on."""
-
-    key: str
-    role: Role
-    method: str
-    quality: int
-
-
-@dataclass(frozen=True)
 class Group:
-    """The cells of one clip and server DNN, which share decoded frames and reference results."""
+    """A clip and a server DNN, whose cells share decoded frames and reference results."""
 
     clip: ClipSpec
     dnn: DnnSpec
-    cells: tuple[PlannedCell, ...]
+    method_names: tuple[str, ...]
+
+    @cached_property
+    def methods(self) -> Mapping[str, Method]:
+        """By name; a worker process finds them anew, so that plug-ins need not be picklable."""
+        return {method.name: method for method in find_methods(",".join(self.method_names))}
+
+    def cell_key(self, method: str, quality: float, role: Role, settings: SweepSettings) -> str:
+        """The hash of everything a cell's figures depend on but the machine's speed."""
+        dnn, accmodel = self.dnn, None
+        declared = self.methods.get(method)
+        if declared is not None and "accmodel" in declared.needs and dnn.accmodel is not None:
+            accmodel = dnn.accmodel.sha256, dnn.accmodel.calibration.object_threshold
+        links = {name: asdict(link) for name, link in settings.links.items()}
+        stronger = None if dnn.stronger is None else dnn.stronger.card.model_dump(mode="json")
+        return content_hash(
+            __version__,
+            FORMAT,
+            self.clip.name,
+            self.clip.sha256,
+            dnn.card.model_dump(mode="json"),
+            stronger,
+            accmodel,
+            method,
+            float(quality),
+            role,
+            (settings.limit, settings.step, settings.every, links, asdict(settings.live_link)),
+            (settings.server_ms, settings.server_cores),
+        )
+
+
+def _checked_card(file: Path) -> DnnCard:
+    card = read_card(file)
+    if get_adapter(card.adapter).model_is_file:
+        check_hash(card, file.parent / card.model)
+    return card
 
 
 def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> list[ClipSpec]:
@@ -138,22 +195,28 @@ def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> lis
         coco = None if labels is None else labels / f"{item.path.stem}.json"
         own = coco if coco is not None and coco.exists() else None
         try:
-            specs.append(ClipSpec(name, _content_sha256(item.path, own), _Opener(item.path, own)))
+            size_bytes = sum(file.stat().st_size for file in _files_of(item.path))
+            specs.append(
+                ClipSpec(name, _content_sha256(item.path, own), _Opener(item.path, own), weight=size_bytes)
+            )
         except OSError as error:
             raise SourceError(f"can't read {error.filename}: {error.strerror}") from error
     return specs
 
 
 def _content_sha256(path: Path, labels: Path | None) -> str:
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     digest = hashlib.sha256()
-    for file in files:
+    for file in _files_of(path):
         digest.update(b"" if path.is_file() else file.name.encode())
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     if labels is not None:
         digest.update(labels.read_bytes())
     return digest.hexdigest()
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
 
 
 @dataclass(frozen=True)
@@ -163,52 +226,15 @@ class _Opener:
 
     def __call__(self, limit: int | None) -> Clip:
         labels, names = (None, ()) if self.labels is None else read_coco(self.labels)
+        bitrate_bps = 0.0
+        if self.path.is_file():
+            bitrate_bps = self.path.stat().st_size * 8 / _duration_s(self.path)
         with open_source(self.path) as source:
-            return read_clip(source, limit=limit, labels=labels, label_classes=names)
+            return read_clip(
+                source, limit=limit, labels=labels, label_classes=names, source_bitrate_bps=bitrate_bps
+            )
 
 
-def plan_clip(
-    clip: ClipSpec, dnns: Sequence[DnnSpec], methods: Sequence[Method], settings: SweepSettings
-) -> list[Group]:
-    """All cells of a clip, a group for each server DNN."""
-    groups = []
-    for dnn in dnns:
-        cells = [
-            PlannedCell(_cell_key(clip, dnn, method, quality, role, settings), role, method.name, quality)
-            for method in methods
-            for role, quality in _grid(method, settings.points)
-        ]
-        groups.append(Group(clip, dnn, tuple(cells)))
-    return groups
-
-
-def _grid(method: Method, points: Sequence[int]) -> list[tuple[Role, int]]:
-    """The operating points of a method, with those of the null comparison and the noise floor."""
-    shift = getattr(method, "quality_shift", 0)
-    levels = sorted({min(51, max(1, point + shift)) for point in points})
-    grid: list[tuple[Role, int]] = [("method", level) for level in levels]
-    if method.name in NULL_METHODS:
-        grid += [("null", (a + b) // 2) for a, b in itertools.pairwise(levels)]
-    if method.name == NOISE_FLOOR_METHOD:
-        grid.append(("noise_floor", max(1, levels[0] - 1)))
-    return grid
-
-
-def _cell_key(
-    clip: ClipSpec, dnn: DnnSpec, method: Method, quality: int, role: Role, settings: SweepSettings
-) -> str:
-    accmodel = None
-    if getattr(method, "needs_accmodel", True) and dnn.accmodel is not None:
-        accmodel = dnn.accmodel.sha256, dnn.accmodel.calibration.object_threshold
-    links = {name: asdict(link) for name, link in settings.links.items()}
-    return content_hash(
-        __version__,
-        clip.name,
-        clip.sha256,
-        dnn.card.model_dump(mode="json"),
-        accmodel,
-        method.name,
-        quality,
-        role,
-        (settings.limit, settings.step, settings.every, settings.feedback_delay_s, links),
-    )
+def _duration_s(path: Path) -> float:
+    with av.open(path) as container:
+        return (container.duration or 0) / av.time_base or math.inf

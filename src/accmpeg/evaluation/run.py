@@ -1,53 +1,32 @@
-"""One cell of a comparison: a method at an operating point on a clip, from frames to accuracy.
+"""One method at one operating point on one clip, and what its stages cost.
 
 ```
-source frames ─▶ method ─▶ session (bytes, costs) ─▶ server DNN ─▶ results ─▶ accuracy against the reference
+source frames ─▶ method ─▶ session (bytes, costs) ─▶ server DNN ─▶ results of the wanted frames
 ```
 """
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
+from statistics import median
 
 import av
 
-from accmpeg.errors import EvaluationError
+from accmpeg.errors import AccmpegError
 from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.flow import Flow, bytes_of
+from accmpeg.evaluation.costs import ROUNDS, Costs, settle
+from accmpeg.evaluation.methods import METHODS
 from accmpeg.evaluation.methods.base import Method, MethodContext, OperatingPoint, StreamFormat
 from accmpeg.evaluation.session import Session
-from accmpeg.tasks import ClipAccuracy
 
-__all__ = ["Cell", "evaluate", "reference_results", "run_method", "stream_bytes"]
+__all__ = ["PLAIN_METHOD", "rehearse", "run_method"]
 
+PLAIN_METHOD = "aq-1"
+"""Stock x264 at the source size: what every camera's cost is held against."""
 
-@dataclass(frozen=True)
-class Cell:
-    """What one method did at one operating point on one clip."""
-
-    clip: str
-    method: str
-    point: OperatingPoint
-    uplink_bytes: int
-    downlink_bytes: int
-    bitrate_bps: float
-    """Of everything that crossed the network, both ways, over the clip's duration."""
-    accuracy: ClipAccuracy
-    label_accuracy: ClipAccuracy | None
-    camera_ms_per_frame: float
-    stage_ms: dict[str, float]
-    """Mean CPU milliseconds per source frame by `camera: STAGE` and `server: STAGE`."""
-    infer_ms: float
-    """Median CPU time of one pass through the server DNN."""
-    flows: Sequence[Flow] = field(repr=False, compare=False)
-    results: Sequence[Any] = field(repr=False, compare=False)
-    seen: Mapping[int, av.VideoFrame] = field(repr=False, compare=False)
-    """Decoded frames by index, those that were asked for."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Everything that crossed the network."""
-        return self.uplink_bytes + self.downlink_bytes
+_REHEARSED_FRAMES = 40
+_TIMED_PASSES = 7
+_NOTHING: frozenset[int] = frozenset()
 
 
 def run_method(
@@ -56,11 +35,15 @@ def run_method(
     point: OperatingPoint,
     context: MethodContext,
     *,
-    step: int | None = 1,
-    keep: frozenset[int] = frozenset(),
+    wanted: frozenset[int] = _NOTHING,
+    costs: Costs | None = None,
+    keep: frozenset[int] = _NOTHING,
 ) -> Session:
-    """Feeds the clip to the method frame by frame; it never sees a frame before its turn."""
-    session = Session(clip, context, step=step, keep=keep)
+    """Feeds the clip to the method frame by frame; it never sees a frame before its turn.
+
+    Raises `MethodError` for a method that cheats, and whatever the method raises.
+    """
+    session = Session(clip, context, wanted=wanted, costs=costs, keep=keep)
     stream_format = StreamFormat(clip.width_px, clip.height_px, clip.frame_rate, clip.time_base)
     stream = method.open(stream_format, point, session)
     try:
@@ -68,57 +51,60 @@ def run_method(
             stream.push(index, session.capture(index))
     finally:
         stream.finish()
+    session.end()
     return session
 
 
-def stream_bytes(clip: Clip, method: Method, point: OperatingPoint, context: MethodContext) -> int:
-    """What a method sends, both ways, without measuring its accuracy."""
-    flows = run_method(clip, method, point, context, step=None).flows()
-    return bytes_of(flows, "uplink") + bytes_of(flows, "downlink")
+def rehearse(
+    clip: Clip, methods: Sequence[tuple[Method, OperatingPoint]], context: MethodContext
+) -> Mapping[str, Costs]:
+    """What the stages of each method cost on the first frames of a clip: medians of repeated rounds.
 
-
-def reference_results(clip: Clip, context: MethodContext, step: int) -> list[Any]:
-    """The server DNN's results on the pristine frames: what accuracy is measured against."""
-    return [context.dnn.infer(frame) for frame in clip.frames[::step]]
-
-
-def evaluate(
-    clip: Clip,
-    method: Method,
-    point: OperatingPoint,
-    context: MethodContext,
-    references: Sequence[Any],
-    *,
-    step: int = 1,
-    keep: frozenset[int] = frozenset(),
-) -> Cell:
-    """Runs a method and measures its results on every `step`-th frame; `references` are of those frames.
-
-    The decoded frames in `keep` (indices) stay in the cell.
-    Raises `MethodError` for a method that cheats or leaves frames out, and whatever the method raises.
+    All methods take their turn in every round, plain x264 among them, so that whatever slows the machine down
+    slows all of them. A method that fails has no costs; its cells will say why.
     """
-    if len(references) != len(range(0, len(clip.frames), step)):
-        raise EvaluationError(f"{len(references)} reference results do not belong to every {step}-th frame")
-    session = run_method(clip, method, point, context, step=step, keep=keep)
-    results = session.clip_results(method.name)
-    flows = session.flows()
-    frames = len(clip.frames)
-    stage_ms = {stage: total_ms / frames for stage, total_ms in sorted(session.stage_ms.items())}
-    uplink_bytes, downlink_bytes = bytes_of(flows, "uplink"), bytes_of(flows, "downlink")
-    task = context.dnn.task
-    return Cell(
-        clip=clip.name,
-        method=method.name,
-        point=point,
-        uplink_bytes=uplink_bytes,
-        downlink_bytes=downlink_bytes,
-        bitrate_bps=(uplink_bytes + downlink_bytes) * 8 / clip.duration_s,
-        accuracy=task.clip_accuracy(results, references),
-        label_accuracy=None if clip.labels is None else task.clip_accuracy(results, clip.labels[::step]),
-        camera_ms_per_frame=sum(ms for stage, ms in stage_ms.items() if stage.startswith("camera: ")),
-        stage_ms=stage_ms,
-        infer_ms=session.median_infer_ms,
-        flows=flows,
-        results=results,
-        seen=session.seen,
+    short = replace(clip, frames=clip.frames[:_REHEARSED_FRAMES], labels=None)
+    # Streams that were kept cost nothing; here everything has to be done.
+    alone = replace(context, streams=None, shared={})
+    plain = METHODS[PLAIN_METHOD], OperatingPoint(quality=32)
+    runs = [plain, *((method, point) for method, point in methods if method.name != PLAIN_METHOD)]
+    rounds: dict[str, list[Session]] = {}
+    failed: set[str] = set()
+    for _ in range(ROUNDS):
+        for method, point in runs:
+            if method.name in failed:
+                continue
+            try:
+                rounds.setdefault(method.name, []).append(run_method(short, method, point, alone))
+            except (AccmpegError, ValueError):
+                failed.add(method.name)
+    plain_ms = _camera_ms(rounds[PLAIN_METHOD])
+    infer_ms = round(median(_timed_ms(context, frame) for frame in clip.frames[:_TIMED_PASSES]), 3)
+    return {
+        name: Costs(
+            stage_ms=settle([session.timings_ms for session in sessions]),
+            camera_ms=_camera_ms(sessions),
+            plain_camera_ms=plain_ms,
+            infer_ms=infer_ms,
+        )
+        for name, sessions in rounds.items()
+        if name not in failed
+    }
+
+
+def _camera_ms(sessions: Sequence[Session]) -> float:
+    """Per source frame: the median over rounds of everything that the camera did."""
+    return round(
+        median(
+            sum(ms for stage, ms in session.stage_ms.items() if stage.startswith("camera: "))
+            / len(session.clip.frames)
+            for session in sessions
+        ),
+        4,
     )
+
+
+def _timed_ms(context: MethodContext, frame: av.VideoFrame) -> float:
+    start_ns = time.process_time_ns()
+    context.dnn.infer(frame)
+    return (time.process_time_ns() - start_ns) / 1e6

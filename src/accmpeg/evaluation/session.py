@@ -1,23 +1,24 @@
 """The only way a method gets at a clip, the link and the server DNN: everything it does is counted here.
 
 ```
-bench ─▶ Stream.push(index, frame) ─┬▶ session.camera("encode")   CPU time of the camera
+bench ─▶ Stream.push(index, frame) ─┬▶ session.camera("encode")   the camera's work
                                     ├▶ session.upload(units)      bytes, one way
-                                    ├▶ session.decode(units)      CPU time of the server
+                                    ├▶ session.decode(units)      the server's work
                                     ├▶ session.deliver(index, frame)      server DNN ─▶ the frame's result
-                                    └▶ session.feedback(boxes, size_bytes)      bytes back ─▶ arrived()
+                                    └▶ session.feedback(boxes, size_bytes)   over the link ─▶ arrived()
 ```
 
 A frame can't be looked at before it is captured, a result can't be delivered before its frame or twice, and
-what the server sends back reaches the camera only after the feedback delay.
+what the server sends back reaches the camera when the emulated link has brought it: after the frame that it
+speaks of has been coded, sent, decoded and seen by the server DNN.
 """
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
@@ -27,14 +28,20 @@ from accmpeg.dnn.base import ServerDnn
 from accmpeg.errors import MethodError, UsageError
 from accmpeg.evaluation.cache import StreamCache
 from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.flow import Flow, Place, Step
+from accmpeg.evaluation.costs import Costs
+from accmpeg.evaluation.emulator import Emulator, ServerMachine
+from accmpeg.evaluation.flow import Delivery, Flow, Place, Step
+from accmpeg.evaluation.link import Link
+from accmpeg.evaluation.traffic import Traffic
 from accmpeg.media.decoder import Decoder
 from accmpeg.media.encoder import AccessUnit, Encoder
 
-__all__ = ["MethodContext", "Session", "TrueScores"]
+__all__ = ["LIVE_LINK", "MethodContext", "Session", "TrueScores"]
 
-_INFERENCE = -1.0
-"""Stands for the server DNN's time in a step until the median over the clip is known."""
+LIVE_LINK = Link(bandwidth_bps=4_000_000, propagation_ms=20.0)
+"""What feedback travels over while a method runs, where the sweep says nothing else."""
+
+Worker = Literal["camera", "server"]
 
 
 class TrueScores:
@@ -63,7 +70,7 @@ class TrueScores:
 
 @dataclass
 class MethodContext:
-    """What all methods share on one clip: the server DNN, its AccModel, the rhythm of maps and feedback.
+    """What all methods share on one clip: the server DNN, its AccModel, the rhythm of maps, the live link.
 
     `shared` is for what a method works out once per clip (a profile, true scores), by the method's own key.
     """
@@ -72,8 +79,10 @@ class MethodContext:
     dnn_card: Path
     accmodel: AccModel | None = None
     every: int = 10
-    feedback_delay_s: float = 0.2
-    """From the capture of a frame to when the camera may use what the server said about it."""
+    link: Link = LIVE_LINK
+    """Brings feedback to the camera."""
+    server: ServerMachine = field(default_factory=ServerMachine)
+    """The machine that the sweep states."""
     streams: StreamCache | None = None
     """Plain streams of this clip that other server DNNs needed too."""
     shared: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -97,50 +106,52 @@ class MethodContext:
 class Session:
     """One method at one operating point on one clip, as it happens.
 
-    Results are needed of every `step`-th frame only (`wanted`); `step=None` measures bytes and costs without
-    any result. The decoded frames in `keep` (indices) stay in `seen`, for pictures. Raises `MethodError` when
-    a method does what no real system could.
+    `wanted` are the frames whose results the bench measures; none of them: bytes and costs only. With `costs`
+    every stage takes what it takes there; without, each call is timed (`timings_ms`). The decoded frames in
+    `keep` (indices) stay in `seen`, for pictures. Raises `MethodError` when a method does what no real system
+    could.
     """
 
     def __init__(
-        self, clip: Clip, context: MethodContext, *, step: int | None = 1, keep: frozenset[int] = frozenset()
+        self,
+        clip: Clip,
+        context: MethodContext,
+        *,
+        wanted: frozenset[int],
+        costs: Costs | None = None,
+        keep: frozenset[int] = frozenset(),
     ) -> None:
-        self.clip, self.context, self.step, self.keep = clip, context, step, keep
+        self.clip, self.context, self.keep = clip, context, keep
         self.seen: dict[int, av.VideoFrame] = {}
         self.index = -1
         self.results: dict[int, Any] = {}
         self.stage_ms: dict[str, float] = {}
+        self.timings_ms: dict[str, list[float]] = {}
         self.infer_ms: list[float] = []
+        self.traffic = Traffic(clip)
+        self.flows: list[Flow] = []
+        """Of the frames so far but the newest; all of them after `end`."""
+        self._wanted, self._costs = wanted, costs
         self._delivered: set[int] = set()
-        self._flows: list[tuple[float, list[Step]]] = []
+        self._steps: list[Step] | None = None
+        self._beside: list[Step] = []
+        self._messages: list[Any] = []
         self._decoders: dict[str, Decoder] = {}
-        self._travelling: list[tuple[float, Any]] = []
+        self._emulator = Emulator(context.link, context.server, len(clip.frames))
 
     # The bench's side.
 
     def capture(self, index: int) -> av.VideoFrame:
-        """Moves on to a frame: a new flow begins at its capture."""
-        self.index = index
-        self._flows.append((self.capture_s(index) * 1000, []))
+        """Moves on to a frame: a new flow begins at its capture, and the world has moved on to it."""
+        self._seal()
+        self.index, self._steps = index, []
+        self._emulator.run_until(self.capture_s(index) * 1000)
         return self.clip.frames[index]
 
-    def flows(self) -> list[Flow]:
-        """What was done, with the server DNN's median time filled in. Call after the last frame."""
-        done = []
-        for captured_ms, steps in self._flows:
-            filled = [
-                Step("server", self.median_infer_ms, delivers=step.delivers)
-                if step.work_ms == _INFERENCE
-                else step
-                for step in steps
-            ]
-            done.append(Flow(captured_ms, tuple(filled)))
-        return done
-
-    @property
-    def median_infer_ms(self) -> float:
-        """Median CPU time of a pass through the server DNN; 0 if there was none."""
-        return float(np.median(self.infer_ms)) if self.infer_ms else 0.0
+    def end(self) -> None:
+        """The method has finished."""
+        self._seal()
+        self._steps = None
 
     def clip_results(self, method: str) -> list[Any]:
         """The results of all wanted frames; raises MethodError if one is missing."""
@@ -148,16 +159,13 @@ class Session:
         missing = [index for index in range(frames) if index not in self._delivered]
         if missing:
             raise MethodError(f"{method} delivered no result for frame {missing[0]} ({len(missing)} in all)")
-        return [self.results[index] for index in range(frames) if self.wanted(index)]
+        return [self.results[index] for index in sorted(self._wanted)]
 
     # The method's side.
 
     def capture_s(self, index: int) -> float:
         """When a frame is captured, in seconds from the first one."""
-        first, frame = self.clip.frames[0], self.clip.frames[index]
-        if frame.pts is None or first.pts is None:
-            return index / float(self.clip.frame_rate)
-        return float((frame.pts - first.pts) * self.clip.time_base)
+        return self.clip.capture_s(index)
 
     def frame(self, index: int) -> av.VideoFrame:
         """A frame captured already; raises MethodError for one that is still to come."""
@@ -167,38 +175,40 @@ class Session:
 
     def wanted(self, index: int) -> bool:
         """Whether the bench measures the result of this frame."""
-        return self.step is not None and index % self.step == 0
+        return index in self._wanted
 
     @contextmanager
     def camera(self, stage: str) -> Iterator[None]:
-        """Counts the CPU time of the block as the camera's."""
+        """Counts the block as the camera's work."""
         with self._working("camera", stage):
             yield
 
     @contextmanager
-    def server(self, stage: str) -> Iterator[None]:
-        """Counts the CPU time of the block as the server's; not for the server DNN itself (`infer`)."""
-        with self._working("server", stage):
+    def server(self, stage: str, *, beside: bool = False) -> Iterator[None]:
+        """Counts the block as the server's work; not for the server DNN itself (`infer`).
+
+        `beside`: on a core of its own, so that no result waits for it; the next `feedback` does.
+        """
+        with self._working("server", stage, beside=beside):
             yield
 
-    def spent(self, place: Place, stage: str, work_ms: float) -> None:
+    def spent(self, place: Worker, stage: str, work_ms: float) -> None:
         """Counts CPU time that was measured already."""
-        name = f"{place}: {stage}"
-        self.stage_ms[name] = self.stage_ms.get(name, 0.0) + work_ms
-        self._steps.append(Step(place, work_ms))
+        self._add(Step(place, self._counted_ms(place, stage, work_ms)))
 
     def upload(self, units: Sequence[AccessUnit] | int) -> None:
         """Access units, or a number of bytes, from the camera to the server."""
-        self._sent("uplink", units if isinstance(units, int) else sum(unit.size_bytes for unit in units))
+        self._sent("uplink", self.traffic.add(units, self.index))
 
     def download(self, size_bytes: int) -> None:
         """Bytes from the server to the camera, on whose arrival the flow waits."""
-        self._sent("downlink", size_bytes)
+        self._sent("downlink", self.traffic.add(size_bytes, self.index))
 
     def decode(
         self, units: Sequence[AccessUnit], encoder: Encoder, *, stream: str = "main"
     ) -> list[av.VideoFrame]:
         """The server decodes what `encoder` made; each `stream` has a decoder of its own."""
+        self.traffic.belongs(units, stream, encoder.settings)
         with self._working("server", "decode"):
             if stream not in self._decoders:
                 size = encoder.settings
@@ -220,9 +230,14 @@ class Session:
 
     def infer(self, frame: av.VideoFrame) -> Any:
         """The server DNN's result on a frame of any size, in source pixels; always runs, always counts."""
-        result = self._infer(frame)
-        self._steps.append(Step("server", _INFERENCE))
-        return result
+        return self.infer_batch([frame])[0]
+
+    def infer_batch(self, frames: Sequence[av.VideoFrame]) -> list[Any]:
+        """The server DNN's results on several frames, which it looks at together: one pass of its batch."""
+        results = [self._infer(frame) for frame in frames]
+        if frames:
+            self._add(Step("dnn", pictures=len(frames)))
+        return results
 
     def deliver(self, index: int, frame: av.VideoFrame) -> None:
         """Runs the server DNN on a decoded frame, as the result of source frame `index`.
@@ -235,47 +250,75 @@ class Session:
             self.seen[index] = frame.reformat(width=self.clip.width_px, height=self.clip.height_px)
         if self.wanted(index):
             self.results[index] = self._infer(frame)
-        self._steps.append(Step("server", _INFERENCE, delivers=(index,)))
+        self._add(Step("dnn", delivers=(Delivery(index, index),)))
 
-    def deliver_result(self, index: int, result: Any) -> None:
-        """A result that the server has already (merged, tracked or reused) is that of frame `index`."""
+    def deliver_result(self, index: int, result: Any, of: int | None = None) -> None:
+        """A result that the server has already (merged, tracked or reused) is that of frame `index`.
+
+        `of`: the frame in whose picture it was found, where that is an older one.
+        """
         self._once(index)
         if self.wanted(index):
             self.results[index] = result
-        self._steps.append(Step("server", delivers=(index,)))
+        self._add(Step("server", delivers=(Delivery(index, index if of is None else of),)))
 
     def feedback(self, message: Any, size_bytes: int) -> None:
-        """Sends a message to the camera without waiting; `arrived` hands it over when its time has come."""
-        # Not part of the flow: nothing waits for it. Its bytes travel in a flow of their own.
-        self._flows.insert(-1, (self._flows[-1][0], [Step("downlink", size_bytes=size_bytes)]))
-        self._travelling.append((self.capture_s(self.index) + self.context.feedback_delay_s, message))
+        """Sends a message to the camera without waiting; `arrived` hands it over when it has come."""
+        self.traffic.add(size_bytes, self.index)
+        branch = (*self._beside, Step("downlink", size_bytes=size_bytes, message=len(self._messages)))
+        self._beside = []
+        self._messages.append(message)
+        steps = self._open_steps()
+        if not steps:
+            steps.append(Step("server"))
+        steps[-1] = replace(steps[-1], beside=(*steps[-1].beside, *branch))
 
     def arrived(self) -> list[Any]:
         """The messages that have reached the camera since it last asked, oldest first."""
-        now_s = self.capture_s(self.index)
-        here = [message for due_s, message in self._travelling if due_s <= now_s + 1e-9]
-        self._travelling = [item for item in self._travelling if item[0] > now_s + 1e-9]
-        return here
+        now_ms = self.capture_s(self.index) * 1000
+        return [self._messages[number] for number in self._emulator.messages_until(now_ms)]
 
-    @property
-    def _steps(self) -> list[Step]:
-        if not self._flows:
+    def _seal(self) -> None:
+        if self._steps is None:
+            return
+        flow = Flow(self.capture_s(self.index) * 1000, tuple(self._steps))
+        self.flows.append(flow)
+        self._emulator.add(flow, frame=self.index)
+
+    def _open_steps(self) -> list[Step]:
+        if self._steps is None:
             raise MethodError("nothing can be done before the first frame is captured")
-        return self._flows[-1][1]
+        return self._steps
+
+    def _add(self, step: Step) -> None:
+        self._open_steps().append(step)
 
     @contextmanager
-    def _working(self, place: Place, stage: str) -> Iterator[None]:
+    def _working(self, place: Worker, stage: str, *, beside: bool = False) -> Iterator[None]:
         start_ns = time.process_time_ns()
         try:
             yield
         finally:
-            self.spent(place, stage, (time.process_time_ns() - start_ns) / 1e6)
+            work_ms = self._counted_ms(place, stage, (time.process_time_ns() - start_ns) / 1e6)
+            if beside:
+                self._beside.append(Step(place, work_ms))
+            else:
+                self._add(Step(place, work_ms))
+
+    def _counted_ms(self, place: Worker, stage: str, measured_ms: float) -> float:
+        name = f"{place}: {stage}"
+        work_ms = measured_ms
+        if self._costs is None:
+            self.timings_ms.setdefault(name, []).append(measured_ms)
+        else:
+            # A stage that no rehearsal met (an encoder that opens late) costs what it takes now.
+            work_ms = self._costs.stage_ms.get(name, measured_ms)
+        self.stage_ms[name] = self.stage_ms.get(name, 0.0) + work_ms
+        return work_ms
 
     def _sent(self, place: Place, size_bytes: int) -> None:
-        if size_bytes < 0:
-            raise MethodError(f"{size_bytes} bytes can't be sent")
         if size_bytes:
-            self._steps.append(Step(place, size_bytes=size_bytes))
+            self._add(Step(place, size_bytes=size_bytes))
 
     def _infer(self, frame: av.VideoFrame) -> Any:
         start_ns = time.process_time_ns()
