@@ -27,12 +27,12 @@ test: $(VENV)/.dev  ## install and run the tests
 test-all: $(VENV)/.dev  ## the slow tests too
 	$(BIN)/python -m pytest
 check: $(VENV)/.dev  ## types, lint and format
-	$(BIN)/ruff check src tests benchmarks fuzz
-	$(BIN)/ruff format --check src tests benchmarks fuzz
+	$(BIN)/ruff check src tools tests benchmarks fuzz
+	$(BIN)/ruff format --check src tools tests benchmarks fuzz
 	$(BIN)/mypy
 format: $(VENV)/.dev  ## put the code in the house format
-	$(BIN)/ruff check --fix src tests benchmarks fuzz
-	$(BIN)/ruff format src tests benchmarks fuzz
+	$(BIN)/ruff check --fix src tools tests benchmarks fuzz
+	$(BIN)/ruff format src tools tests benchmarks fuzz
 bench: $(VENV)/.dev  ## what every stage costs on this machine
 	$(BIN)/python benchmarks/camera_cost.py
 # FUZZ_S: seconds for each target.

@@ -8,21 +8,27 @@ times at which they were really written, since a busy machine writes late, which
 
 import asyncio
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from accmpeg.cli.common import parse_bitrate
 from accmpeg.cli.sources import EMBEDDED_SCENE, open_any_source
 from accmpeg.evaluation.clip import read_clip
-from accmpeg.evaluation.flow import Flow, Step
-from accmpeg.evaluation.link import Link, emulate, read_trace
-from accmpeg.evaluation.shaper import transfer
+from accmpeg.evaluation.emulator import ServerMachine, emulate
+from accmpeg.evaluation.flow import Delivery, Flow, Step
+from accmpeg.evaluation.link import Link, read_trace
 from accmpeg.media.encoder import Encoder, EncoderSettings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from linklab.shaper import transfer
 
 PROPAGATION_MS = 20.0
 OWN_TRACE = (*range(0, 2000, 8), *range(2000, 3000, 16), *range(3300, 4300, 4))
@@ -50,11 +56,11 @@ def compare(messages: list[tuple[float, int]], link: Link) -> dict[str, list[flo
     """p50 and p95 of the delays in ms, emulated and real, and of how late frames were written."""
     times = asyncio.run(transfer(messages, link))
     flows = [
-        Flow(sent_ms, (Step("uplink", size_bytes=size_bytes, delivers=(index,)),))
+        Flow(sent_ms, (Step("uplink", size_bytes=size_bytes, delivers=(Delivery(index, index),)),))
         for index, ((sent_ms, _), (_, size_bytes)) in enumerate(zip(times, messages, strict=True))
     ]
-    delays_ms = {
-        "emulated": emulate(flows, len(flows), link).delays_ms,
+    delays_ms: dict[str, Sequence[float] | NDArray[np.float64]] = {
+        "emulated": emulate(flows, link, ServerMachine()).delay_ms,
         "real": [arrived_ms - sent_ms for sent_ms, arrived_ms in times],
         "late": [sent_ms - due_ms for (sent_ms, _), (due_ms, _) in zip(times, messages, strict=True)],
     }

@@ -22,6 +22,7 @@ frames, over the answered frames of the step: late ones count as if they had bee
 import asyncio
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
@@ -37,7 +38,6 @@ from accmpeg.cli.common import parse_size
 from accmpeg.demo import assets_path
 from accmpeg.dnn.base import load_dnn
 from accmpeg.evaluation.link import Link
-from accmpeg.evaluation.shaper import ShapingProxy
 from accmpeg.server.results import from_json
 from live_programs import (
     SceneFile,
@@ -49,6 +49,9 @@ from live_programs import (
     start_server,
 )
 from live_replay import encoded, replay
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from linklab.shaper import ShapingProxy
 
 SETTLE_S = 3.0
 PROPAGATION_MS = 20.0

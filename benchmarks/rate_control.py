@@ -5,13 +5,14 @@
 `--trace` adds recorded links, in Mahimahi's format: a line per packet of 1500 bytes, the millisecond at which
 it can be delivered.
 
-All controllers meet the same links, encoder model and acknowledgements (`accmpeg.evaluation.bottleneck`).
+All controllers meet the same links, encoder model and acknowledgements (`tools/linklab/bottleneck.py`).
 "newest wins" is our camera's queue around them: frames are left out before the encoder when the link is
 behind; without it every frame is sent. Figures are medians over seeds, the stall is the worst of them.
 """
 
 import functools
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,9 +22,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from accmpeg.evaluation.bottleneck import STEPS, LinkTrace, simulate
 from accmpeg.evaluation.link import PACKET_BYTES, read_trace
 from accmpeg.policy.ratecontrol import AimdRate, DelayRate, FixedRate, RateController
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from linklab.bottleneck import STEPS, LinkTrace, simulate
 
 OUTAGE = LinkTrace("5 s outage at 1 Mbit/s", [(0, 1e6), (8_000, 1000.0), (13_000, 1e6)], 25_000)
 

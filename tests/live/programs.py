@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from accmpeg.demo import assets_path
 from accmpeg.evaluation.link import Link
-from accmpeg.evaluation.shaper import ShapingProxy
+from linklab.shaper import ShapingProxy
 
 MODEL = assets_path() / "accmodel.card.toml"
 WAIT_S = 240.0

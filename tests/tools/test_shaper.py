@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from accmpeg.evaluation.flow import Flow, Step
-from accmpeg.evaluation.link import Link, emulate
-from accmpeg.evaluation.shaper import ShapingProxy, transfer
+from accmpeg.evaluation.emulator import ServerMachine, emulate
+from accmpeg.evaluation.flow import Delivery, Flow, Step
+from accmpeg.evaluation.link import Link
+from linklab.shaper import ShapingProxy, transfer
 
 FAST = Link(bandwidth_bps=50e6)
 
@@ -69,10 +70,10 @@ def test_real_delays_are_the_emulated_ones(link: Link) -> None:
     for attempt in range(3):  # a busy machine can only delay; a wrong model is wrong each time
         times = asyncio.run(transfer([(index * 1000 / 30, size) for index, size in enumerate(sizes)], link))
         flows = [
-            Flow(sent_ms, (Step("uplink", size_bytes=size, delivers=(index,)),))
+            Flow(sent_ms, (Step("uplink", size_bytes=size, delivers=(Delivery(index, index),)),))
             for index, ((sent_ms, _), size) in enumerate(zip(times, sizes, strict=True))
         ]
-        emulated_ms = emulate(flows, len(flows), link).delays_ms
+        emulated_ms = emulate(flows, link, ServerMachine()).delay_ms
         real_ms = [arrived_ms - sent_ms for sent_ms, arrived_ms in times]
         emulated, real = (np.percentile(delays, [50, 95]) for delays in (emulated_ms, real_ms))
         assert np.min(np.subtract(real_ms, emulated_ms)) > -3  # never earlier than the link allows

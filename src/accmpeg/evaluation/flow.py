@@ -32,15 +32,18 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Work at one place: `work_ms` at the camera or the server, `size_bytes` over a link, one pass at `dnn`.
+    """Work at one place: `work_ms` at camera or server, `size_bytes` over a link, `pictures` at the DNN.
 
-    When it is done, the results in `delivers` are there, the message with the number `message` has reached the
-    camera (a downlink step), and the steps in `beside` begin, for which nothing in this flow waits.
+    When it is done, the results in `delivers` are there, the message with the number `message` has reached
+    the camera (a downlink step), and the steps in `beside` begin, one after another; nothing in this flow
+    waits for them. What the server does beside a flow, it does on a core of its own.
     """
 
     place: Place
     work_ms: float = 0.0
     size_bytes: int = 0
+    pictures: int = 1
+    """What the DNN is asked to look at, all at once; done when the last of them is."""
     delivers: tuple[Delivery, ...] = ()
     message: int | None = None
     beside: tuple["Step", ...] = ()
