@@ -15,7 +15,15 @@ from accmpeg.media.codecs import EncoderSettings
 from accmpeg.media.encoder import AccessUnit
 from accmpeg.tasks.arrays import result_arrays, result_from_arrays
 
-__all__ = ["CodedFrame", "StreamCache", "content_hash", "read_results", "write_results"]
+__all__ = [
+    "CodedFrame",
+    "StreamCache",
+    "content_hash",
+    "load_arrays",
+    "read_results",
+    "save_arrays",
+    "write_results",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class StreamCache:
 
     def read(self, settings: EncoderSettings) -> list[CodedFrame] | None:
         """One entry per frame and one for the flush; None if there is no whole file."""
-        arrays = _load(self._path(settings))
+        arrays = load_arrays(self._path(settings))
         if arrays is None:
             return None
         frames = []
@@ -64,7 +72,7 @@ class StreamCache:
         if not units:
             return
         time_base = units[0].time_base
-        _save(
+        save_arrays(
             self._path(settings),
             {
                 "data": np.frombuffer(b"".join(unit.data for unit in units), np.uint8),
@@ -82,7 +90,7 @@ class StreamCache:
 
 def read_results(path: Path) -> list[Any] | None:
     """The results that `write_results` kept; None if there is no whole file."""
-    arrays = _load(path)
+    arrays = load_arrays(path)
     if arrays is None:
         return None
     results: list[Any] = []
@@ -100,17 +108,19 @@ def write_results(path: Path, results: Sequence[Any]) -> None:
         for index, result in enumerate(results)
         for name, array in result_arrays(result).items()
     }
-    _save(path, {"count": np.asarray(len(results)), **arrays})
+    save_arrays(path, {"count": np.asarray(len(results)), **arrays})
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]] | None:
+def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays that `save_arrays` kept; None if there is no whole file."""
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
-def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Keeps arrays by name in one step, without pickling; raises `OSError` (full disk)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own, because two workers may make the same thing at once.
     part = path.with_suffix(f".{np.random.default_rng().integers(1 << 62):x}.part")

@@ -1,56 +1,150 @@
 """True labels of clips, in COCO's detection format, and their classes as a server DNN numbers them.
 
-`images` name the frames: by `frame_index` where they have one, else in the order of `file_name`. A frame
-without an entry has no labels of its own and ends the labelled part.
+`images` name the frames: by `frame_index` (from 0) where they have one, else by the number in `file_name`, be
+it padded with zeros or not; names without a number count in their order. Frames after the last labelled one
+have no labels; one between others must have its entry, for else no one could tell which frames are meant.
+
+Boxes with `iscrowd`, and `info.unlabelled_zones` (boxes `[x0, y0, x1, y1]`, for all frames), are regions in
+which objects were not labelled one by one: `unlabelled_xyxy` of a frame.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import supervision as sv
+from numpy.typing import NDArray
 
 from accmpeg.errors import EvaluationError
 
-__all__ = ["in_classes_of", "read_coco"]
+__all__ = ["in_classes_of", "read_coco", "unlabelled_xyxy"]
+
+_UNLABELLED = "unlabelled_xyxy"
 
 
-def read_coco(path: Path) -> tuple[list[sv.Detections], tuple[str, ...]]:
+def read_coco(
+    path: Path, picture_names: Sequence[str] | None = None
+) -> tuple[list[sv.Detections], tuple[str, ...]]:
     """Labels per frame, boxes in source pixels, and the names that their class ids count.
 
-    Raises `EvaluationError` for a file that is no COCO detection file.
+    `picture_names`: the files of a clip that is a folder of pictures, in their order. With them, images
+    without `frame_index` are paired by name, so that numbers may be missing among the pictures.
+    Raises `EvaluationError` for a file that is no COCO detection file, or whose images can't be told apart.
     """
     try:
         document = json.loads(path.read_text())
         categories = sorted(document["categories"], key=lambda category: int(category["id"]))
         numbers = {category["id"]: number for number, category in enumerate(categories)}
-        images = sorted(
-            document["images"], key=lambda image: (image.get("frame_index", -1), str(image["file_name"]))
-        )
-        boxes: dict[Any, list[tuple[list[float], int]]] = {image["id"]: [] for image in images}
+        images = _in_frame_order(document["images"], picture_names)
+        objects: dict[Any, list[list[float]]] = {image["id"]: [] for image in images}
+        classes: dict[Any, list[int]] = {image["id"]: [] for image in images}
+        zones = [[float(edge) for edge in zone] for zone in _zones(document)]
+        crowds: dict[Any, list[list[float]]] = {image["id"]: list(zones) for image in images}
         for annotation in document["annotations"]:
-            if not annotation.get("iscrowd"):
-                boxes[annotation["image_id"]].append((annotation["bbox"], numbers[annotation["category_id"]]))
-        labels = [_detections(boxes[image["id"]]) for image in images]
+            corners, image_id = _corners(annotation["bbox"]), annotation["image_id"]
+            if annotation.get("iscrowd"):
+                crowds[image_id].append(corners)
+            else:
+                objects[image_id].append(corners)
+                classes[image_id].append(numbers[annotation["category_id"]])
+        labels = [
+            _detections(objects[image["id"]], classes[image["id"]], crowds[image["id"]]) for image in images
+        ]
         return labels, tuple(str(category["name"]) for category in categories)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(
             f"{path} is no COCO detection file ({type(error).__name__}: {error}): it needs images, "
             "annotations with bbox, and categories"
         ) from error
+    except _UnclearFramesError as error:
+        raise EvaluationError(f"{path} {error}") from error
 
 
-def _detections(found: Sequence[tuple[list[float], int]]) -> sv.Detections:
-    if not found:
-        return sv.Detections.empty()
-    corners = np.asarray([box for box, _ in found], np.float32).reshape(-1, 4)
-    corners[:, 2:] += corners[:, :2]
+def unlabelled_xyxy(labels: sv.Detections) -> NDArray[np.float32]:
+    """The regions `(z, 4)` of a frame in which objects were not labelled one by one, in source pixels."""
+    return np.asarray(labels.metadata.get(_UNLABELLED, ()), np.float32).reshape(-1, 4)
+
+
+class _UnclearFramesError(Exception):
+    """Why the frames of a label file can't be told; read on as one line after the file's name."""
+
+
+def _in_frame_order(
+    images: Sequence[Mapping[str, Any]], picture_names: Sequence[str] | None
+) -> list[Mapping[str, Any]]:
+    """The images, that of the clip's first frame first."""
+    if not images:
+        raise _UnclearFramesError("has no images, so no frame is labelled: list every labelled frame in it")
+    indexed = ["frame_index" in image for image in images]
+    if any(indexed) and not all(indexed):
+        raise _UnclearFramesError("gives only some of its images a frame_index: give it to all or to none")
+    names = [str(image["file_name"]) for image in images]
+    if all(indexed):
+        frames = [int(image["frame_index"]) for image in images]
+        told = [f"frame_index {frame}" for frame in frames]
+    elif picture_names is not None:
+        place = {name: number for number, name in enumerate(picture_names)}
+        told = [PurePosixPath(name).name for name in names]
+        unknown = next((name for name in told if name not in place), None)
+        if unknown is not None:
+            raise _UnclearFramesError(f"labels {unknown}, which is none of the clip's pictures")
+        frames = [place[name] for name in told]
+    else:
+        frames, told = _numbers_in(names), names
+    order = sorted(range(len(images)), key=lambda index: frames[index])
+    for expected, index in enumerate(order):
+        if frames[index] == expected:
+            continue
+        if expected and frames[index] == frames[order[expected - 1]]:
+            raise _UnclearFramesError(f"has two images for one frame ({told[index]}): leave one out")
+        before = f" after {told[order[expected - 1]]}" if expected else " for the clip's first frame"
+        raise _UnclearFramesError(
+            f"has no image{before} (next is {told[index]}): every frame up to the last labelled one needs "
+            "an entry in images, also where nothing is to be seen, and frame_index counts from 0"
+        )
+    return [images[index] for index in order]
+
+
+def _numbers_in(names: Sequence[str]) -> list[int]:
+    """Frame numbers from 0 by the last number in each name, where the names differ in nothing else; else by
+    the names' order."""
+    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    split = [re.fullmatch(r"(.*?)(\d+)(\D*)", stem) for stem in stems]
+    matched = [found for found in split if found is not None]
+    if len(matched) == len(names) and len({(found[1], found[3]) for found in matched}) == 1:
+        numbers = [int(found[2]) for found in matched]
+        return [number - min(numbers) for number in numbers]
+    ranked = sorted(set(names))
+    return [ranked.index(name) for name in names]
+
+
+def _zones(document: Mapping[str, Any]) -> Sequence[Any]:
+    info = document.get("info") or {}
+    zones = info.get("unlabelled_zones", [])
+    for zone in zones:
+        if len(zone) != 4:
+            raise ValueError(f"info.unlabelled_zones has {zone}, which is no box of 4 numbers")
+    return list(zones)
+
+
+def _corners(box: Sequence[float]) -> list[float]:
+    x, y, width, height = (float(value) for value in box)
+    if not all(np.isfinite([x, y, width, height])) or width < 0 or height < 0:
+        raise ValueError(f"bbox {list(box)} is no box: x, y, width and height in pixels")
+    return [x, y, x + width, y + height]
+
+
+def _detections(
+    objects: Sequence[Sequence[float]], classes: Sequence[int], unlabelled: Sequence[Sequence[float]]
+) -> sv.Detections:
     return sv.Detections(
-        xyxy=corners,
-        class_id=np.asarray([number for _, number in found]),
-        confidence=np.ones(len(found), np.float32),
+        xyxy=np.asarray(objects, np.float32).reshape(-1, 4),
+        class_id=np.asarray(classes, np.int64),
+        confidence=np.ones(len(objects), np.float32),
+        metadata={_UNLABELLED: np.asarray(unlabelled, np.float32).reshape(-1, 4)},
     )
 
 
@@ -61,9 +155,7 @@ def in_classes_of(
 
     None where it knows none of them: its results can't be judged by these labels.
     """
-    known: Mapping[int, int] = {
-        number: list(classes).index(name) for number, name in enumerate(names) if name in classes
-    }
+    known = {number: list(classes).index(name) for number, name in enumerate(names) if name in classes}
     if not known:
         return None
     return [_renumbered(frame, known) for frame in labels]
@@ -71,12 +163,9 @@ def in_classes_of(
 
 def _renumbered(frame: sv.Detections, known: Mapping[int, int]) -> sv.Detections:
     if frame.class_id is None or len(frame) == 0:
-        return sv.Detections.empty()
-    kept = np.isin(frame.class_id, list(known))
-    if not kept.any():
-        return sv.Detections.empty()
-    return sv.Detections(
-        xyxy=frame.xyxy[kept],
-        confidence=None if frame.confidence is None else frame.confidence[kept],
-        class_id=np.asarray([known[int(number)] for number in frame.class_id[kept]]),
-    )
+        return frame
+    kept = frame[np.isin(frame.class_id, list(known))]
+    assert isinstance(kept, sv.Detections)
+    assert kept.class_id is not None
+    kept.class_id = np.asarray([known[int(number)] for number in kept.class_id], np.int64)
+    return kept

@@ -75,6 +75,11 @@ class Task(Protocol):
         """Boxes `(n, 4)` in frame pixels of the reported objects; None where the task has no objects."""
         ...
 
+    def similarity(self, result: Any, reference: Any) -> NDArray[Any] | None:
+        """How alike each reported object is to each of the reference, `(n, m)`, 0 to 1, whatever their
+        classes and scores; None where the task has no objects."""
+        ...
+
     def agreement(self, dense: Dense, reference: Any) -> Any:
         """How far `dense` (tensors) agrees with `reference`: a differentiable scalar, about 0 to 1."""
         ...

@@ -64,6 +64,10 @@ class DetectionTask:
         """Boxes of the detections at or above the score threshold, `(n, 4)`."""
         return np.asarray(above(result, self.score_threshold).xyxy, np.float32)
 
+    def similarity(self, result: sv.Detections, reference: sv.Detections) -> NDArray[Any]:
+        """IoU of boxes."""
+        return iou_matrix(result.xyxy, reference.xyxy)
+
     def agreement(self, dense: Dense, reference: sv.Detections) -> Any:
         """See `detection_agreement`; IoU of boxes is the overlap."""
         import torch
@@ -80,7 +84,7 @@ class DetectionTask:
             confidence_of(result),
             class_ids_of(result),
             class_ids_of(sure),
-            iou_matrix(result.xyxy, sure.xyxy),
+            self.similarity(result, sure),
         )
 
 
@@ -162,8 +166,8 @@ def confidence_of(result: sv.Detections) -> NDArray[np.float32]:
     return np.asarray(result.confidence, np.float32)
 
 
-def class_ids_of(result: sv.Detections) -> NDArray[np.int64]:
-    """Class ids `(n,)`; 0 for detections without any."""
+def class_ids_of(result: sv.Detections | sv.KeyPoints) -> NDArray[np.int64]:
+    """Class ids `(n,)`; 0 for objects without any."""
     if result.class_id is None:
         return np.zeros(len(result), np.int64)
     return np.asarray(result.class_id, np.int64)

@@ -16,11 +16,9 @@ from accmpeg.tasks.detection import (
     DetectionTask,
     above,
     class_ids_of,
-    confidence_of,
     detection_agreement,
     torch_iou,
 )
-from accmpeg.tasks.matching import FrameMatches
 
 __all__ = ["InstanceTask"]
 
@@ -30,6 +28,14 @@ class InstanceTask(DetectionTask):
     """Instance segmentation: detection whose overlap is that of masks."""
 
     name: ClassVar[TaskName] = "instances"
+
+    def similarity(self, result: sv.Detections, reference: sv.Detections) -> NDArray[Any]:
+        """IoU of masks."""
+        if len(result) == 0 or len(reference) == 0:
+            return np.zeros((len(result), len(reference)))
+        assert result.mask is not None
+        assert reference.mask is not None
+        return np.asarray(sv.mask_iou_batch(result.mask, reference.mask))
 
     def agreement(self, dense: Dense, reference: sv.Detections) -> Any:
         """`detection_agreement` where overlap is the mean of box IoU and soft mask IoU.
@@ -68,16 +74,6 @@ class InstanceTask(DetectionTask):
         shared = (soft * wanted).sum(dim=(1, 2))
         union = soft.sum(dim=(1, 2)) + wanted.sum(dim=(1, 2)) - shared
         return shared / union.clamp(min=1e-6)
-
-    def _matches(self, result: sv.Detections, reference: sv.Detections) -> FrameMatches:
-        sure = above(reference, self.score_threshold)
-        if len(result) and len(sure):
-            assert result.mask is not None
-            assert sure.mask is not None
-            similarity = np.asarray(sv.mask_iou_batch(result.mask, sure.mask))
-        else:
-            similarity = np.zeros((len(result), len(sure)))
-        return FrameMatches(confidence_of(result), class_ids_of(result), class_ids_of(sure), similarity)
 
 
 def _shrunk_masks(objects: sv.Detections, rows: int, cols: int) -> NDArray[np.float32]:

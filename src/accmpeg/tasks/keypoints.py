@@ -19,7 +19,7 @@ import supervision as sv
 from numpy.typing import NDArray
 
 from accmpeg.tasks.base import ClipAccuracy, Dense, TaskName
-from accmpeg.tasks.detection import detection_agreement, pooled_f1
+from accmpeg.tasks.detection import class_ids_of, detection_agreement, pooled_f1
 from accmpeg.tasks.matching import FrameMatches, clip_average_precision, match
 
 __all__ = ["KeypointTask", "oks_matrix", "oks_sigmas"]
@@ -65,6 +65,10 @@ class KeypointTask:
         """Boxes of the people at or above the score threshold, `(n, 4)`."""
         return boxes_of(self._sure(result))
 
+    def similarity(self, result: sv.KeyPoints, reference: sv.KeyPoints) -> NDArray[Any]:
+        """OKS, by the reference's boxes and visible keypoints."""
+        return oks_matrix(result.xy, reference.xy, self._visible(reference), boxes_of(reference))
+
     def agreement(self, dense: Dense, reference: sv.KeyPoints) -> Any:
         """`detection_agreement` with OKS in place of IoU."""
         import torch
@@ -81,7 +85,7 @@ class KeypointTask:
         falloff = torch.as_tensor(_falloff(boxes, wanted.shape[1]), device=device).float()
         oks = ((-apart * falloff[:, None]).exp() * weights[:, None]).sum(dim=2)
         oks = oks / weights.sum(dim=1).clamp(min=1)[:, None]
-        people = sv.Detections(xyxy=boxes, class_id=_class_ids(sure), confidence=_scores(sure))
+        people = sv.Detections(xyxy=boxes, class_id=class_ids_of(sure), confidence=_scores(sure))
         return detection_agreement(dense, people, oks, self.score_threshold)
 
     def _oks_ap(self, frames: Sequence[FrameMatches]) -> float:
@@ -93,8 +97,8 @@ class KeypointTask:
 
     def _matches(self, result: sv.KeyPoints, reference: sv.KeyPoints) -> FrameMatches:
         sure = self._sure(reference)
-        oks = oks_matrix(result.xy, sure.xy, self._visible(sure), boxes_of(sure))
-        return FrameMatches(_scores(result), _class_ids(result), _class_ids(sure), oks)
+        oks = self.similarity(result, sure)
+        return FrameMatches(_scores(result), class_ids_of(result), class_ids_of(sure), oks)
 
     def _pck_counts(self, result: sv.KeyPoints, reference: sv.KeyPoints) -> tuple[int, int]:
         sure, found = self._sure(reference), self._sure(result)
@@ -160,9 +164,3 @@ def _scores(people: sv.KeyPoints) -> NDArray[np.float32]:
     if people.detection_confidence is None:
         return np.ones(len(people), np.float32)
     return np.asarray(people.detection_confidence, np.float32)
-
-
-def _class_ids(people: sv.KeyPoints) -> NDArray[np.int64]:
-    return (
-        np.zeros(len(people), np.int64) if people.class_id is None else np.asarray(people.class_id, np.int64)
-    )

@@ -49,6 +49,10 @@ class SegmentationTask:
         """None: a class map has no objects."""
         return
 
+    def similarity(self, result: ClassMap, reference: ClassMap) -> None:
+        """None: a class map has no objects."""
+        return
+
     def agreement(self, dense: Dense, reference: ClassMap) -> Any:
         """Mean soft IoU over the classes of the reference, a scalar tensor.
 
