@@ -247,6 +247,7 @@ class Bench:
             camera_ms=round(camera_ms, 4),
             camera_ratio=round(camera_ms / plain_ms, 4) if plain_ms else 0.0,
             stage_ms={stage: round(ms / frames, 4) for stage, ms in sorted(session.stage_ms.items())},
+            infer_ms=costs.infer_ms if costs is not None else 0.0,
             camera_load=round(emulated.camera_load, 4) if emulated else 0.0,
             server_load=round(max(emulated.server_load, emulated.dnn_load), 4) if emulated else 0.0,
             delays=delays,

@@ -5,10 +5,11 @@ sequence and QP; its `utils/mpeg_template_format.py` stacks them by these column
 conditions (VCM), sorted by sequence and QP. A file here holds such rows for one server DNN and one method.
 
 - `Dataset` is the clip, `fps` its frame rate, `num_of_coded_frame` its number of frames;
-- `bitrate (kbps)` counts everything that crosses the network over the clip's duration;
-- `end_accuracy` is in percent, as in the conditions' template, here of the clip's pooled accuracy;
+- `bitrate (kbps)` counts everything that crosses the network, keyframes by their share of a GOP;
+- `end_accuracy` is in percent, as in the conditions' template: the task's usual measure (AP@0.5, mIoU, …)
+  against the server DNN's own answers, pooled over the clip;
 - `encode`, `decode` and `nn_task` are seconds for the whole clip: all work of the camera, all of the server
-  but its DNN, and the DNN on every frame.
+  but its DNN, and the DNN on every frame, on one core of the machine that measured.
 """
 
 import csv
@@ -35,7 +36,7 @@ CTC_COLUMNS = (
 
 def ctc_rows(rows: Sequence[CellRow]) -> list[dict[str, str | float]]:
     """The finished points of one method for one server DNN, by clip and then QP; failed cells have no row."""
-    done = [row for row in rows if row.status == "ok" and row.role == "method" and row.accuracy is not None]
+    done = [row for row in rows if row.status == "ok" and row.role == "method" and row.measures]
     return [
         dict(
             zip(
@@ -46,9 +47,9 @@ def ctc_rows(rows: Sequence[CellRow]) -> list[dict[str, str | float]]:
                     row.frames,
                     row.quality,
                     row.bitrate_bps / 1000,
-                    100 * (row.accuracy or 0.0),
+                    100 * next(iter(row.measures.values())),
                     row.camera_ms * row.frames / 1000,
-                    max(0.0, row.server_ms - row.infer_ms) * row.frames / 1000,
+                    _server_ms(row) * row.frames / 1000,
                     row.infer_ms * row.frames / 1000,
                 ),
                 strict=True,
@@ -56,6 +57,10 @@ def ctc_rows(rows: Sequence[CellRow]) -> list[dict[str, str | float]]:
         )
         for row in sorted(done, key=lambda row: (row.clip, row.quality))
     ]
+
+
+def _server_ms(row: CellRow) -> float:
+    return sum(ms for stage, ms in row.stage_ms.items() if stage.startswith("server: "))
 
 
 def write_ctc(rows: Sequence[CellRow], folder: Path) -> list[Path]:

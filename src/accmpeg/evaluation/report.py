@@ -1,53 +1,50 @@
-"""The report of a sweep: one self-contained HTML file, the same tables as Markdown, PNG figures and CSV.
+"""The report of a sweep: HTML, the same tables as Markdown, PNG figures, CSV. All of it renders `Findings`.
 
 ```
-cells.jsonl, run.json, pictures/ ─▶ analysis ─▶ report.html, report.md, figures/*.png, ctc/DNN/METHOD.csv
+cells.jsonl, run.json ─▶ analysis.find ─▶ Findings ─▶ report.html, report.md, figures/, findings.json, ctc/
 ```
 """
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import accmpeg
 from accmpeg.errors import EvaluationError, SinkError
-from accmpeg.evaluation.analysis import DEFAULT_BASELINES, WHOLE, DnnAnalysis, PooledPoint, analyse, diverges
+from accmpeg.evaluation.analysis import find
 from accmpeg.evaluation.charts import (
-    Bar,
-    Chart,
-    Line,
-    Style,
-    bars_png,
-    bars_svg,
-    chart_png,
-    chart_svg,
-    marker_symbols,
-    styles,
+    along_figure,
+    camera_figure,
+    curves_figure,
+    delay_figure,
+    save_png,
+    svg_of,
 )
 from accmpeg.evaluation.ctc import write_ctc
-from accmpeg.evaluation.metrics import Interpolation
-from accmpeg.evaluation.problems import missing_figures, problems
+from accmpeg.evaluation.findings import HEADLINE_TARGETS, DnnFindings, Findings, ReferenceFindings
+from accmpeg.evaluation.methods import BASELINES, PRIMARY
+from accmpeg.evaluation.record import links_bps, read_record
 from accmpeg.evaluation.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.tables import (
+    REFERENCE_NAMES,
     Table,
-    baseline_table,
-    clip_tables,
-    delay_tables,
-    headline,
-    noise_table,
-    paper_table,
+    along_table,
+    best_of_table,
+    clip_gap_table,
+    clips_table,
+    delay_table,
+    headline_table,
+    null_table,
+    points_table,
     settings_tables,
-    verdicts,
 )
 
-__all__ = ["RUN_NAME", "write_report"]
+__all__ = ["findings_of", "write_report"]
 
-RUN_NAME = "run.json"
-_FIRST_SHOWN = 8
-_OURS = ("graded", "graded@dnn", "binary", "oracle-graded")
+FINDINGS_NAME = "findings.json"
 
 
 @dataclass(frozen=True)
@@ -57,34 +54,25 @@ class _Picture:
 
 
 @dataclass(frozen=True)
-class _ClipSection:
+class _Chart:
+    title: str
     name: str
-    tables: list[Table]
-    charts: list[Chart]
-    pictures: list[_Picture]
+    svg: str
 
 
 @dataclass(frozen=True)
 class _Section:
-    """All about one server DNN by one measure; what does not depend on the measure is with the first."""
+    """One server DNN by one reference; what does not depend on the reference is with the first."""
 
-    dnn: str
-    task: str
-    accuracy: str
-    band: str
-    clips: int
-    headline: Table
-    verdicts: list[str]
-    delays: list[Table]
-    noise: Table
-    charts: list[Chart]
-    bars: list[Bar]
-    looks: Mapping[str, Style]
-    first_shown: list[str]
-    details: list[Table]
-    clip_sections: list[_ClipSection]
-    problems: Sequence[str]
-    missing: Sequence[str]
+    anchor: str
+    title: str
+    reference: str
+    headlines: Sequence[Table]
+    details: Sequence[Table]
+    delays: Sequence[Table]
+    charts: Sequence[_Chart]
+    notes: Sequence[str]
+    clips: Sequence[tuple[str, Table, Sequence[_Picture]]]
 
 
 @dataclass(frozen=True)
@@ -93,226 +81,134 @@ class _Document:
     version: str
     cells: int
     failed: int
-    interpolation: Interpolation
-    sections: list[_Section]
-    settings: list[Table] = field(default_factory=list)
+    sections: Sequence[_Section]
+    settings: Sequence[Table] = field(default_factory=list)
 
 
-def write_report(
-    folder: Path,
-    *,
-    baselines: Sequence[str] = DEFAULT_BASELINES,
-    bands: Mapping[str, tuple[float, float]] | None = None,
-    pictures: bool = True,
-    interpolation: Interpolation = "linear",
-) -> Path:
-    """Writes all forms of the report into a sweep's folder; returns the path of the HTML file.
-
-    `baselines`: none for the default ones. `bands`: accuracy bands by server DNN or task, where not the
-    default. `pictures=False` keeps every frame of the clips out, for clips that may not be shown.
-    Raises `EvaluationError` where the folder holds no cell, `UsageError` for an unknown baseline or a
-    senseless band, `SinkError` where a file can't be written.
-    """
-    rows = read_rows(folder / CELLS_NAME)
+def findings_of(
+    folder: Path, rows: Sequence[CellRow] | None = None, *, baselines: Sequence[str] = ()
+) -> Findings:
+    """Every figure of a sweep's folder. Raises EvaluationError where it holds no cell."""
+    rows = read_rows(folder / CELLS_NAME) if rows is None else rows
     if not rows:
         raise EvaluationError(
             f"{folder} holds no finished cell of a sweep: run accmpeg evaluate --out {folder}"
         )
-    run = _read_json(folder / RUN_NAME) if (folder / RUN_NAME).exists() else {}
-    analyses = analyse(
+    record = read_record(folder)
+    return find(
         rows,
-        baselines=tuple(baselines) or DEFAULT_BASELINES,
-        bands=bands,
-        links=run.get("links"),
-        interpolation=interpolation,
+        primary=tuple(record.get("primary", ())) or PRIMARY,
+        baselines=tuple(baselines) or BASELINES,
+        links_bps=links_bps(record),
     )
+
+
+def write_report(folder: Path, *, baselines: Sequence[str] = (), pictures: bool = True) -> Path:
+    """Writes all forms of the report into a sweep's folder; returns the path of the HTML file.
+
+    `baselines`: none for the fixed ones. `pictures=False` keeps every frame of the clips out, for clips that
+    may not be shown. Raises `EvaluationError` where the folder holds no cell, `SinkError` where a file can't
+    be written.
+    """
+    rows = read_rows(folder / CELLS_NAME)
+    findings = findings_of(folder, rows, baselines=baselines)
     document = _Document(
-        title=", ".join(dict.fromkeys(analysis.dnn for analysis in analyses)),
+        title=", ".join(dict.fromkeys(dnn.dnn for dnn in findings.dnns)),
         version=accmpeg.__version__,
         cells=len(rows),
         failed=sum(row.status == "failed" for row in rows),
-        interpolation=interpolation,
-        sections=[_section(analysis, folder if pictures else None) for analysis in analyses],
-        settings=settings_tables(run),
+        sections=[
+            _section(dnn, reference, folder, findings, pictures=pictures)
+            for dnn in findings.dnns
+            for reference in dnn.references
+        ],
+        settings=settings_tables(read_record(folder)),
     )
     path = folder / "report.html"
     _write(path, _html(document))
     _write(folder / "report.md", _markdown(document))
-    for section in document.sections:
-        for chart in section.charts:
-            first = [line for line in chart.lines if line.name in section.first_shown]
-            shown = Chart(chart.name, f"{section.dnn}: {chart.title}", chart.x_label, chart.y_label, first)
-            chart_png(shown, section.looks, folder / "figures" / f"{chart.name}.png")
-        if section.bars:
-            title = f"{section.dnn}: camera CPU time, ratio to aq-1"
-            bars_png(title, section.bars, section.looks, folder / "figures" / f"{section.dnn}-camera.png")
+    _write(folder / FINDINGS_NAME, findings.to_json())
     write_ctc(rows, folder / "ctc")
     return path
 
 
-def _section(analysis: DnnAnalysis, folder: Path | None) -> _Section:
-    low, high = analysis.band
-    named = [*analysis.methods, *analysis.baselines]
-    looks = styles(list(dict.fromkeys([*(name for name in _OURS if name in named), *named])))
+def _section(
+    dnn: DnnFindings, reference: ReferenceFindings, folder: Path, findings: Findings, *, pictures: bool
+) -> _Section:
+    is_headline = reference is dnn.headline
+    target = HEADLINE_TARGETS[0]
+    charts = []
+    slug = f"{dnn.dnn}-{reference.reference}"
+    figures: list[tuple[str, str, Any]] = [
+        (f"against {base}", f"{slug}-along-{base}", along_figure(dnn, reference, base))
+        for base in dnn.baselines[:2]
+    ]
+    if is_headline:
+        figures += [
+            *(
+                (link, f"{slug}-delay-{_slug(link)}", delay_figure(dnn, reference, link, target))
+                for link in findings.links_bps
+            ),
+            ("camera cost", f"{dnn.dnn}-camera", camera_figure(dnn)),
+        ]
+    figures.append(("clip by clip", f"{slug}-clips", curves_figure(dnn, reference)))
+    for title, name, figure in figures:
+        if figure is not None:
+            charts.append(_Chart(title, name, svg_of(figure)))
+            save_png(figure, folder / "figures" / f"{name}.png")
     return _Section(
-        dnn=analysis.label,
-        task=analysis.task,
-        accuracy=analysis.accuracy_name,
-        band="all accuracies both curves reach" if analysis.band == WHOLE else f"{low:g} to {high:g}",
-        clips=len(analysis.clips),
-        headline=headline(analysis),
-        verdicts=verdicts(analysis),
-        delays=delay_tables(analysis),
-        noise=noise_table(analysis),
-        charts=_pooled_charts(analysis),
-        bars=[
-            Bar(method, ratio.value, ratio.interval, f"{ratio.value:.2f} ({ratio.camera_ms:.1f} ms)")
-            for method, ratio in analysis.camera.items()
-            if analysis.measure == "accuracy"
-        ],
-        looks=looks,
-        first_shown=_first_shown(analysis),
-        details=[
-            *(baseline_table(analysis, base) for base in analysis.baselines),
-            *([paper_table(analysis)] if analysis.links else []),
-        ],
-        clip_sections=[
-            _ClipSection(
-                clip,
-                clip_tables(analysis, clip),
-                _clip_charts(analysis, clip),
-                [] if folder is None else _pictures(folder / "pictures", clip, analysis.dnn),
-            )
-            for clip in analysis.clips
-            if analysis.measure == "accuracy"
-        ],
-        problems=problems(analysis) if analysis.measure == "accuracy" else [],
-        missing=missing_figures(analysis),
-    )
-
-
-def _first_shown(analysis: DnnAnalysis) -> list[str]:
-    """The methods whose curves are drawn at first: baselines, ours, and the best of the others."""
-    last = analysis.bytes_rates[analysis.baselines[-1]]
-    ranked = sorted(
-        (method for method in analysis.methods if last[method].geometric_mean is not None),
-        key=lambda method: last[method].geometric_mean or 0.0,
-    )
-    wanted = dict.fromkeys([*analysis.baselines, "aq-1", *_OURS, *ranked])
-    having = [name for name in wanted if name in analysis.methods or name in analysis.pooled]
-    return having[:_FIRST_SHOWN]
-
-
-def _pooled_charts(analysis: DnnAnalysis) -> list[Chart]:
-    accuracy = f"mean {analysis.accuracy_name}"
-    charts = [
-        Chart(
-            f"{analysis.label}-bytes",
-            f"accuracy over bytes, {len(analysis.clips)} clips pooled",
-            "kbit/s, everything on the network",
-            accuracy,
+        anchor=slug,
+        title=f"{dnn.dnn}: {dnn.task}",
+        reference=REFERENCE_NAMES[reference.reference],
+        headlines=_having([headline_table(dnn, reference, base) for base in dnn.baselines]),
+        details=_having(
             [
-                Line(
-                    name,
-                    [point.bitrate_bps / 1000 for point in points],
-                    [point.accuracy for point in points],
-                    [_pooled_tip(name, point) for point in points],
-                    [point.accuracy_interval for point in points],
-                )
-                for name, points in analysis.pooled.items()
-            ],
-        )
-    ]
-    for link in analysis.links:
-        lines = []
-        for name, points in analysis.pooled.items():
-            carried = [point for point in points if link in point.delay_ms]
-            if carried:
-                tips = [
-                    f"{name} {point.quality}: {point.delay_ms[link]:,.0f} ms, {point.accuracy:.3f}"
-                    for point in carried
-                ]
-                x, y = [point.delay_ms[link] for point in carried], [point.accuracy for point in carried]
-                lines.append(Line(name, x, y, tips, [point.accuracy_interval for point in carried]))
-        slug = link.replace(" ", "").replace("/", "p")
-        charts.append(
-            Chart(
-                f"{analysis.label}-delay-{slug}",
-                f"accuracy over mean delay at {link}, pooled",
-                "mean delay from capture to result, ms",
-                accuracy,
-                lines,
-            )
-        )
-    return charts
-
-
-def _clip_charts(analysis: DnnAnalysis, clip: str) -> list[Chart]:
-    accuracy = analysis.accuracy_name
-    curves = [curve for (name, _), curve in analysis.curves.items() if name == clip]
-
-    def chart(what: str, label: str, x_of: Any, kept: Any, tip_of: Any) -> Chart:
-        lines = []
-        for curve in curves:
-            rows = [row for row in sorted(curve.rows, key=lambda row: -row.quality) if kept(row)]
-            if rows:
-                tips = [tip_of(row) for row in rows]
-                accuracies = [row.accuracy or 0.0 for row in rows]
-                lines.append(Line(curve.method, [x_of(row) for row in rows], accuracies, tips))
-        return Chart(
-            f"{analysis.label}-{clip}-{what}", f"{clip}: accuracy over {what}", label, accuracy, lines
-        )
-
-    return [
-        chart("bytes", "kbit/s, everything on the network", lambda row: row.bitrate_bps / 1000, bool, _tip),
-        *(
-            chart(
-                f"mean delay at {link}",
-                f"mean delay at {link}, ms",
-                lambda row, link=link: row.delay_mean_ms[link],
-                lambda row, link=link: (
-                    link in row.delay_mean_ms and not diverges(row, analysis.bandwidths_bps.get(link))
-                ),
-                lambda row, link=link: f"{row.method} {row.quality}: {row.delay_mean_ms[link]:,.0f} ms",
-            )
-            for link in analysis.links
+                *(along_table(dnn, reference, base) for base in dnn.baselines),
+                best_of_table(reference),
+                null_table(reference),
+                clips_table(reference),
+                *(clip_gap_table(dnn, reference, base, target) for base in dnn.baselines[:2]),
+            ]
         ),
-    ]
-
-
-def _pooled_tip(name: str, point: PooledPoint) -> str:
-    low, high = point.accuracy_interval
-    return (
-        f"{name} {point.quality}: {point.bitrate_bps / 1000:,.0f} kbit/s, "
-        f"{point.accuracy:.3f} [{low:.3f}, {high:.3f}]"
+        delays=_having(
+            [delay_table(dnn, reference, link, target) for link in findings.links_bps] if is_headline else []
+        ),
+        charts=charts,
+        notes=[*(dnn.notes if is_headline else ()), *reference.notes],
+        clips=[
+            (
+                clip,
+                points_table(dnn, reference, clip),
+                _pictures(folder / "pictures", clip, dnn.dnn) if pictures else [],
+            )
+            for clip in dict.fromkeys(point.clip for point in dnn.points)
+            if is_headline
+        ],
     )
 
 
-def _tip(row: CellRow) -> str:
-    delays = ", ".join(f"{ms:,.0f} ms at {link}" for link, ms in row.delay_mean_ms.items())
-    return (
-        f"{row.method} {row.quality}: {row.bytes:,} bytes, {row.bitrate_bps / 1000:,.0f} kbit/s, "
-        f"{row.accuracy:.3f}, camera {row.camera_ms:.1f} ms{'; delay ' if delays else ''}{delays}"
-    )
+def _having(tables: Sequence[Table]) -> list[Table]:
+    return [table for table in tables if table.rows]
+
+
+def _slug(link: str) -> str:
+    return link.replace(" ", "").replace("/", "p")
 
 
 def _pictures(folder: Path, clip: str, dnn: str) -> list[_Picture]:
-    path = folder / f"{clip}--{dnn}.json"
+    path = folder / f"{clip}--{dnn}.json".replace("/", "_")
     if not path.exists():
         return []
-    described = _read_json(path)
     pictures = []
-    for image in described.get("images", []):
-        file = folder / image["file"]
-        kind = "png" if file.suffix.lower() == ".png" else "jpeg"
-        try:
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        for image in described["images"]:
+            file = folder / image["file"]
             data = base64.b64encode(file.read_bytes()).decode()
-        except OSError as error:
-            raise EvaluationError(
-                f"can't read the picture {file}: {error.strerror}; use --no-pictures"
-            ) from error
-        caption = f"Frame {described.get('frame')}: {image['caption']}"
-        pictures.append(_Picture(caption, f"data:image/{kind};base64,{data}"))
+            caption = f"Frame {described['frame']}: {image['caption']}"
+            pictures.append(_Picture(caption, f"data:image/jpeg;base64,{data}"))
+    except (OSError, ValueError, KeyError) as error:
+        raise EvaluationError(f"can't read the pictures of {path}: {error}; use --no-pictures") from error
     return pictures
 
 
@@ -326,37 +222,24 @@ def _html(document: _Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(chart_svg=chart_svg, bars_svg=bars_svg, marker_symbols=marker_symbols)
     return environment.get_template("report.html").render(document=document)
 
 
 def _markdown(document: _Document) -> str:
     parts = [
         f"# Comparison for {document.title}",
-        f"{document.cells} cells, {document.failed} failed. "
-        f"BD-rates by {document.interpolation} interpolation. Written by accmpeg {document.version}.",
+        f"{document.cells} cells, {document.failed} failed. Written by accmpeg {document.version}.",
     ]
     for section in document.sections:
         parts += [
-            f"## {section.dnn} ({section.task}, {section.accuracy})",
-            f"{section.clips} clips; accuracy band: {section.band}.",
-            _markdown_table(section.headline),
-            *section.verdicts,
-            *map(_markdown_table, section.delays),
-            _markdown_table(section.noise),
+            f"## {section.title}",
+            f"Scored against {section.reference}.",
+            *map(_markdown_table, section.headlines),
             *(f"![{chart.title}](figures/{chart.name}.png)" for chart in section.charts),
+            *map(_markdown_table, [*section.delays, *section.details]),
         ]
-        if section.bars:
-            parts.append(f"![Camera CPU time](figures/{section.dnn}-camera.png)")
-        parts += [
-            "### Problems",
-            "\n".join(f"- {line}" for line in section.problems) or "None.",
-            *map(_markdown_table, section.details),
-        ]
-        for clip in section.clip_sections:
-            parts += [f"### {section.dnn} on {clip.name}", *map(_markdown_table, clip.tables)]
-        if section.missing:
-            parts += ["### Figures that there are not", "\n".join(f"- {line}" for line in section.missing)]
+        if section.notes:
+            parts += ["### What to know", "\n".join(f"- {line}" for line in section.notes)]
     if document.settings:
         parts += ["## Settings and versions", *map(_markdown_table, document.settings)]
     return "\n\n".join(parts) + "\n"
@@ -366,16 +249,6 @@ def _markdown_table(table: Table) -> str:
     lines = [table.columns, ("---",) * len(table.columns), *table.rows]
     cells = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     return "\n".join([f"**{table.title}**", "", *cells, *(["", table.note] if table.note else [])])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"can't read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise EvaluationError(f"{path} holds no JSON object")
-    return content
 
 
 def _write(path: Path, text: str) -> None:

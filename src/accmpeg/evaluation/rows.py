@@ -128,6 +128,8 @@ class CellRow(_Frozen):
     """`camera_ms` over that of plain x264 (aq-1) at the source size, from the same repeated runs."""
     stage_ms: dict[str, float] = {}
     """Mean CPU milliseconds per source frame by `camera: STAGE` and `server: STAGE`."""
+    infer_ms: float = 0.0
+    """One pass of the server DNN on one core of the machine that measured; delays use the stated one."""
     camera_load: float = 0.0
     server_load: float = 0.0
     """Busy time over the time there is; above 0.9 there is no delay."""

@@ -1,290 +1,360 @@
-"""An analysis as tables of text: the same ones for the HTML report, the Markdown report and the terminal."""
+"""Findings as tables of text: the same ones for the HTML report, the Markdown report and the terminal."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from accmpeg.evaluation.analysis import DnnAnalysis, Ratio, diverges
-from accmpeg.evaluation.rates import ClipRate, PooledRate, Rate
-from accmpeg.evaluation.rows import CellRow
+from accmpeg.evaluation.findings import (
+    HEADLINE_TARGETS,
+    TARGETS,
+    CameraCost,
+    Comparison,
+    DnnFindings,
+    Gap,
+    Interval,
+    ReferenceFindings,
+)
 
 __all__ = [
+    "MEASURE_NAMES",
+    "REFERENCE_NAMES",
     "Table",
-    "baseline_table",
-    "clip_tables",
-    "delay_tables",
-    "headline",
-    "noise_table",
-    "paper_table",
+    "along_table",
+    "best_of_table",
+    "clip_gap_table",
+    "clips_table",
+    "delay_table",
+    "headline_table",
+    "null_table",
+    "points_table",
     "settings_tables",
-    "verdicts",
 ]
+
+REFERENCE_NAMES = {
+    "own": "the DNN's own answers on the source",
+    "confirmed": "own answers that a stronger DNN confirms",
+    "labels": "true labels",
+}
+MEASURE_NAMES = {
+    "ap50": "AP@0.5",
+    "f1": "F1",
+    "mask_ap50": "mask AP@0.5",
+    "oks_ap": "OKS AP",
+    "pck": "PCK",
+    "miou": "mIoU",
+    "pixel_agreement": "pixel agreement",
+    "labels_ap50": "AP@0.5 (labels)",
+    "labels_recall": "recall (labels)",
+}
+_NONE = "—"
 
 
 @dataclass(frozen=True)
 class Table:
+    """Rows of text under column names; `note` says how to read it."""
+
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
 
-def headline(analysis: DnnAnalysis) -> Table:
-    """Bytes at equal mean accuracy of every method against every baseline, and what it costs the camera."""
-    rows = [
-        (
-            method,
-            *(_pooled_text(analysis.pooled_rates[base][method], analysis) for base in analysis.baselines),
-            _ratio_text(analysis.camera.get(method)),
-        )
-        for method in analysis.methods
-    ]
-    rows += [
-        (
-            f"null: {method} against itself",
-            *(_pooled_text(rate, analysis) for _ in analysis.baselines[:1]),
-            *("" for _ in analysis.baselines[1:]),
-            "",
-        )
-        for method, rate in analysis.pooled_null.items()
-    ]
-    return Table(
-        "Bytes at equal accuracy, all clips in one curve",
-        ("method", *(f"vs {base}" for base in analysis.baselines), "camera CPU vs aq-1"),
-        tuple(rows),
-        "At each operating point accuracies and log-bytes are averaged over clips; BD-rate between the mean "
-        "curves with the bootstrap 95 % interval over clips; negative is a saving. n/N: clips in it, if not "
-        "all. Camera CPU is the ratio to aq-1 of the same stream size (aq-1@dnn for @dnn) at equally many "
-        "bytes.",
-    )
-
-
-def baseline_table(analysis: DnnAnalysis, base: str) -> Table:
-    """All figures over clips against one baseline."""
+def headline_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) -> Table:
+    """Bytes of every method against one baseline at 90 and 95 % of the ceiling, and what the camera pays."""
+    cameras = {cost.method: cost for cost in dnn.camera}
     rows = []
-    for method in analysis.methods:
-        rate, worst = analysis.bytes_rates[base][method], analysis.bytes_rates[base][method].worst
+    for method in dnn.methods:
+        comparison = reference.comparison(method, baseline)
+        if comparison is None or method == baseline:
+            continue
+        first, second = (comparison.gap(target) for target in HEADLINE_TARGETS)
         rows.append(
             (
                 method,
-                _rate_text(rate),
-                _percent(rate.mean),
-                _percent(rate.median),
-                "—" if worst is None else f"{_percent(worst.percent)} ({worst.clip})",
-                _pooled_text(analysis.pooled_rates[base][method], analysis),
+                "primary" if comparison.primary else "exploratory",
+                _gap_text(first),
+                _gap_text(second),
+                _clip_text(first),
+                "" if first is None else _reached_text(first, len(reference.counted)),
+                _camera_text(cameras.get(method)),
+                _p_text(comparison),
             )
         )
     return Table(
-        f"Bytes against {base}, clip by clip",
-        ("method", "geometric mean [95 %]", "mean", "median", "worst clip", "one curve"),
+        f"Bytes at equal answers, against {baseline}",
+        ("method", "", "at 90 %", "at 95 %", "worst clip at 90 %", "clips", "camera CPU", "p, corrected"),
         tuple(rows),
-        "Geometric mean over clips with the bootstrap 95 % interval over clips. n/N: clips with a figure; "
-        "+k: further clips where only the method reaches its accuracy, −k: where only the baseline does.",
+        "Percent of the baseline's bytes at 90 and 95 % of the ceiling, every object counted once, with the 95 % "
+        "interval over clips and blocks of ten frames. An asterisk marks a figure that the null comparison does "
+        "not tell from chance. Camera CPU: CPU time of everything on the camera over that of plain x264 (aq-1) "
+        "at the source size.",
     )
 
 
-def delay_tables(analysis: DnnAnalysis) -> list[Table]:
-    """Mean capture-to-result delay at equal accuracy per link, a table per baseline."""
-    if not analysis.links:
-        return []
-    return [
-        Table(
-            f"Mean delay at equal accuracy against {base}",
-            ("method", *analysis.links),
-            tuple(
-                (method, *(_rate_text(analysis.delay_rates[link][base][method]) for link in analysis.links))
-                for method in analysis.methods
-            ),
-            "Capture to result over an emulated link, as the bytes above; without operating points that send "
-            "more than the link carries.",
-        )
-        for base in analysis.baselines
-    ]
-
-
-def paper_table(analysis: DnnAnalysis) -> Table:
-    """Emulated delays beside the closed formula of the AccMPEG paper, at each method's middle point."""
+def along_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) -> Table:
+    """The gap along the curve: which method wins may change."""
     rows = []
-    for method in analysis.methods:
-        middles = [
-            ranked[len(ranked) // 2]
-            for clip in analysis.clips
-            if (curve := analysis.curves.get((clip, method)))
-            for ranked in [sorted(curve.rows, key=lambda row: row.quality)]
-        ]
-        if middles:
-            accuracy = float(np.mean([row.accuracy or 0.0 for row in middles]))
-            cells = (_delay_text(middles, link, analysis) for link in analysis.links)
-            rows.append((method, f"{accuracy:.3f}", *cells))
+    for method in dnn.methods:
+        comparison = reference.comparison(method, baseline)
+        if comparison is None or method == baseline:
+            continue
+        gaps = [comparison.gap(target) for target in TARGETS]
+        rows.append((method, *(_gap_text(gap) for gap in gaps), _gap_text(comparison.bd)))
     return Table(
-        "Delay in ms: emulated mean and 95th percentile | the AccMPEG paper's formula",
-        ("method", "mean accuracy", *analysis.links),
+        f"Along the curve, against {baseline}",
+        ("method", *(f"at {100 * target:.0f} %" for target in TARGETS), "BD-rate, 80 to 95 %"),
         tuple(rows),
-        "Means over clips at the middle operating point of each method, so rows differ in accuracy. "
-        "“overload”: on some clip the stream is more than the link carries and the delay grows with the "
-        "clip's length.",
+        "Above 98 % of the ceiling the score sees the DNN's own jitter.",
     )
 
 
-def noise_table(analysis: DnnAnalysis) -> Table:
-    """The noise floor and the null comparison, per clip and over clips."""
-    null = analysis.null
-    floor = analysis.noise_floor
-    by_clip = {method: {clip.clip: clip for clip in rate.clips} for method, rate in null.items()}
+def clip_gap_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str, target: float) -> Table:
+    """Every clip on its own: where a method loses."""
+    rows = []
+    for method in dnn.methods:
+        comparison = reference.comparison(method, baseline)
+        gap = None if comparison is None else comparison.gap(target)
+        if gap is None or method == baseline:
+            continue
+        own = {each.clip: each for each in gap.clips}
+        rows.append(
+            (method, *(_clip_cell(own[clip]) if clip in own else _NONE for clip in reference.counted))
+        )
+    return Table(
+        f"Clip by clip at {100 * target:.0f} %, against {baseline}",
+        ("method", *reference.counted),
+        tuple(rows),
+        "Where there is no figure, the reason stands in its place.",
+    )
+
+
+def best_of_table(reference: ReferenceFindings) -> Table:
+    """Groups of settings, the best chosen on other data than it is judged by."""
+    rules = {"halves": "first half of the clip, judged on the second", "others": "the other clips"}
     rows = [
         (
-            clip,
-            f"{floor[clip]:.3f}" if clip in floor else "not measured",
-            *(_clip_text(by_clip[method].get(clip)) for method in null),
+            comparison.method,
+            comparison.baseline,
+            rules.get(comparison.rule, comparison.rule),
+            *(_gap_text(comparison.gap(target)) for target in HEADLINE_TARGETS),
+            _clip_text(comparison.gap(HEADLINE_TARGETS[0])),
         )
-        for clip in analysis.clips
+        for comparison in reference.best_of
+        if comparison.link is None
     ]
-    mean_floor = f"{np.mean(list(floor.values())):.3f}" if floor else "not measured"
-    rows.append(("all clips", mean_floor, *(_rate_text(rate) for rate in null.values())))
     return Table(
-        "Noise",
-        ("clip", "noise floor", *(f"{method} vs itself" for method in null)),
+        "The best of several settings, cross-fitted",
+        ("group", "against", "chosen on", "at 90 %", "at 95 %", "worst clip at 90 %"),
         tuple(rows),
-        "Noise floor: accuracy of a stream one QP step finer than the finest compared point; no difference "
-        "above it means anything. Null comparison: bytes at equal accuracy of a method against itself on "
-        "another rate grid; all figures have to be held against its interval."
-        + ("" if null else " No method was run on a second rate grid."),
+        "A best setting picked on the data that it is judged by owes part of its lead to luck; these are not.",
     )
 
 
-def clip_tables(analysis: DnnAnalysis, clip: str) -> list[Table]:
-    """What one clip says: rates against the baselines, and the measured points."""
-    by_base = {
-        base: {method: _of_clip(rate, clip) for method, rate in rates.items()}
-        for base, rates in analysis.bytes_rates.items()
-    }
-    names = []
-    for base in analysis.baselines:
-        setting = analysis.setting(base, clip)
-        names.append(f"vs {base}" if setting in (base, None) else f"vs {base} ({setting})")
-    having = {method: curve for (name, method), curve in analysis.curves.items() if name == clip}
-    rates = tuple(
-        (method, *(_clip_text(by_base[base][method]) for base in analysis.baselines))
-        for method in analysis.methods
-    )
-    most = max((len(curve.rows) for curve in having.values()), default=0)
-    points = []
-    for method, curve in having.items():
-        ranked = sorted(curve.rows, key=lambda row: row.quality)
-        cells = [_point_text(row) for row in ranked]
-        points.append((method, *cells, *["—"] * (most - len(cells))))
-    labelled = any(row.label_accuracy is not None for curve in having.values() for row in curve.rows)
-    return [
-        Table("Bytes at equal accuracy", ("method", *names), rates),
-        Table(
-            "Measured points",
-            ("method", *(f"point {number}" for number in range(1, most + 1))),
-            tuple(points),
-            "Quality (QP or CRF): kB on the network, accuracy against the server DNN on the source"
-            + (", in brackets against true labels." if labelled else "."),
-        ),
-    ]
-
-
-def verdicts(analysis: DnnAnalysis) -> list[str]:
-    """Which methods the pooled intervals call better or worse than each baseline."""
-    texts = []
-    for base, rates in analysis.pooled_rates.items():
-        better = [m for m, rate in rates.items() if rate and rate.interval and rate.interval[1] < 0]
-        worse = [m for m, rate in rates.items() if rate and rate.interval and rate.interval[0] > 0]
-        texts.append(
-            f"Against {base}, the interval lies below zero (fewer bytes) for "
-            f"{', '.join(better) or 'no method'}; above zero (more bytes) for "
-            f"{', '.join(worse) or 'no method'}; for all others the sign is undecided."
+def null_table(reference: ReferenceFindings) -> Table:
+    """A method against itself: what a figure of nothing looks like here."""
+    rows = [
+        (
+            comparison.method,
+            *(_gap_text(comparison.gap(target), marks=False) for target in HEADLINE_TARGETS),
+            _spread_text(comparison.gap(HEADLINE_TARGETS[0])),
         )
-    return texts
+        for comparison in reference.nulls
+        if comparison.link is None
+    ]
+    return Table(
+        "A method against itself",
+        ("method", "at 90 %", "at 95 %", "single clips at 90 %"),
+        tuple(rows),
+        "The same method measured again between its own operating points. What these figures show is error.",
+    )
 
 
-def settings_tables(run: Mapping[str, Any]) -> list[Table]:
-    """`run.json` as tables: a table of keys and values, or of named things and their fields."""
-    tables = []
-    for title, content in run.items():
-        if not isinstance(content, Mapping):
-            content = {title: content}
-        things = [value for value in content.values() if isinstance(value, Mapping)]
-        if things and len(things) == len(content):
-            columns = tuple(dict.fromkeys(str(key) for thing in things for key in thing))
-            rows = tuple(
-                (str(name), *(_value(thing.get(column, "")) for column in columns))
-                for name, thing in content.items()
+def delay_table(dnn: DnnFindings, reference: ReferenceFindings, link: str, target: float) -> Table:
+    """Delay and age over one link, at the operating point where a share of the ceiling is reached."""
+    rows = []
+    for method in dnn.methods:
+        point = reference.operating_point(method, target)
+        if point is None:
+            continue
+        delay = point.delays.get(link)
+        clips = f"{point.delay_clips.get(link, 0)} of {len(reference.counted)}"
+        if delay is None:
+            rows.append((method, *([_NONE] * 9), clips))
+            continue
+        parts = (delay.camera_ms, delay.uplink_ms, delay.propagation_ms, delay.serve_ms, delay.wait_ms)
+        rows.append(
+            (
+                method,
+                _ms(delay.mean_ms),
+                _ms(delay.p50_ms),
+                _ms(delay.p95_ms),
+                *(_ms(part) for part in parts),
+                _ms(delay.age_mean_ms),
+                clips,
             )
-            tables.append(Table(title.capitalize(), ("name", *columns), rows))
-        else:
-            rows = tuple((str(key), _value(value)) for key, value in content.items())
-            tables.append(Table(title.capitalize(), ("what", "value"), rows))
-    return tables
+        )
+    return Table(
+        f"Delay at {link}, where {100 * target:.0f} % of the ceiling is reached",
+        (
+            "method",
+            "mean",
+            "p50",
+            "p95",
+            "camera",
+            "uplink",
+            "propagation",
+            "serve",
+            "wait",
+            "age in use",
+            "clips",
+        ),
+        tuple(rows),
+        "Milliseconds from capture to result; its five parts add up to the mean. Age in use: at the capture of a "
+        "frame, how old the picture is that the newest result speaks of. Clips on which the link, the camera or "
+        "the server is overloaded have no delay.",
+    )
 
 
-def _rate_text(rate: Rate) -> str:
-    sides = "".join(f" {sign}{count}" for sign, count in (("+", rate.better), ("−", rate.worse)) if count)
-    counts = f"{len(rate.values)}/{len(rate.clips)}{sides}"
-    if rate.geometric_mean is None:
-        return f"no figure ({counts})"
-    interval = rate.interval
-    shown = "" if interval is None else f" [{_signed(interval[0])}, {_signed(interval[1])}]"
-    return f"{_signed(rate.geometric_mean)}{shown} % ({counts})"
+def clips_table(reference: ReferenceFindings) -> Table:
+    """The clips, what they weigh, and what the DNN's size alone costs."""
+    rows = []
+    for clip in reference.clips:
+        uncoded = ", ".join(f"{share:.3f}" for share in clip.uncoded.values()) or _NONE
+        ceiling = _NONE if clip.ceiling is None else f"{clip.ceiling:.3f}"
+        source = f"{clip.source_bitrate_bps / 1000:,.0f}" if clip.source_bitrate_bps else _NONE
+        rows.append(
+            (
+                clip.clip,
+                str(clip.frames),
+                f"{clip.weight:,.0f}",
+                ceiling,
+                uncoded,
+                source,
+                clip.why_left_out or "counted",
+            )
+        )
+    return Table(
+        "Clips",
+        ("clip", "frames", "weight", "ceiling", "uncoded at the DNN's size", "source, kbit/s", ""),
+        tuple(rows),
+        "Weight: objects counted (frames in segmentation). Ceiling: the score of a visually lossless stream of "
+        "the source; all figures are shares of it.",
+    )
 
 
-def _pooled_text(rate: PooledRate | None, analysis: DnnAnalysis) -> str:
-    if rate is None:
-        return "no figure"
-    clips = "" if rate.clips == len(analysis.clips) else f" ({rate.clips}/{len(analysis.clips)})"
-    if rate.interval is None:
-        return f"{_percent(rate.percent)}{clips}"
-    low, high = rate.interval
-    return f"{_signed(rate.percent)} [{_signed(low)}, {_signed(high)}] %{clips}"
+def points_table(dnn: DnnFindings, reference: ReferenceFindings, clip: str) -> Table:
+    """Every measured point of a clip, with the measures that people know."""
+    points = [point for point in dnn.points if point.clip == clip]
+    measures = list(dict.fromkeys(name for point in points for name in point.measures))
+    shown = [name for name in measures if name in MEASURE_NAMES]
+    rows = [
+        (
+            point.method if point.role == "method" else f"{point.method} ({point.role})",
+            f"{point.quality:g}",
+            f"{point.stream_size_px[0]}×{point.stream_size_px[1]}" if point.stream_size_px[0] else _NONE,
+            f"{point.bitrate_bps / 1000:,.1f}",
+            _share(point.scores.get(reference.reference)),
+            _share(point.relative.get(reference.reference)),
+            *(_share(point.measures.get(name)) for name in shown),
+            f"{point.camera_ms:.1f}",
+            point.why_unused,
+        )
+        for point in sorted(points, key=lambda point: (point.role, point.method, -point.quality))
+    ]
+    return Table(
+        f"Points on {clip}",
+        (
+            "method",
+            "QP or CRF",
+            "size",
+            "kbit/s",
+            "S",
+            "of the ceiling",
+            *(MEASURE_NAMES[name] for name in shown),
+            "camera, ms",
+            "",
+        ),
+        tuple(rows),
+    )
 
 
-def _ratio_text(ratio: Ratio | None) -> str:
-    if ratio is None:
-        return "not measured"
-    interval = ratio.interval
-    return f"{ratio.value:.2f}" + ("" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]")
+def settings_tables(record: Mapping[str, Any]) -> list[Table]:
+    """What the sweep was run with."""
+    titles = {
+        "settings": "Settings",
+        "versions": "Versions",
+        "dnns": "Server DNNs",
+        "clips": "Clips",
+        "methods": "Methods",
+        "links": "Links",
+    }
+    return [_settings_table(titles[name], record[name]) for name in titles if record.get(name)]
 
 
-def _clip_text(rate: ClipRate | None) -> str:
-    if rate is None:
-        return "not measured"
-    return rate.note if rate.percent is None else _percent(rate.percent)
+def _settings_table(title: str, section: Mapping[str, Any]) -> Table:
+    if all(isinstance(value, Mapping) for value in section.values()):
+        keys = list(dict.fromkeys(key for value in section.values() for key in value))
+        rows = tuple((name, *(_plain(value.get(key)) for key in keys)) for name, value in section.items())
+        return Table(title, ("", *keys), rows)
+    return Table(title, ("", ""), tuple((name, _plain(value)) for name, value in section.items()))
 
 
-def _of_clip(rate: Rate, clip: str) -> ClipRate | None:
-    return next((one for one in rate.clips if one.clip == clip), None)
+def _plain(value: Any) -> str:
+    if value is None:
+        return _NONE
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _point_text(row: CellRow) -> str:
-    labels = "" if row.label_accuracy is None else f" ({row.label_accuracy:.3f})"
-    return f"{row.quality}: {row.bytes / 1000:,.0f} kB, {row.accuracy:.3f}{labels}"
+def _gap_text(gap: Gap | None, *, marks: bool = True) -> str:
+    if gap is None or gap.percent is None:
+        return _NONE
+    mark = "*" if marks and gap.no_effect else ""
+    return f"{_signed(gap.percent)} %{mark}{_interval_text(gap.interval)}"
 
 
-def _delay_text(rows: Sequence[CellRow], link: str, analysis: DnnAnalysis) -> str:
-    emulated = [row for row in rows if link in row.delay_mean_ms]
-    if not emulated:
-        return "—"
-    mean_ms = float(np.mean([row.delay_mean_ms[link] for row in emulated]))
-    p95_ms = float(np.mean([row.delay_p95_ms.get(link, np.nan) for row in emulated]))
-    paper_s = [row.paper_delay_s[link] for row in emulated if link in row.paper_delay_s]
-    formula = f" | {1000 * float(np.mean(paper_s)):,.0f}" if paper_s else ""
-    over = any(diverges(row, analysis.bandwidths_bps.get(link)) for row in emulated)
-    return f"{mean_ms:,.0f}, {p95_ms:,.0f}{formula}{' overload' if over else ''}"
+def _interval_text(interval: Interval | None) -> str:
+    return "" if interval is None else f" [{_signed(interval.low)}, {_signed(interval.high)}]"
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+def _clip_text(gap: Gap | None) -> str:
+    if gap is None or gap.worst_percent is None:
+        return _NONE
+    return f"{_signed(gap.worst_percent)} % {gap.worst_clip}"
 
 
-def _percent(value: float | None) -> str:
-    return "—" if value is None else f"{_signed(value)} %"
+def _reached_text(gap: Gap, clips: int) -> str:
+    return f"{gap.reached} of {clips}"
+
+
+def _spread_text(gap: Gap | None) -> str:
+    having = [] if gap is None else [clip.percent for clip in gap.clips if clip.percent is not None]
+    return f"{_signed(min(having))} to {_signed(max(having))} %" if having else _NONE
+
+
+def _clip_cell(clip: Any) -> str:
+    return f"{_signed(clip.percent)}" if clip.percent is not None else clip.why
+
+
+def _camera_text(cost: CameraCost | None) -> str:
+    return _NONE if cost is None else f"{cost.ratio:.2f} ({cost.ms:.1f} ms)"
+
+
+def _p_text(comparison: Comparison) -> str:
+    having = [gap.p_holm for gap in comparison.gaps if gap.p_holm is not None]
+    return ", ".join(_p(p) for p in having) if having else _NONE
+
+
+def _p(value: float) -> str:
+    return "< 0.01" if value < 0.01 else f"{value:.2f}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _share(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.3f}"
 
 
 def _signed(value: float) -> str:
