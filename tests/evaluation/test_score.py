@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, KeypointCard
 from accmpeg.evaluation.references import FrameReference, object_weights
-from accmpeg.evaluation.score import frame_counts, judged_result, score
+from accmpeg.evaluation.score import frame_counts, judged_result, score, scores
 from accmpeg.tasks import TaskName, get_task
 
 SIZE_PX = 400
@@ -244,6 +244,17 @@ def test_segmentation_weighs_classes_over_the_clip_and_not_in_a_frame() -> None:
         (frame_counts(task, road, FrameReference(truth), two) for truth in (road, car)), np.zeros((2, 3))
     )
     assert score(counts, "segmentation") == pytest.approx(199 / 200 * 199 / 200)
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_many_sums_at_once_are_scored_as_each_alone(task: TaskName) -> None:
+    random = np.random.default_rng(1)
+    both = random.uniform(0, 5, (4, 3, 2))
+    counts = np.stack([both, both + 1, both + 2], axis=-1)
+    counts[1, 1] = 0
+    alone = [[score(counts[i, j], task) for j in range(3)] for i in range(4)]
+    assert np.isnan(alone[1][1])
+    np.testing.assert_allclose(scores(counts, task), alone)
 
 
 sides = st.floats(5, 150)

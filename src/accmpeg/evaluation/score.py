@@ -28,11 +28,11 @@ from scipy.optimize import linear_sum_assignment
 from accmpeg.dnn.card import DnnCard
 from accmpeg.evaluation.references import FrameReference, object_boxes, object_weights
 from accmpeg.tasks.base import Task, TaskName
-from accmpeg.tasks.detection import MATCH_IOU, class_ids_of
+from accmpeg.tasks.detection import MATCH_IOU, class_ids_of, confidence_of
 from accmpeg.tasks.matching import FloatArray, iou_matrix, match
 from accmpeg.tasks.segmentation import confusion_matrix
 
-__all__ = ["Counts", "frame_counts", "judged_result", "score"]
+__all__ = ["Counts", "frame_counts", "judged_result", "score", "scores"]
 
 Counts = NDArray[np.float64]
 """`(n, 3)`: what both say (I), what the result says (P), what the reference says (R). One row of sums of
@@ -46,17 +46,21 @@ SHARE_IN_REGION = 0.5
 def score(counts: Counts, task_name: TaskName) -> float:
     """S of the counts of any number of frames, 0 to 1; NaN where there was nothing to find and nothing was
     found."""
-    both, result, reference = counts.T
-    if task_name != "segmentation":
-        total = float(result.sum() + reference.sum())
-        # Sums of the same weights in another order may differ by their last bit.
-        return min(1.0, 2 * float(both.sum()) / total) if total > 0 else float("nan")
-    present = reference > 0
-    if not present.any():
-        return float("nan")
-    both, result, reference = both[present], result[present], reference[present]
-    iou = both / (result + reference - both)
-    return min(1.0, float((reference * iou).sum() / reference.sum()))
+    return float(scores(counts, task_name))
+
+
+def scores(counts: NDArray[np.float64], task_name: TaskName) -> NDArray[np.float64]:
+    """S of many sums of counts at once: `(…, n, 3)` gives `(…)`."""
+    both, result, reference = np.moveaxis(counts, -1, 0)
+    if task_name == "segmentation":
+        union = result + reference - both
+        iou = np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+        share, whole = (reference * iou).sum(axis=-1), reference.sum(axis=-1)
+    else:
+        share, whole = 2 * both.sum(axis=-1), (result + reference).sum(axis=-1)
+    undefined = np.full(np.shape(whole), np.nan)
+    # Sums of the same weights in another order may differ by their last bit.
+    return np.asarray(np.minimum(1.0, np.divide(share, whole, out=undefined, where=whole > 0)))
 
 
 def frame_counts(task: Task, result: Any, reference: FrameReference, card: DnnCard) -> Counts:
@@ -81,19 +85,20 @@ def frame_counts(task: Task, result: Any, reference: FrameReference, card: DnnCa
     return np.asarray([[both, float(weights[~spare].sum()), float(wanted_weights.sum())]])
 
 
-def judged_result(result: sv.Detections, reference: FrameReference) -> sv.Detections:
+def judged_result(
+    result: sv.Detections, reference: FrameReference, match_iou: float = MATCH_IOU
+) -> sv.Detections:
     """The detections that can be right or wrong by a reference, with the classes that they count as.
 
-    Left out are those that are no one's fault and match nothing at IoU 0.5, so that average precision and F1
-    (`task.clip_accuracy`) can be taken of what is left.
+    Left out are those that are no one's fault and match nothing at `match_iou`, so that average precision and
+    F1 (`task.clip_accuracy`) can be taken of what is left.
     """
     class_ids = _counted_classes(result, reference)
     spare = _excused(object_boxes(result), class_ids, reference)
     if spare.any():
         same = class_ids[:, None] == class_ids_of(reference.result)[None, :]
         similarity = np.where(same, iou_matrix(result.xyxy, reference.result.xyxy), -1.0)
-        scores = np.ones(len(result)) if result.confidence is None else result.confidence
-        spare &= match(similarity, scores, MATCH_IOU) < 0
+        spare &= match(similarity, confidence_of(result), match_iou) < 0
     kept = result[~spare]
     assert isinstance(kept, sv.Detections)
     kept.class_id = class_ids[~spare]
