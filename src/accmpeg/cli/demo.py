@@ -1,4 +1,4 @@
-"""`accmpeg demo`: the main job on the embedded scene, or on a user's own video."""
+"""`accmpeg demo`: a small comparison on the embedded scene, or on a user's own video."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import err, out, parse_bitrate, print_json
-from accmpeg.errors import UsageError
+from accmpeg.cli.common import err, out, print_json
+from accmpeg.errors import EvaluationError, UsageError
 
 if TYPE_CHECKING:
-    from accmpeg.evaluation.clip import Clip
+    from accmpeg.evaluation.findings import Findings
+    from accmpeg.evaluation.plan import ClipSpec
 
 __all__ = ["demo"]
 
+_METHODS = ("aq-1", "constant-qp", "aq-1@dnn", "b2@dnn", "graded", "graded@dnn", "b2-graded@dnn")
+_BASELINE = "aq-1"
+_POINTS = 5
 _OWN_FRAMES = 300
 
 
@@ -22,83 +26,121 @@ def demo(
     video: Annotated[str | None, typer.Option(help="Your own video, instead of the embedded scene.")] = None,
     dnn: Annotated[Path | None, typer.Option(help="Server DNN card, with --video.")] = None,
     accmodel: Annotated[Path | None, typer.Option(help="AccModel card or ONNX file, with --video.")] = None,
-    bitrate: Annotated[str, typer.Option(help="Bitrate of the AccMPEG stream.")] = "400k",
     limit: Annotated[int | None, typer.Option(min=1, help="Compare on so many frames.")] = None,
-    step: Annotated[int, typer.Option(min=1, help="Measure accuracy on every so many frames.")] = 3,
+    step: Annotated[int, typer.Option(min=1, help="Measure answers on every so many frames.")] = 3,
     every: Annotated[int, typer.Option(min=1, help="Renew the quality map every so many frames.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Compare plain x264, adaptive quantisation and AccMPEG at the same bytes; write an HTML report."""
+    """Compare stock x264 and AccMPEG by the bytes they need for the same answers; write an HTML report.
+
+    It is `accmpeg evaluate` with one clip and a few methods.
+    """
     given = [name for name, value in (("--video", video), ("--dnn", dnn), ("--accmodel", accmodel)) if value]
     if given and len(given) < 3:
         raise UsageError(f"{' and '.join(given)} alone won't do: give --video, --dnn and --accmodel together")
-    bitrate_bps = parse_bitrate(bitrate)
 
-    from accmpeg.accmodel.runtime import AccModel
     from accmpeg.demo import assets_path
-    from accmpeg.demo.comparison import compare, embedded_clip
-    from accmpeg.demo.report import report_rows, write_report
-    from accmpeg.dnn.base import load_dnn
+    from accmpeg.evaluation.methods import find_methods
+    from accmpeg.evaluation.plan import DnnSpec, SweepSettings
+    from accmpeg.evaluation.record import write_record
+    from accmpeg.evaluation.report import findings_of, write_report
+    from accmpeg.evaluation.sweep import run_sweep
 
-    dnn_card = dnn or assets_path() / "detector.card.toml"
-    server_dnn = load_dnn(dnn_card)
-    model = AccModel.load(accmodel or assets_path() / "accmodel.card.toml")
-    with err.status("reading the clip") as status:
-        clip = _own_clip(video, limit) if video else embedded_clip(limit)
-        comparison = compare(
-            clip,
-            server_dnn,
-            dnn_card,
-            model,
-            bitrate_bps=bitrate_bps,
-            step=step,
-            every=every,
-            report=status.update,
+    clips = [_own_clip(video) if video else _scene()]
+    frames = limit or (_OWN_FRAMES if video else None)
+    settings = SweepSettings(points=_POINTS, limit=frames, step=step, every=every)
+    dnns = DnnSpec.read_all(
+        [dnn or assets_path() / "detector.card.toml"], [accmodel or assets_path() / "accmodel.card.toml"]
+    )
+    methods = find_methods(",".join(_METHODS))
+    write_record(folder, clips, dnns, methods, settings)
+    with err.status("measuring what every stage costs") as status:
+        rows = run_sweep(
+            clips,
+            dnns,
+            methods,
+            folder,
+            settings,
+            progress=lambda what, done, total: status.update(f"{what}: {done} of {total}"),
         )
+        failed = next((row for row in rows if row.status == "failed"), None)
+        if failed is not None:
+            raise EvaluationError(f"{failed.method} on {failed.clip} failed: {failed.reason}")
         status.update("writing the report")
-        report = folder / "report.html"
-        write_report(comparison, report, synthetic=video is None)
-    rows = report_rows(comparison)
+        report = write_report(folder, baselines=(_BASELINE,))
+        findings = findings_of(folder, rows, baselines=(_BASELINE,))
     if as_json:
-        print_json({"clip": clip.name, "synthetic": video is None, "report": str(report), "rows": rows})
+        print_json(
+            {
+                "clip": clips[0].name,
+                "synthetic": video is None,
+                "report": str(report),
+                "rows": _rows(findings),
+            }
+        )
         return
     if video is None:
         out.print(
             "The embedded scene is synthetic: rendered by this project, as is what its models learned from."
         )
-    labelled = rows[0]["accuracy_vs_labels"] is not None
     table = Table(box=None, header_style="bold", pad_edge=False)  # made to fit 80 columns
-    table.add_column("method", min_width=28)
-    table.add_column("bytes", justify="right")
-    for heading in (
-        *(["accuracy\n(labels)"] if labelled else []),
-        "accuracy\n(source)",
-        "camera\nms/frame",
-        "delay ms\np50 / p95",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        labels = [f"{row['accuracy_vs_labels']:.3f}"] if labelled else []
+    table.add_column("method", min_width=16)
+    for heading in ("kbit/s\nat 90 %", f"against\n{_BASELINE}", "kbit/s\nat 95 %", f"against\n{_BASELINE}"):
+        table.add_column(heading, justify="right")
+    table.add_column("camera CPU,\nof plain x264", justify="right")
+    for row in _rows(findings):
         table.add_row(
-            row["method"],
-            f"{row['bytes']:,}",
-            *labels,
-            f"{row['accuracy_vs_source']:.3f}",
-            f"{row['camera_ms_per_frame']:.2f}",
-            f"{row['delay_p50_ms']} / {row['delay_p95_ms']}",
+            str(row["method"]),
+            *(_shown(row[key]) for key in ("kbps_90", "percent_90", "kbps_95", "percent_95")),
+            _shown(row["camera_ratio"], 2),
         )
     out.print(table)
     out.print(
-        f"Accuracy {'against true labels, and ' if labelled else ''}against the DNN on the source; "
-        "camera: CPU; delay: computed for 1 Mbit/s.",
+        "Bytes needed for 90 and 95 % of the answers that a visually lossless stream gives; one clip, so no "
+        "intervals.",
         soft_wrap=True,
     )
     out.print(f"Report: {report}", soft_wrap=True)
 
 
-def _own_clip(video: str, limit: int | None) -> "Clip":
-    from accmpeg.evaluation.clip import read_clip
-    from accmpeg.media.source import open_source
+def _rows(findings: "Findings") -> list[dict[str, str | float | None]]:
+    """A row per method, as plain values."""
+    (dnn,) = findings.dnns
+    reference = dnn.headline
+    cameras = {cost.method: cost.ratio for cost in dnn.camera}
+    rows: list[dict[str, str | float | None]] = []
+    for method in dnn.methods:
+        row: dict[str, str | float | None] = {"method": method, "camera_ratio": cameras.get(method)}
+        for target in (0.90, 0.95):
+            point = reference.operating_point(method, target)
+            comparison = reference.comparison(method, _BASELINE)
+            gap = None if comparison is None else comparison.gap(target)
+            bitrate_bps = None if point is None else point.bitrate_bps
+            row[f"kbps_{100 * target:.0f}"] = None if bitrate_bps is None else round(bitrate_bps / 1000, 1)
+            row[f"percent_{100 * target:.0f}"] = None if gap is None else gap.percent
+        rows.append(row)
+    return rows
 
-    with open_source(video) as source:
-        return read_clip(source, limit=limit or _OWN_FRAMES)
+
+def _shown(value: str | float | None, digits: int = 0) -> str:
+    return f"{value:,.{digits}f}" if isinstance(value, float) else "–"
+
+
+def _scene() -> "ClipSpec":
+    from accmpeg.cli.evaluate import scene_clip
+
+    return scene_clip()
+
+
+def _own_clip(video: str) -> "ClipSpec":
+    from accmpeg.errors import SourceError
+    from accmpeg.evaluation.plan import footage_clips
+    from accmpeg.media.source import find_footage
+
+    clips = footage_clips(find_footage([video]))
+    if len(clips) != 1:
+        raise SourceError(
+            f"{video} holds {len(clips)} clips: the demo takes one video or folder of numbered "
+            "pictures; accmpeg evaluate takes many"
+        )
+    return clips[0]

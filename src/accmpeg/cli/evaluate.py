@@ -15,7 +15,7 @@ from accmpeg.errors import SourceError, UsageError
 if TYPE_CHECKING:
     from accmpeg.evaluation.plan import ClipSpec
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "scene_clip"]
 
 _QUICK_CLIPS = 3
 _QUICK_FRAMES = 75
@@ -173,18 +173,24 @@ def _traced(traces: Sequence[Path]) -> dict[str, Any]:
 
 
 def _clips(videos: Sequence[str], labels: Path | None) -> "list[ClipSpec]":
-    from accmpeg.evaluation.plan import ClipSpec, footage_clips
+    from accmpeg.evaluation.plan import footage_clips
     from accmpeg.media.source import find_footage
 
     clips: list[ClipSpec] = []
     if EMBEDDED_SCENE in videos:
-        from accmpeg.demo.comparison import embedded_clip
-        from accmpeg.version import __version__
-
-        clips.append(ClipSpec(EMBEDDED_SCENE, f"scene {__version__}", embedded_clip))
+        clips.append(scene_clip())
     files = [video for video in videos if video != EMBEDDED_SCENE]
     if files:
         clips += footage_clips(find_footage(files), labels)
     if not clips:
         raise SourceError(f"no clip under {', '.join(videos)}: give videos or folders of numbered pictures")
     return clips
+
+
+def scene_clip() -> "ClipSpec":
+    """The embedded scene as a clip of a sweep."""
+    from accmpeg.demo.clip import embedded_clip
+    from accmpeg.evaluation.plan import ClipSpec
+    from accmpeg.version import __version__
+
+    return ClipSpec(EMBEDDED_SCENE, f"scene {__version__}", embedded_clip)

@@ -60,7 +60,7 @@ class Blocks(_Frozen):
     bytes: list[int]
     """What these frames sent, both ways, keyframes left out."""
     counts: dict[str, list[list[list[float]]]] = {}
-    """By reference name: per block `(n, 3)` sums of the score (I, P, R; see score.py) over measured frames."""
+    """By reference name: per block the `(n, 3)` sums of the score (I, P, R) over measured frames."""
     delay_ms: dict[str, list[float | None]] = {}
     """By link: mean delay from capture to result of the block's frames; None where there is none."""
 
@@ -72,7 +72,7 @@ class Delay(_Frozen):
     p50_ms: float
     p95_ms: float
     camera_ms: float
-    """Mean share of the camera's work and waiting; with the next three and `wait_ms` it adds up to the mean."""
+    """The camera's work and waiting, mean; with the next three and `wait_ms` it adds up to `mean_ms`."""
     uplink_ms: float
     propagation_ms: float
     serve_ms: float

@@ -85,10 +85,10 @@ def headline_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str
         f"Bytes at equal answers, against {baseline}",
         ("method", "", "at 90 %", "at 95 %", "worst clip at 90 %", "clips", "camera CPU", "p, corrected"),
         tuple(rows),
-        "Percent of the baseline's bytes at 90 and 95 % of the ceiling, every object counted once, with the 95 % "
-        "interval over clips and blocks of ten frames. An asterisk marks a figure that the null comparison does "
-        "not tell from chance. Camera CPU: CPU time of everything on the camera over that of plain x264 (aq-1) "
-        "at the source size.",
+        "Percent of the baseline's bytes at 90 and 95 % of the ceiling, every object counted once, with the "
+        "95 % interval over clips and blocks of ten frames. An asterisk marks a figure that the null "
+        "comparison does not tell from chance. Camera CPU: CPU time of everything on the camera over that of "
+        "plain x264 (aq-1) at the source size.",
     )
 
 
@@ -147,7 +147,7 @@ def best_of_table(reference: ReferenceFindings) -> Table:
         "The best of several settings, cross-fitted",
         ("group", "against", "chosen on", "at 90 %", "at 95 %", "worst clip at 90 %"),
         tuple(rows),
-        "A best setting picked on the data that it is judged by owes part of its lead to luck; these are not.",
+        "A best setting picked on the data that judges it owes part of its lead to luck; these do not.",
     )
 
 
@@ -210,9 +210,9 @@ def delay_table(dnn: DnnFindings, reference: ReferenceFindings, link: str, targe
             "clips",
         ),
         tuple(rows),
-        "Milliseconds from capture to result; its five parts add up to the mean. Age in use: at the capture of a "
-        "frame, how old the picture is that the newest result speaks of. Clips on which the link, the camera or "
-        "the server is overloaded have no delay.",
+        "Milliseconds from capture to result; its five parts add up to the mean. Age in use: at the capture "
+        "of a frame, how old the picture is that the newest result speaks of. Clips on which the link, the "
+        "camera or the server is overloaded have no delay.",
     )
 
 
@@ -238,8 +238,8 @@ def clips_table(reference: ReferenceFindings) -> Table:
         "Clips",
         ("clip", "frames", "weight", "ceiling", "uncoded at the DNN's size", "source, kbit/s", ""),
         tuple(rows),
-        "Weight: objects counted (frames in segmentation). Ceiling: the score of a visually lossless stream of "
-        "the source; all figures are shares of it.",
+        "Weight: objects counted (frames in segmentation). Ceiling: the score of a visually lossless stream "
+        "of the source; all figures are shares of it.",
     )
 
 
