@@ -1,6 +1,8 @@
-"""Every method compared: one file each, one row here."""
+"""Every method compared: declared rows, from one file for each system."""
 
-from accmpeg.errors import UsageError
+from typing import Never
+
+from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.evaluation.methods import (
     adaptive_quantisation,
     awstream,
@@ -10,52 +12,99 @@ from accmpeg.evaluation.methods import (
     dds,
     detector_boxes,
     eaar,
+    feedback_boxes,
     glimpse,
     graded,
     oneadapt,
-    oracle,
     reducto,
+    true_gradients,
     vigil,
 )
-from accmpeg.evaluation.methods.base import Method, MethodContext, OperatingPoint, StreamFormat
-from accmpeg.evaluation.methods.plugins import find_plugins, load_plugin
+from accmpeg.evaluation.methods.base import Family, Method, MethodContext, OperatingPoint, StreamFormat
+from accmpeg.evaluation.methods.plugins import GROUPS, find_plugins, load_plugin
 
-__all__ = ["METHODS", "Method", "MethodContext", "OperatingPoint", "StreamFormat", "find_methods"]
+__all__ = [
+    "BASELINES",
+    "METHODS",
+    "PRIMARY",
+    "Family",
+    "Method",
+    "MethodContext",
+    "OperatingPoint",
+    "StreamFormat",
+    "find_methods",
+    "method_of",
+]
 
-_ALL: tuple[Method, ...] = (
-    constant_qp.ConstantQp(),
-    constant_qp.ConstantQp(at_input_size=True),
-    *(adaptive_quantisation.AdaptiveQuantisation(mode) for mode in (0, 1, 2, 3)),
-    *(adaptive_quantisation.AdaptiveQuantisation(mode, at_input_size=True) for mode in (0, 1, 2, 3)),
-    dds.Dds(),
-    eaar.Eaar(),
-    vigil.Vigil(),
-    detector_boxes.DetectorBoxes(),
-    oneadapt.OneAdapt(),
-    awstream.AwStream(),
-    glimpse.Glimpse(),
-    reducto.Reducto(),
-    cloudseg.CloudSeg(),
-    binary.Binary(),
-    graded.Graded(),
-    graded.Graded(at_input_size=True),
-    oracle.Oracle("binary"),
-    oracle.Oracle("graded"),
-    oracle.Oracle("graded", at_input_size=True),
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        *constant_qp.ROWS,
+        *adaptive_quantisation.ROWS,
+        *dds.ROWS,
+        *eaar.ROWS,
+        *vigil.ROWS,
+        *detector_boxes.ROWS,
+        *oneadapt.ROWS,
+        *awstream.ROWS,
+        *glimpse.ROWS,
+        *reducto.ROWS,
+        *cloudseg.ROWS,
+        *binary.ROWS,
+        *graded.ROWS,
+        *feedback_boxes.ROWS,
+        *true_gradients.ROWS,
+    )
+}
+"""This package's own, by name, in the order of tables."""
+
+PRIMARY = (
+    "aq-1",
+    "aq-1@dnn",
+    "aq-0@dnn",
+    "b2@dnn",
+    "constant-qp",
+    "graded@dnn",
+    "b2-graded@dnn",
+    "b2-feedback@dnn",
 )
-METHODS: dict[str, Method] = {method.name: method for method in _ALL}
+"""What a sweep measures where nothing else is asked for."""
+
+BASELINES = ("aq-1", "aq-1@dnn", "aq-0@dnn", "b2@dnn", "constant-qp")
+"""Fixed beforehand: what every method is compared with."""
 
 
 def find_methods(names: str) -> list[Method]:
-    """Methods by comma-separated names, or `all`: this package's and those of plug-ins.
+    """Methods by comma-separated names, `primary` or `all`: this package's and those of plug-ins.
 
     Plug-ins are loaded only when they are asked for. Raises UsageError for an unknown name or one that two
     methods have, MethodError for a plug-in that can't be loaded.
     """
     plugins = find_plugins(METHODS)
     known = [*METHODS, *plugins]
-    wanted = known if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
+    groups = dict(zip(GROUPS, (PRIMARY, known), strict=True))
+    wanted: dict[str, None] = {}
+    for name in (name.strip() for name in names.split(",")):
+        if name:
+            wanted |= dict.fromkeys(groups.get(name, (name,)))
     for name in wanted:
         if name not in known:
-            raise UsageError(f"no method is called {name!r}: choose from {', '.join(known)}, or all")
+            raise UsageError(f"no method is called {name!r}: choose from {', '.join([*known, *GROUPS])}")
     return [METHODS[name] if name in METHODS else load_plugin(plugins[name]) for name in wanted]
+
+
+def method_of(name: str) -> Method:
+    """The method of a finished row, for reports.
+
+    Of a plug-in that is not installed here, or broken by now, no more is known than its name and its family.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    try:
+        return load_plugin(find_plugins(METHODS)[name])
+    except (KeyError, AccmpegError):
+        return Method(name=name, family="plugin", source="not installed", open=_missing)
+
+
+def _missing(*_: object) -> Never:
+    raise UsageError("this method is not installed: install its distribution to run it")

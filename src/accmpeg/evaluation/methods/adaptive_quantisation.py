@@ -1,38 +1,54 @@
-"""Stock x264 at a constant rate factor, with adaptive quantisation off or in one of its three modes."""
+"""Stock x264 at a constant rate factor: adaptive quantisation off or in one of its modes, or B-frames."""
 
-from dataclasses import dataclass
+from functools import partial
 
 from accmpeg.camera import SteeredEncoder
 from accmpeg.evaluation.methods.base import (
-    INPUT_SIZE_SHIFT,
+    B_FRAMES,
+    LOOKAHEAD_FRAMES,
+    Method,
     OperatingPoint,
     SteeredStream,
     Stream,
     StreamFormat,
+    also_at_dnn_size,
 )
 from accmpeg.evaluation.session import Session
 
-__all__ = ["AdaptiveQuantisation"]
+__all__ = ["ROWS"]
 
 
-@dataclass(frozen=True)
-class AdaptiveQuantisation:
+def _open(
+    aq_mode: int, b_frames: bool, stream: StreamFormat, point: OperatingPoint, session: Session
+) -> Stream:
+    return SteeredStream(
+        session, SteeredEncoder(stream.settings(point, aq_mode=aq_mode, b_frames=b_frames), None)
+    )
+
+
+def _plain(aq_mode: int) -> Method:
     """CRF with `--aq-mode`: 0 off, 1 variance, 2 auto-variance, 3 auto-variance biased to dark scenes."""
+    return Method(
+        name=f"aq-{aq_mode}",
+        family="stock",
+        source="x264 --crf --aq-mode",
+        knobs={"aq_mode": aq_mode},
+        open=partial(_open, aq_mode, False),
+    )
 
-    mode: int
-    at_input_size: bool = False
-    source = "x264 --crf --aq-mode"
-    needs_accmodel = False
 
-    @property
-    def quality_shift(self) -> int:
-        return INPUT_SIZE_SHIFT if self.at_input_size else 0
+_B_FRAMES = Method(
+    name="b2",
+    family="stock",
+    source="x264 --crf --aq-mode 1 --bframes 2 --rc-lookahead 8 --no-mbtree",
+    knobs={"aq_mode": 1, "b_frames": B_FRAMES, "lookahead_frames": LOOKAHEAD_FRAMES},
+    open=partial(_open, 1, True),
+)
+"""`aq-1` with two B-frames, x264's pyramid among them. Results come four frames late: the encoder holds two
+until it knows their types, the decoder two more until they are in order. x264 looks ahead only as far as it
+has to without mb-tree and VBV, so at a CRF the lookahead of 8 costs no delay; at a bitrate it does."""
 
-    @property
-    def name(self) -> str:
-        return f"aq-{self.mode}{'@dnn' if self.at_input_size else ''}"
-
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        if self.at_input_size:
-            stream = stream.at_input_size(session.context.dnn)
-        return SteeredStream(session, SteeredEncoder(stream.settings(point, aq_mode=self.mode), None))
+ROWS = (
+    *(row for aq_mode in (0, 1, 2, 3) for row in also_at_dnn_size(_plain(aq_mode))),
+    *also_at_dnn_size(_B_FRAMES),
+)

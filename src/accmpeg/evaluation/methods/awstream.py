@@ -7,14 +7,26 @@ import av
 import numpy as np
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import OperatingPoint, Stream, StreamFormat
+from accmpeg.evaluation.clip import Clip
+from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat
 from accmpeg.evaluation.methods.skipping import ChosenFrames, LastResult
 from accmpeg.evaluation.session import Session
 from accmpeg.media.decoder import Decoder
 
-__all__ = ["AwStream", "Configuration", "Profile", "Profiled", "pareto_front", "profile_frames"]
+__all__ = [
+    "ROWS",
+    "Configuration",
+    "Profile",
+    "Profiled",
+    "pareto_front",
+    "profile_frames",
+    "profile_key",
+]
 
 PROFILE_FRAMES = 12
+"""At most; fewer where the bench's warm-up would be over before the adapted stream has begun."""
+_LEAST_PROFILE_FRAMES = 5
+"""A quarter of the frame rate needs a second frame."""
 _QPS = (20, 28, 36, 44)
 _FRAME_STEPS = (1, 2, 4)
 _SHORTEST_SIDE_PX = 16
@@ -50,7 +62,7 @@ class Profile:
         """What a GOP may cost: as much as full size and full rate at that QP, or the bitrate's share."""
         if point.quality is None:
             return (point.bitrate_bps or 0) * gop_s / 8
-        return self.full_bytes[min(max(point.quality, min(self.full_bytes)), max(self.full_bytes))]
+        return self.full_bytes[min(max(round(point.quality), min(self.full_bytes)), max(self.full_bytes))]
 
     def best(self, budget_bytes: float) -> Configuration:
         """The most accurate configuration within a budget; the cheapest where none is."""
@@ -58,21 +70,22 @@ class Profile:
         return (within[-1] if within else self.front[0]).configuration
 
 
-class AwStream:
+def _open(stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
     """The resolution, frame rate and QP that are the most accurate at the bytes of the operating point.
 
-    Source: Zhang et al., *AWStream: Adaptive Wide-Area Streaming Analytics*, SIGCOMM 2018. The first 12
-    frames are sent at full size and rate, QP `quality`. From them comes the profile: 3 sizes (the source's,
-    the server DNN's input, half of that) × 3 frame rates (all, half, a quarter) × QPs 20 to 44 (four
+    Zhang et al., *AWStream: Adaptive Wide-Area Streaming Analytics*, SIGCOMM 2018. The first 12 frames are
+    sent at full size and rate, QP `quality`. From them comes the profile: 3 sizes (the source's, that at
+    which the server DNN sees it, half of that) × 3 frame rates (all, half, a quarter) × QPs 20 to 44 (four
     measured, those between interpolated), each with its bytes and its accuracy against the server DNN on the
     pristine frames. From then on the configuration on the Pareto front runs that is the most accurate among
     those that cost no more than full size and rate at QP `quality` (or than `bitrate_bps`), its frames at
     once, in a stream that begins with a keyframe; for a frame left out the server gets a notice of 8 bytes
     and uses its last result again.
 
-    The bytes and the time of profiling do not count, as the paper's offline profile is made of training
-    footage before the stream begins; everything streamed does, the first 12 frames and the second keyframe
-    included (a clip of a few seconds pays more for those than a long stream).
+    The profile, its frames and the change of streams lie inside the bench's warm-up: nothing measured pays
+    for them, as the paper's offline profile is made of training footage before the stream begins. Measured
+    is the adapted stream alone, with a keyframe of its own in every GOP. A clip with a shorter warm-up has a
+    shorter profile.
 
     Departures. The paper's profile comes from other footage and is refreshed online when bandwidth is left;
     ours is of the clip's own first half second and stays. Its run time follows a measured bandwidth through
@@ -80,13 +93,18 @@ class AwStream:
     task's own instead of F1. Lower frame rates are scored with the results of the full rate's frames, so
     that each picture is looked at once; the bytes are those of real encodes.
     """
+    return _Adapting(stream, point, session)
 
-    name = "awstream"
-    source = "Zhang et al., SIGCOMM 2018"
-    needs_accmodel = False
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        return _Adapting(stream, point, session)
+ROWS = (
+    Method(
+        name="awstream",
+        family="skipping",
+        size="own",
+        source="Zhang et al., SIGCOMM 2018",
+        open=_open,
+    ),
+)
 
 
 class _Adapting:
@@ -95,11 +113,12 @@ class _Adapting:
         self._last = LastResult(session)
         self._frames = ChosenFrames(session, stream.settings(point, aq_mode=None))
         self._frame_step = 1
+        self._profile_frames = min(max(session.clip.warm_frames - 1, _LEAST_PROFILE_FRAMES), PROFILE_FRAMES)
 
     def push(self, index: int, frame: av.VideoFrame) -> None:
-        if index == PROFILE_FRAMES:
+        if index == self._profile_frames:
             self._adapt()
-        if (index - PROFILE_FRAMES) % self._frame_step == 0:
+        if (index - self._profile_frames) % self._frame_step == 0:
             self._deliver(self._frames.send(index, frame))
         else:
             self._last.reuse(index)
@@ -113,19 +132,27 @@ class _Adapting:
 
     def _adapt(self) -> None:
         session, stream = self._session, self._format
-        profile = session.context.shared.get(f"{AwStream.name} {session.clip.name}")
+        key = profile_key(session.clip)
+        profile = session.context.shared.get(key)
         if profile is None:
-            pristine = [session.frame(index) for index in range(PROFILE_FRAMES)]
-            profile = profile_frames(pristine, stream, session)
-            session.context.shared[f"{AwStream.name} {session.clip.name}"] = profile
+            pristine = [session.frame(index) for index in range(self._profile_frames)]
+            profile = session.context.shared[key] = profile_frames(pristine, stream, session)
         gop_s = stream.gop_frames / float(stream.frame_rate)
         best = profile.best(profile.budget_bytes(self._point, gop_s))
-        if best == Configuration(stream.width_px, stream.height_px, 1, self._point.quality or -1):
+        quality = self._point.quality
+        if quality is not None and best == Configuration(
+            stream.width_px, stream.height_px, 1, round(quality)
+        ):
             return
         self._deliver(self._frames.finish())
         settings = _format(stream, best).settings(OperatingPoint(quality=best.qp), aq_mode=None)
         self._frames = ChosenFrames(session, settings, stream="adapted")
         self._frame_step = best.frame_step
+
+
+def profile_key(clip: Clip) -> str:
+    """Of a clip's profile in the context's `shared`: it is made once for all operating points."""
+    return f"awstream {clip.name} {len(clip.frames)}"
 
 
 def _format(stream: StreamFormat, configuration: Configuration) -> StreamFormat:
@@ -183,10 +210,10 @@ def pareto_front(rows: Iterable[Profiled]) -> list[Profiled]:
 
 
 def _sizes(stream: StreamFormat, session: Session) -> list[tuple[int, int]]:
-    """The source's size, the server DNN's input size and half of it, without repeats."""
-    seen = stream.at_input_size(session.context.dnn)
-    half = (2 * round(seen.width_px / 4), 2 * round(seen.height_px / 4))
-    sizes = [(stream.width_px, stream.height_px), (seen.width_px, seen.height_px), half]
+    """The source's size, that at which the server DNN sees it (`InputCard.seen_size_px`) and half of that."""
+    seen = session.context.dnn.card.input.seen_size_px(stream.width_px, stream.height_px)
+    half = (2 * round(seen[0] / 4), 2 * round(seen[1] / 4))
+    sizes = [(stream.width_px, stream.height_px), seen, half]
     return [size for size in dict.fromkeys(sizes) if min(size) >= _SHORTEST_SIDE_PX or size == sizes[0]]
 
 

@@ -1,8 +1,9 @@
-"""What a method is to the bench: something that opens a stream at an operating point."""
+"""What a method is to the bench: a declared row, which opens a stream at an operating point."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import av
 
@@ -13,27 +14,52 @@ from accmpeg.evaluation.session import MethodContext, Session
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 
 __all__ = [
-    "INPUT_SIZE_SHIFT",
+    "DNN_SIZE_SHIFT",
+    "Family",
     "Method",
     "MethodContext",
+    "Need",
     "OperatingPoint",
+    "Size",
     "SteeredStream",
     "Stream",
     "StreamFormat",
+    "also_at_dnn_size",
+    "answered",
     "code_frame",
     "encode_counted",
+    "keep_seen",
 ]
 
-INPUT_SIZE_SHIFT = -6
-"""A stream at the DNN's input size needs a finer QP for the same accuracy: half the size, a step of 2 in
+DNN_SIZE_SHIFT = -6
+"""A stream at the DNN's size needs a finer QP for the same accuracy: half the size, a step of 2 in
 quantisation."""
+
+IP_RATIO = 1.4
+"""Keyframes are 2.9 QP finer than P frames: x264's default, in every method."""
+
+B_FRAMES = 2
+LOOKAHEAD_FRAMES = 8
+
+Family = Literal["stock", "accmpeg", "feedback", "region", "skipping", "oracle", "plugin"]
+"""Stock x264; maps by accuracy gradients; maps by the server's own answers; regions sent finer or alone;
+frames or pixels left out; true gradients, which no system has; somebody else's."""
+
+Size = Literal["source", "dnn", "own"]
+"""Of the streams: the source's, `StreamFormat.at_dnn_size`, or the method's own choice."""
+
+Need = Literal["accmodel", "objects", "boxes", "gradient"]
+"""An AccModel; its `objects` map; a server DNN whose results have boxes; one that can be differentiated."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How fine a stream is: either a `quality` (a QP or CRF, smaller is finer) or a `bitrate_bps`."""
+    """How fine a stream is: either a `quality` (a QP or CRF, smaller is finer) or a `bitrate_bps`.
 
-    quality: int | None = None
+    Methods at an exact QP round a fractional `quality`.
+    """
+
+    quality: float | None = None
     bitrate_bps: int | None = None
 
     def __post_init__(self) -> None:
@@ -42,7 +68,7 @@ class OperatingPoint:
 
     def __str__(self) -> str:
         return (
-            f"q{self.quality}" if self.quality is not None else f"{(self.bitrate_bps or 0) / 1000:g} kbit/s"
+            f"q{self.quality:g}" if self.quality is not None else f"{(self.bitrate_bps or 0) / 1000:g} kbit/s"
         )
 
 
@@ -58,10 +84,28 @@ class StreamFormat:
     gop_frames: int = 250
 
     def settings(
-        self, point: OperatingPoint, *, aq_mode: int | None, steerable: bool = False
+        self,
+        point: OperatingPoint,
+        *,
+        aq_mode: int | None,
+        steerable: bool = False,
+        b_frames: bool = False,
     ) -> EncoderSettings:
-        """These settings at an operating point; without an `aq_mode` blocks have the exact QP asked for."""
+        """These settings at an operating point.
+
+        Without an `aq_mode` every block of a P frame has the exact QP asked for, one of a keyframe that of
+        x264's I/P ratio below it. `b_frames`: two of them, chosen with a lookahead of 8 and without mb-tree.
+        """
         flat = aq_mode is None
+        params = {"ipratio": f"{IP_RATIO}"}
+        extra = {}
+        if flat and point.quality is not None:
+            # With a qcomp of exactly 1 x264 leaves the first keyframe, and only that, without the I/P ratio.
+            params["qcomp"] = "0.9999"
+        if b_frames:
+            params["mbtree"] = "0"
+            extra = {"bf": f"{B_FRAMES}", "rc-lookahead": f"{LOOKAHEAD_FRAMES}"}
+        extra["x264-params"] = ":".join(f"{name}={value}" for name, value in params.items())
         return EncoderSettings(
             width_px=self.width_px,
             height_px=self.height_px,
@@ -69,21 +113,21 @@ class StreamFormat:
             time_base=self.time_base,
             preset=self.preset,
             gop_frames=self.gop_frames,
-            qp=point.quality if flat else None,
+            qp=None if point.quality is None or not flat else round(point.quality),
             crf=None if flat else point.quality,
             bitrate_bps=point.bitrate_bps,
             aq_mode=1 if flat and point.bitrate_bps is not None else aq_mode,
             aq_strength=0.0001 if flat and point.bitrate_bps is not None else None,
             steerable=steerable,
+            extra=extra,
         )
 
-    def at_input_size(self, dnn: ServerDnn) -> "StreamFormat":
-        """The same at the size at which the server DNN sees the frames."""
-        width_px, height_px = dnn.card.input.seen_size_px(self.width_px, self.height_px)
-        return replace(self, width_px=width_px, height_px=height_px)
+    def at_dnn_size(self, dnn: ServerDnn) -> "StreamFormat":
+        """The same at the server DNN's size, as `--size dnn` chooses it: what "@dnn" means in every row.
 
-    def at_stream_size(self, dnn: ServerDnn) -> "StreamFormat":
-        """The same at the size that `--size dnn` chooses: hardly larger frames stay as they are."""
+        That is the size at which the DNN sees the frames; frames less than 1.4 times as large stay as they
+        are (see `InputCard.stream_size_px`).
+        """
         width_px, height_px = dnn.card.input.stream_size_px(self.width_px, self.height_px)
         return replace(self, width_px=width_px, height_px=height_px)
 
@@ -100,24 +144,60 @@ class Stream(Protocol):
         ...
 
 
-class Method(Protocol):
-    """One system compared. `source` names the paper or documentation it follows.
-
-    `needs_accmodel` says whether its figures depend on the AccModel; `quality_shift` is added to every point
-    of a sweep's common rate grid, so that methods whose streams are smaller cover about the same accuracies.
-    Both are optional: True and 0 if absent.
+@dataclass(frozen=True)
+class Method:
+    """One row of a comparison, as data: nothing is ever read from a method's name.
 
     The bench hands `open` the shared format and an operating point, pushes frames to the stream one at a time
-    and never shows it a later one.
+    and never shows it a later one. `open` raises UsageError where the method makes no sense.
     """
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    family: Family
+    source: str
+    """The paper or documentation that it follows."""
+    open: Callable[[StreamFormat, OperatingPoint, Session], Stream] = field(repr=False)
+    size: Size = "source"
+    needs: frozenset[Need] = frozenset()
+    knobs: Mapping[str, float | str] = field(default_factory=dict, hash=False)
+    """This row's own settings, beyond those that all share."""
+    chunk_frames: int = 1
+    """So many frames are gathered before any of them is answered; 1 is plain: each goes at once."""
+    quality_shift: int = 0
+    """Added to the common operating points, for streams that need a finer QP for the same accuracy."""
+    system: str = ""
+    """What rows have in common that differ in size or in a knob only; the name of a row without siblings."""
 
-    @property
-    def source(self) -> str: ...
+    def __post_init__(self) -> None:
+        if not self.name or "," in self.name or any(letter.isspace() for letter in self.name):
+            raise ValueError(f"a method can't be called {self.name!r}: give a name without commas and spaces")
+        if self.chunk_frames < 1:
+            raise ValueError(f"{self.name} gathers {self.chunk_frames} frames: give 1 or more")
+        if not self.system:
+            object.__setattr__(self, "system", self.name)
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream: ...
+    def with_knob(
+        self, knob: str, value: float | str, open: Callable[[StreamFormat, OperatingPoint, Session], Stream]
+    ) -> "Method":
+        """The row of the same system with one knob elsewhere, called `NAME:KNOB=VALUE`."""
+        shown = f"{value:g}" if isinstance(value, float) else value
+        return replace(self, name=f"{self.name}:{knob}={shown}", knobs={**self.knobs, knob: value}, open=open)
+
+
+def also_at_dnn_size(method: Method) -> tuple[Method, Method]:
+    """A method at the source's size, and the same at the server DNN's, called `NAME@dnn`."""
+
+    def open_small(stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
+        return method.open(stream.at_dnn_size(session.context.dnn), point, session)
+
+    small = replace(
+        method,
+        name=f"{method.name}@dnn",
+        size="dnn",
+        quality_shift=method.quality_shift + DNN_SIZE_SHIFT,
+        open=open_small,
+    )
+    return method, small
 
 
 def code_frame(steered: SteeredEncoder, frame: av.VideoFrame | None) -> CodedFrame:
@@ -136,6 +216,21 @@ def encode_counted(
     for stage, work_ms in coded.stage_ms.items():
         session.spent("camera", stage, work_ms)
     return list(coded.units)
+
+
+def answered(session: Session, index: int, frame: av.VideoFrame) -> Any:
+    """The server DNN's result on a decoded frame, delivered as that of source frame `index`, for methods that
+    go on to use it: unlike `Session.deliver` it always runs the DNN."""
+    result = session.infer(frame)
+    keep_seen(session, index, frame)
+    session.deliver_result(index, result)
+    return result
+
+
+def keep_seen(session: Session, index: int, frame: av.VideoFrame) -> None:
+    """Keeps what the server DNN saw of a frame if it is wanted for a picture, at the source's size."""
+    if index in session.keep:
+        session.seen[index] = frame.reformat(width=session.clip.width_px, height=session.clip.height_px)
 
 
 class SteeredStream:

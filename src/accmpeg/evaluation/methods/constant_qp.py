@@ -1,37 +1,29 @@
 """x264 at a constant QP: the baseline of the AccMPEG paper."""
 
-from dataclasses import dataclass
-
 from accmpeg.camera import SteeredEncoder
 from accmpeg.evaluation.methods.base import (
-    INPUT_SIZE_SHIFT,
+    Method,
     OperatingPoint,
     SteeredStream,
     Stream,
     StreamFormat,
+    also_at_dnn_size,
 )
 from accmpeg.evaluation.session import Session
 
-__all__ = ["ConstantQp"]
+__all__ = ["ROWS"]
 
 
-@dataclass(frozen=True)
-class ConstantQp:
-    """One QP for every macroblock of every frame, the paper's own baseline."""
+def _open(stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
+    """One QP for every macroblock of a P frame; keyframes finer by the I/P ratio, as with x264's `--qp`."""
+    return SteeredStream(session, SteeredEncoder(stream.settings(point, aq_mode=None), None))
 
-    at_input_size: bool = False
-    source = "Du et al., MLSys 2022, section 6; x264 --qp"
-    needs_accmodel = False
 
-    @property
-    def quality_shift(self) -> int:
-        return INPUT_SIZE_SHIFT if self.at_input_size else 0
-
-    @property
-    def name(self) -> str:
-        return "constant-qp@dnn" if self.at_input_size else "constant-qp"
-
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        if self.at_input_size:
-            stream = stream.at_input_size(session.context.dnn)
-        return SteeredStream(session, SteeredEncoder(stream.settings(point, aq_mode=None), None))
+ROWS = also_at_dnn_size(
+    Method(
+        name="constant-qp",
+        family="stock",
+        source="Du et al., MLSys 2022, section 6; x264 --qp",
+        open=_open,
+    )
+)

@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import av
@@ -11,17 +12,18 @@ import supervision as sv
 from numpy.typing import NDArray
 
 from accmpeg.errors import MethodError, UsageError
-from accmpeg.evaluation.methods.base import OperatingPoint, Stream, StreamFormat
-from accmpeg.evaluation.methods.regions import blanked, pasted
+from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat, keep_seen
+from accmpeg.evaluation.methods.regions import blanked, pasted, scored_boxes
 from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.tasks.matching import iou_matrix
 
-__all__ = ["Dds", "regions_wanted"]
+__all__ = ["ROWS", "dds", "regions_wanted"]
 
-_CHUNK_FRAMES = 15
 _COARSER_QP = 10
+_QUALITY_SHIFT = -6
+"""Most of the picture is `_COARSER_QP` coarser than the point says."""
 _LARGEST_SHARE = 0.3
 _SURE_OVERLAP = 0.3
 _SURE = 0.8
@@ -34,20 +36,20 @@ BoolMap = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
 
 
-class Dds:
+def dds(chunk_frames: int = 15) -> Method:
     """Two passes: all at QP `quality` + 10 (the paper's pair is 36 and 26), then some regions at `quality`.
 
-    Source: Du et al., "Server-Driven Video Streaming for Deep Learning Inference", SIGCOMM 2020.
+    Du et al., "Server-Driven Video Streaming for Deep Learning Inference", SIGCOMM 2020.
 
     ```
     15 frames ─ coarse pass ─▶ server DNN ─ regions ─▶ camera ─ fine pass of the regions ─▶ pasted, server DNN
     ```
     The camera collects chunks of 15 frames, as the authors do, and sends each in one go. The server DNN looks
-    at every frame and asks for regions, whose macroblocks go back as one deflated bitmap per chunk. The
-    camera blanks everything else to grey and codes that in a second stream; frames of which nothing
-    is wanted are not in it, and have their result from the first pass. The server pastes the regions over
-    the coarse frames and looks again. All of it is one flow: both uploads, the round trip and both
-    inferences are in the delay of the chunk's results, on top of the wait for the chunk to fill.
+    at all of them in one batch and asks for regions, whose macroblocks go back as one deflated bitmap per
+    chunk. The camera blanks everything else to grey and codes that in a second stream; frames of which
+    nothing is wanted are not in it, and have their result from the first pass. The server pastes the regions
+    over the coarse frames and looks again, in one batch. All of it is one flow: both uploads, the round trip
+    and both inferences are in the delay of the chunk's results, on top of the wait for the chunk to fill.
 
     Regions: candidates that score between a quarter of the DNN's threshold and 0.8, cover at most 30 % of the
     frame and overlap no surer candidate by more than 30 %: the paper's two filters with the values of the
@@ -61,26 +63,32 @@ class Dds:
     bytes. They blank to black. A sure object of the first pass is kept if the second one lost it, as they do.
     There is no bitrate control: a point with a bitrate raises UsageError.
     """
+    return Method(
+        name="dds",
+        family="region",
+        source="Du et al., SIGCOMM 2020",
+        knobs={"coarser_qp": _COARSER_QP},
+        chunk_frames=chunk_frames,
+        quality_shift=_QUALITY_SHIFT,
+        open=partial(_open, chunk_frames),
+    )
 
-    name = "dds"
-    source = "Du et al., SIGCOMM 2020"
-    needs_accmodel = False
-    quality_shift = -6
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        if point.quality is None:
-            raise UsageError("dds codes its two passes at fixed QPs: give it a quality, not a bitrate")
-        coarse = replace(point, quality=min(51, point.quality + _COARSER_QP))
-        return _DdsStream(
-            session,
-            Encoder(stream.settings(coarse, aq_mode=None)),
-            Encoder(stream.settings(point, aq_mode=None)),
-        )
+def _open(chunk_frames: int, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
+    if point.quality is None:
+        raise UsageError("dds codes its two passes at fixed QPs: give it a quality, not a bitrate")
+    coarse = replace(point, quality=min(51, point.quality + _COARSER_QP))
+    return _DdsStream(
+        session,
+        Encoder(stream.settings(coarse, aq_mode=None)),
+        Encoder(stream.settings(point, aq_mode=None)),
+        chunk_frames,
+    )
 
 
 class _DdsStream:
-    def __init__(self, session: Session, coarse: Encoder, fine: Encoder) -> None:
-        self._session = session
+    def __init__(self, session: Session, coarse: Encoder, fine: Encoder, chunk_frames: int) -> None:
+        self._session, self._chunk_frames = session, chunk_frames
         self._coarse, self._fine = coarse, fine
         self._grid = MacroblockGrid(coarse.settings.width_px, coarse.settings.height_px)
         self._first = 0
@@ -90,7 +98,7 @@ class _DdsStream:
         # Coded as it is captured; what waits for the chunk to fill is the upload.
         with self._session.camera("encode coarse"):
             self._units += self._coarse.encode(frame)
-        if index + 1 - self._first == _CHUNK_FRAMES:
+        if index + 1 - self._first == self._chunk_frames:
             self._round_trip(index + 1)
 
     def finish(self) -> None:
@@ -107,13 +115,14 @@ class _DdsStream:
         if len(frames) != len(indices):
             raise MethodError(f"dds sent {len(indices)} frames and {len(frames)} came back")
         coarse = dict(zip(indices, frames, strict=True))
-        results = {index: session.infer(frame) for index, frame in coarse.items()}
+        results = dict(zip(indices, session.infer_batch(frames), strict=True))
         with session.server("regions"):
             wanted = [regions_wanted(results[index], self._grid, self._threshold) for index in indices]
             message = zlib.compress(np.packbits(np.stack(wanted)).tobytes(), 9)
         asked = [index for index, mask in zip(indices, wanted, strict=True) if mask.any()]
         for index in indices:
             if index not in asked:
+                keep_seen(session, index, coarse[index])
                 session.deliver_result(index, results[index])
         session.download(len(message))
         masks = dict(zip(indices, self._unpacked(message, len(indices)), strict=True))
@@ -127,22 +136,17 @@ class _DdsStream:
             return
         session.upload(fine_units)
         fine = session.decode(fine_units, self._fine, stream="fine")
+        whole = []
         for index, frame in zip(asked, fine, strict=True):
             with session.server("paste"):
-                whole = pasted(coarse[index], frame, masks[index])
-            self._deliver(index, whole, results[index])
-
-    def _deliver(self, index: int, whole: av.VideoFrame, first: Any) -> None:
-        session = self._session
-        if isinstance(first, np.ndarray) or not session.wanted(index):
-            session.deliver(index, whole)
-            return
-        if index in session.keep:
-            session.seen[index] = whole
-        second = session.infer(whole)
-        with session.server("merge"):
-            merged = _with_lost(second, first)
-        session.deliver_result(index, merged)
+                whole.append(pasted(coarse[index], frame, masks[index]))
+            keep_seen(session, index, whole[-1])
+        for index, second in zip(asked, session.infer_batch(whole), strict=True):
+            first = results[index]
+            if not isinstance(first, np.ndarray):
+                with session.server("merge"):
+                    second = _with_lost(second, first)
+            session.deliver_result(index, second)
 
     def _unpacked(self, message: bytes, frames: int) -> BoolMap:
         bits = np.unpackbits(np.frombuffer(zlib.decompress(message), np.uint8))
@@ -168,13 +172,10 @@ def regions_wanted(result: Any, grid: MacroblockGrid, score_threshold: float) ->
 
 def _candidates(result: Any) -> tuple[FloatArray, FloatArray]:
     """Boxes `(n, 4)` and how certain each is, 0 to 1."""
-    if isinstance(result, sv.KeyPoints):
-        boxes = np.asarray(result.data["xyxy"], np.float32).reshape(-1, 4)
-        people = np.asarray(result.detection_confidence, np.float32).reshape(-1)
-        if len(boxes) == 0:
-            return boxes, people
-        return boxes, people * np.asarray(result.keypoint_confidence, np.float32).mean(axis=1)
-    return np.asarray(result.xyxy, np.float32), np.asarray(result.confidence, np.float32)
+    boxes, scores = scored_boxes(result)
+    if isinstance(result, sv.KeyPoints) and len(boxes):
+        scores = scores * np.asarray(result.keypoint_confidence, np.float32).mean(axis=1)
+    return boxes, scores
 
 
 def _class_borders(classes: NDArray[np.uint8], grid: MacroblockGrid) -> BoolMap:
@@ -195,3 +196,6 @@ def _with_lost(second: Any, first: Any) -> Any:
     near &= np.asarray(first.class_id)[:, None] == np.asarray(second.class_id)[None, :]
     lost = (certainty >= _SURE) & ~near.any(axis=1)
     return type(second).merge([second, first[lost]]) if lost.any() else second
+
+
+ROWS = (dds(),)

@@ -5,39 +5,46 @@ import numpy as np
 
 from accmpeg.accmodel.runtime import AccModel, Scores
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
+from accmpeg.evaluation.methods.base import Method, OperatingPoint, SteeredStream, Stream, StreamFormat
 from accmpeg.evaluation.methods.regions import need_object_model, object_mask, region_policy
 from accmpeg.evaluation.session import Session
 
-__all__ = ["DetectorBoxes"]
+__all__ = ["ROWS"]
 
 _SPAN_QP = 12
 
 
-class DetectorBoxes:
+def _open(stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
     """CRF `quality` on aq-mode 1 inside the boxes that the camera finds, 12 coarser outside.
 
-    Source: the baseline that the AccMPEG paper (Du et al., MLSys 2022) sets against accuracy gradients, which
-    saves pixels by where objects are. It sends one stream, every frame; the boxes are found anew as often
-    as ours renews its map, grown by a macroblock and held in between.
+    The baseline that the AccMPEG paper (Du et al., MLSys 2022) sets against accuracy gradients, which saves
+    pixels by where objects are. It sends one stream, every frame; the boxes are found anew as often as ours
+    renews its map, grown by a macroblock and held in between.
 
     Ours departs in the detector. Instead of a foreign network it is the AccModel's `objects` map, which was
     trained on the macroblocks that the server DNN's boxes touch: what `graded` knows less the gradients. Its
     CPU time counts as the camera's. A server DNN without objects (segmentation) raises UsageError.
     """
+    context = session.context
+    steered = SteeredEncoder(
+        stream.settings(point, aq_mode=1, steerable=True),
+        _BoxScores(need_object_model(context, "detector-boxes")),
+        region_policy(point, _SPAN_QP),
+        every=context.every,
+    )
+    return SteeredStream(session, steered)
 
-    name = "detector-boxes"
-    source = "boxes instead of gradients: the baseline of Du et al., MLSys 2022"
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        context = session.context
-        steered = SteeredEncoder(
-            stream.settings(point, aq_mode=1, steerable=True),
-            _BoxScores(need_object_model(context, self.name)),
-            region_policy(point, _SPAN_QP),
-            every=context.every,
-        )
-        return SteeredStream(session, steered)
+ROWS = (
+    Method(
+        name="detector-boxes",
+        family="region",
+        source="boxes instead of gradients: the baseline of Du et al., MLSys 2022",
+        needs=frozenset({"accmodel", "objects"}),
+        knobs={"span_qp": _SPAN_QP},
+        open=_open,
+    ),
+)
 
 
 class _BoxScores:

@@ -1,6 +1,5 @@
 """EAAR: high quality where earlier results, carried along by motion vectors, say that objects are."""
 
-import struct
 from collections import deque
 
 import av
@@ -11,8 +10,15 @@ from numpy.typing import NDArray
 
 from accmpeg.camera import SteeredEncoder
 from accmpeg.evaluation.cache import CodedFrame
-from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
-from accmpeg.evaluation.methods.regions import need_objects, region_policy
+from accmpeg.evaluation.methods.base import (
+    Method,
+    OperatingPoint,
+    SteeredStream,
+    Stream,
+    StreamFormat,
+    answered,
+)
+from accmpeg.evaluation.methods.regions import need_objects, packed_boxes, region_policy, unpacked_boxes
 from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import AccessUnit
 from accmpeg.media.frames import plane_view
@@ -20,10 +26,9 @@ from accmpeg.media.grid import MacroblockGrid
 from accmpeg.policy import BinaryPolicy
 from accmpeg.policy.base import bit_weights
 
-__all__ = ["Eaar", "MotionReader", "moved_boxes"]
+__all__ = ["ROWS", "MotionReader", "moved_boxes"]
 
 _SPAN_QP = 10
-_INDEX = struct.Struct("<I")
 
 Boxes = NDArray[np.float32]
 Motion = NDArray[np.float32]
@@ -31,14 +36,14 @@ Motion = NDArray[np.float32]
 all in pixels."""
 
 
-class Eaar:
+def _open(stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
     """QP `quality` around the objects that the server found some frames ago, 10 QP coarser elsewhere.
 
-    Source: Liu et al., "Edge Assisted Real-time Object Detection for Mobile Augmented Reality", MobiCom 2019.
-    It sends every frame at once. Of every `every`-th frame the server sends its boxes back (8 bytes a box and
-    4 for the frame's number); when they arrive, later by the feedback delay, the camera moves them
-    through the motion vectors of all frames coded since and goes on doing so until the next boxes. Regions
-    grow by a macroblock. Until the first boxes come, the whole frame is a region.
+    Liu et al., "Edge Assisted Real-time Object Detection for Mobile Augmented Reality", MobiCom 2019, sends
+    every frame at once. Of every frame the server sends its boxes back (8 bytes a box and 4 for the frame's
+    number); when they have arrived, the camera moves them through the motion vectors of all frames coded
+    since and goes on doing so until the next boxes. Regions grow by a macroblock. Until the first boxes
+    come, the whole frame is a region.
 
     The vectors are the camera's own encoder's. FFmpeg's encoders do not hand them out, so the access
     units are parsed once more on the camera (no pixels are made); that is counted, as the stage
@@ -50,15 +55,21 @@ class Eaar:
     and its delay is counted. A box moves by the median of its blocks' vectors. Server DNNs without objects
     (segmentation) raise UsageError.
     """
+    need_objects(session.context, "eaar")
+    settings = stream.settings(point, aq_mode=None, steerable=True)
+    return _EaarStream(session, SteeredEncoder(settings, None), region_policy(point, _SPAN_QP))
 
-    name = "eaar"
-    source = "Liu et al., MobiCom 2019"
-    needs_accmodel = False
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        need_objects(session.context, self.name)
-        settings = stream.settings(point, aq_mode=None, steerable=True)
-        return _EaarStream(session, SteeredEncoder(settings, None), region_policy(point, _SPAN_QP))
+ROWS = (
+    Method(
+        name="eaar",
+        family="feedback",
+        source="Liu et al., MobiCom 2019",
+        needs=frozenset({"boxes"}),
+        knobs={"span_qp": _SPAN_QP},
+        open=_open,
+    ),
+)
 
 
 class MotionReader:
@@ -154,7 +165,7 @@ class _EaarStream(SteeredStream):
 
     def _take_feedback(self) -> None:
         for message in self._session.arrived():
-            index, self._boxes = _unpacked(message)
+            index, self._boxes = unpacked_boxes(message)
             while self._motions and self._motions[0][0] <= index:
                 self._motions.popleft()
             for _, motion in self._motions:
@@ -163,22 +174,9 @@ class _EaarStream(SteeredStream):
     def _deliver(self, frames: list[av.VideoFrame]) -> None:
         session = self._session
         for frame in frames:
-            if self._next % session.context.every == 0:
-                result = session.infer(frame)
-                session.deliver_result(self._next, result)
-                boxes = session.context.dnn.task.object_boxes(result)
-                assert boxes is not None
-                message = _packed(self._next, boxes)
-                session.feedback(message, len(message))
-            else:
-                session.deliver(self._next, frame)
+            result = answered(session, self._next, frame)
+            boxes = session.context.dnn.task.object_boxes(result)
+            assert boxes is not None
+            message = packed_boxes(self._next, boxes)
+            session.feedback(message, len(message))
             self._next += 1
-
-
-def _packed(index: int, boxes: Boxes) -> bytes:
-    return _INDEX.pack(index) + np.rint(np.clip(boxes, 0, 65535)).astype("<u2").tobytes()
-
-
-def _unpacked(message: bytes) -> tuple[int, Boxes]:
-    (index,) = _INDEX.unpack_from(message)
-    return index, np.frombuffer(message, "<u2", offset=_INDEX.size).reshape(-1, 4).astype(np.float32)

@@ -1,5 +1,6 @@
 """Glimpse: few frames are sent; the camera tracks the boxes that come back."""
 
+from functools import partial
 from typing import Any
 
 import av
@@ -8,14 +9,14 @@ import numpy as np
 import supervision as sv
 
 from accmpeg.errors import UsageError
-from accmpeg.evaluation.methods.base import OperatingPoint, Stream, StreamFormat
+from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat, keep_seen
+from accmpeg.evaluation.methods.regions import scored_boxes
 from accmpeg.evaluation.methods.skipping import ChosenFrames
 from accmpeg.evaluation.methods.tracking import BoxTracker, Grey, grey_picture, moved_result, surest
 from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import EncoderSettings
-from accmpeg.tasks.keypoints import boxes_of
 
-__all__ = ["Glimpse", "changed_share"]
+__all__ = ["ROWS", "changed_share"]
 
 CHANGED_SHARE = 0.02
 _CHANGED_LUMA = 35
@@ -27,15 +28,15 @@ _OBJECT_BYTES = 12
 _KEYPOINT_BYTES = 5
 
 
-class Glimpse:
+def _open(most_changed: float, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
     """Trigger frames at QP `quality`; between them the camera's own tracking of the boxes sent back.
 
-    Source: Chen et al., *Glimpse: Continuous, Real-Time Object Recognition on Mobile Devices*, SenSys 2015. A
-    frame is sent when more than 2 % of its pixels differ by more than 35 grey levels from the last one sent,
-    or when the tracker has lost half its points, and only while no other is under way. The 30 surest objects
-    come back (12 bytes each, 5 more per keypoint). They belong to a frame of the past: the camera tracks
-    them through frames that it kept (the active cache, at most 4 steps) to the present, then from frame to
-    frame by sparse optical flow. All of it counts as the camera's work.
+    Chen et al., *Glimpse: Continuous, Real-Time Object Recognition on Mobile Devices*, SenSys 2015. A frame
+    is sent when more than `most_changed` of its pixels differ by more than 35 grey levels from the last one
+    sent, or when the tracker has lost half its points, and only while no other is under way. The 30 surest
+    objects come back (12 bytes each, 5 more per keypoint). They belong to a frame of the past: the camera
+    tracks them through frames that it kept (the active cache, at most 4 steps) to the present, then from
+    frame to frame by sparse optical flow. All of it counts as the camera's work.
 
     Results live at the camera. That of a trigger frame counts as delivered when the objects have come back
     over the link; that of any other frame when the camera has tracked them. Frames captured before the very
@@ -44,19 +45,29 @@ class Glimpse:
     Departures; the authors' code is not public. They send JPEG pictures, we H.264 (the trigger frames as one
     stream at constant QP), as all methods here share one encoder. They choose cached frames by their
     differences, we spread them evenly. They judge tracking by how points scatter, we by points that do not
-    return to where they came from. The threshold of change is ours, one for all clips. Needs boxes: detection
-    and keypoints; a class map or instance masks can't be tracked so, which is a UsageError.
+    return to where they came from. The paper gives no threshold of change that would suit all clips, so it
+    is a knob. Needs boxes: detection and keypoints; a class map or instance masks can't be tracked so, which
+    is a UsageError.
     """
+    task = session.context.dnn.task.name
+    if task not in ("detection", "keypoints"):
+        raise UsageError(f"glimpse tracks boxes and has none in {task}: use detection or keypoints")
+    return _Tracking(session, stream.settings(point, aq_mode=None), most_changed)
 
-    name = "glimpse"
-    source = "Chen et al., SenSys 2015"
-    needs_accmodel = False
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        task = session.context.dnn.task.name
-        if task not in ("detection", "keypoints"):
-            raise UsageError(f"glimpse tracks boxes and has none in {task}: use detection or keypoints")
-        return _Tracking(session, stream.settings(point, aq_mode=None))
+_GLIMPSE = Method(
+    name="glimpse",
+    family="skipping",
+    source="Chen et al., SenSys 2015",
+    needs=frozenset({"boxes"}),
+    knobs={"change": CHANGED_SHARE},
+    open=partial(_open, CHANGED_SHARE),
+)
+
+ROWS = (
+    _GLIMPSE,
+    *(_GLIMPSE.with_knob("change", share, partial(_open, share)) for share in (0.005, 0.05)),
+)
 
 
 def changed_share(a: Grey, b: Grey) -> float:
@@ -66,8 +77,8 @@ def changed_share(a: Grey, b: Grey) -> float:
 
 
 class _Tracking:
-    def __init__(self, session: Session, settings: EncoderSettings) -> None:
-        self._session = session
+    def __init__(self, session: Session, settings: EncoderSettings, most_changed: float) -> None:
+        self._session, self._most_changed = session, most_changed
         self._frames = ChosenFrames(session, settings)
         self._size_px = (session.clip.width_px, session.clip.height_px)
         self._sent: Grey | None = None
@@ -108,7 +119,7 @@ class _Tracking:
         if self._sent is None or (self._tracker is not None and self._tracker.kept_share < _LEAST_KEPT_SHARE):
             return True
         with self._session.camera("difference"):
-            return changed_share(picture, self._sent) > CHANGED_SHARE
+            return changed_share(picture, self._sent) > self._most_changed
 
     def _send(self, index: int, frame: av.VideoFrame, picture: Grey) -> None:
         self._sent, self._cache = picture, {index: picture}
@@ -120,8 +131,7 @@ class _Tracking:
         session = self._session
         result = surest(session.infer(frame), _MOST_OBJECTS)
         session.download(_size_bytes(result))
-        if index in session.keep:
-            session.seen[index] = frame
+        keep_seen(session, index, frame)
         session.deliver_result(index, result)
         self._under_way = (index, result)
         session.feedback(self._under_way, 0)  # its bytes have just been counted
@@ -132,7 +142,7 @@ class _Tracking:
         with session.camera("track"):
             scale = np.asarray([*self._size_px, *self._size_px], np.float32)
             self._result = result
-            self._tracker = BoxTracker(self._cache[trigger], _boxes(result) / scale)
+            self._tracker = BoxTracker(self._cache[trigger], scored_boxes(result)[0] / scale)
             behind = [index for index in sorted(self._cache) if index > trigger]
             steps = behind if self._waiting else _spread(behind, _CATCH_UP_STEPS)
         for index in steps:
@@ -159,11 +169,6 @@ def _spread(indices: list[int], most: int) -> list[int]:
     """At most `most` of these, evenly, the last one always among them."""
     picked = np.linspace(0, len(indices), min(most, len(indices)) + 1).round().astype(int)[1:] - 1
     return [indices[i] for i in picked]
-
-
-def _boxes(result: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
-    boxes = boxes_of(result) if isinstance(result, sv.KeyPoints) else result.xyxy
-    return np.asarray(boxes, np.float32).reshape(-1, 4)
 
 
 def _size_bytes(result: Any) -> int:

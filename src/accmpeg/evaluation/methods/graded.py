@@ -1,43 +1,48 @@
 """Our map: graded offsets by predicted accuracy gradient and objects, on adaptive quantisation."""
 
-from dataclasses import dataclass
+from functools import partial
 
 from accmpeg.camera import SteeredEncoder
 from accmpeg.evaluation.methods.base import (
-    INPUT_SIZE_SHIFT,
+    B_FRAMES,
+    Method,
     OperatingPoint,
     SteeredStream,
     Stream,
     StreamFormat,
+    also_at_dnn_size,
 )
 from accmpeg.evaluation.session import Session
 
-__all__ = ["Graded"]
+__all__ = ["ROWS"]
 
 
-@dataclass(frozen=True)
-class Graded:
+def _open(b_frames: bool, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
     """CRF `quality` with aq-mode 1 and the graded policy's offsets."""
+    context = session.context
+    steered = SteeredEncoder(
+        stream.settings(point, aq_mode=1, steerable=True, b_frames=b_frames),
+        context.need_accmodel("b2-graded" if b_frames else "graded"),
+        "graded",
+        every=context.every,
+    )
+    return SteeredStream(session, steered)
 
-    at_input_size: bool = False
-    source = "this project: accmpeg.policy.graded"
 
-    @property
-    def quality_shift(self) -> int:
-        return INPUT_SIZE_SHIFT if self.at_input_size else 0
+_GRADED = Method(
+    name="graded",
+    family="accmpeg",
+    source="this project: accmpeg.policy.graded",
+    needs=frozenset({"accmodel"}),
+    open=partial(_open, False),
+)
+_B_GRADED = Method(
+    name="b2-graded",
+    family="accmpeg",
+    source="this project: accmpeg.policy.graded, on b2",
+    needs=frozenset({"accmodel"}),
+    knobs={"b_frames": B_FRAMES},
+    open=partial(_open, True),
+)
 
-    @property
-    def name(self) -> str:
-        return "graded@dnn" if self.at_input_size else "graded"
-
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        context = session.context
-        if self.at_input_size:
-            stream = stream.at_stream_size(context.dnn)
-        steered = SteeredEncoder(
-            stream.settings(point, aq_mode=1, steerable=True),
-            context.need_accmodel(self.name),
-            "graded",
-            every=context.every,
-        )
-        return SteeredStream(session, steered)
+ROWS = (*also_at_dnn_size(_GRADED), *also_at_dnn_size(_B_GRADED))

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import OperatingPoint, SteeredStream, Stream, StreamFormat
+from accmpeg.evaluation.methods.base import (
+    Method,
+    OperatingPoint,
+    SteeredStream,
+    Stream,
+    StreamFormat,
+    answered,
+)
 from accmpeg.evaluation.session import Session
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.frames import plane_view
@@ -20,7 +27,7 @@ from accmpeg.policy.base import bit_weights
 if TYPE_CHECKING:
     from accmpeg.dnn.base import DifferentiableDnn
 
-__all__ = ["OneAdapt"]
+__all__ = ["ROWS"]
 
 _COARSER_QP = 10
 _QP_WITHOUT_QUALITY = 40
@@ -30,18 +37,17 @@ _PEAK = struct.Struct("<f")
 FloatMap = NDArray[np.float32]
 
 
-class OneAdapt:
+def _open(stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
     """CRF `quality` on aq-mode 1, steered by gradients that the server took a second ago.
 
-    Source: Du et al., "OneAdapt: Fast Adaptation for Deep Learning Applications via Backpropagation", SoCC
-    2023, whose gradient is that of the DNN's accuracy by its input times that of the input by a knob of the
+    Du et al., "OneAdapt: Fast Adaptation for Deep Learning Applications via Backpropagation", SoCC 2023,
+    whose gradient is that of the DNN's accuracy by its input times that of the input by a knob of the
     camera; the knob here is the quality of each macroblock.
 
-    It sends every frame at once. Once a second the server takes the gradient of one received frame and sends
-    it back: log2 AccGrad below the frame's peak in steps of half an octave, int8, deflated, and the peak.
-    When that arrives, later by the feedback delay, the camera makes the graded policy's map of it and
-    keeps it until the next one. Before the first one the stream is plain. The gradient's CPU time is the
-    server's; the feedback delay is that of the session, however long the gradient takes.
+    It sends every frame at once. Once a second the server takes the gradient of one received frame, beside
+    the DNN that answers: no result waits for it. It sends the gradient back: log2 AccGrad below the frame's
+    peak in steps of half an octave, int8, deflated, and the peak. When that has arrived the camera makes the
+    graded policy's map of it and keeps it until the next one. Before the first one the stream is plain.
 
     The server has no source frame, so H is the frame as received and L is H coded again 10 QP coarser (at QP
     40 where the stream has a bitrate); the reference is its own result on H, and the gradient is taken at
@@ -53,15 +59,21 @@ class OneAdapt:
     own camera uses, so that the two differ in where the gradients come from. Objects are not used.
     Works on every task; a server DNN that can't be differentiated raises NoGradientError.
     """
+    coarser = _QP_WITHOUT_QUALITY if point.quality is None else min(51, round(point.quality) + _COARSER_QP)
+    settings = stream.settings(point, aq_mode=1, steerable=True)
+    return _OneAdaptStream(session, SteeredEncoder(settings, None), coarser)
 
-    name = "oneadapt"
-    source = "Du et al., SoCC 2023"
-    needs_accmodel = False
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        coarser = _QP_WITHOUT_QUALITY if point.quality is None else min(51, point.quality + _COARSER_QP)
-        settings = stream.settings(point, aq_mode=1, steerable=True)
-        return _OneAdaptStream(session, SteeredEncoder(settings, None), coarser)
+ROWS = (
+    Method(
+        name="oneadapt",
+        family="feedback",
+        source="Du et al., SoCC 2023",
+        needs=frozenset({"gradient"}),
+        knobs={"period_s": 1.0, "coarser_qp": _COARSER_QP},
+        open=_open,
+    ),
+)
 
 
 class _OneAdaptStream(SteeredStream):
@@ -88,9 +100,8 @@ class _OneAdaptStream(SteeredStream):
         session = self._session
         for frame in frames:
             if self._next % self._period == 0:
-                result = session.infer(frame)
-                session.deliver_result(self._next, result)
-                with session.server("gradient"):
+                result = answered(session, self._next, frame)
+                with session.server("gradient", beside=True):
                     message = _packed(self._gradient(frame, result))
                 session.feedback(message, len(message))
             else:

@@ -2,7 +2,7 @@
 
 ```toml
 [project.entry-points."accmpeg.methods"]
-half-rate = "half_rate:HalfRate"
+half-rate = "half_rate:HALF_RATE"
 ```
 """
 
@@ -12,9 +12,12 @@ from importlib.metadata import EntryPoint, entry_points
 from accmpeg.errors import MethodError, UsageError
 from accmpeg.evaluation.methods.base import Method
 
-__all__ = ["PLUGIN_GROUP", "find_plugins", "load_plugin"]
+__all__ = ["GROUPS", "PLUGIN_GROUP", "find_plugins", "load_plugin"]
 
 PLUGIN_GROUP = "accmpeg.methods"
+
+GROUPS = ("primary", "all")
+"""Names that stand for several methods."""
 
 
 def find_plugins(taken: Collection[str]) -> dict[str, EntryPoint]:
@@ -24,7 +27,7 @@ def find_plugins(taken: Collection[str]) -> dict[str, EntryPoint]:
     """
     found: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=PLUGIN_GROUP), key=lambda entry: (entry.name, _origin(entry))):
-        if entry.name in taken or entry.name == "all":
+        if entry.name in taken or entry.name in GROUPS:
             raise UsageError(
                 f"{_origin(entry)} brings a method {entry.name!r}, a name that accmpeg uses itself: "
                 "rename or remove it"
@@ -39,28 +42,24 @@ def find_plugins(taken: Collection[str]) -> dict[str, EntryPoint]:
 
 
 def load_plugin(entry: EntryPoint) -> Method:
-    """The method behind an entry point: an object with `name`, `source` and `open`, or its class.
-
-    Raises MethodError for one that can't be loaded or isn't a method.
-    """
+    """The `Method` behind an entry point; raises MethodError where there is none or it can't be loaded."""
     where = f"the method {entry.name!r} of {_origin(entry)} ({entry.value})"
     try:
-        loaded = entry.load()
-        method = loaded() if isinstance(loaded, type) else loaded
+        method = entry.load()
     # Somebody else's module may fail in any way.
     except Exception as error:
         raise MethodError(
             f"{where} can't be loaded: {type(error).__name__}: {error}; mend or uninstall it"
         ) from error
-    missing = [part for part in ("name", "source", "open") if not hasattr(method, part)]
-    if missing:
-        raise MethodError(f"{where} is no method: it has no {' and no '.join(missing)}")
+    if not isinstance(method, Method):
+        raise MethodError(
+            f"{where} is a {type(method).__name__}: make it an accmpeg.evaluation.methods.Method"
+        )
     if method.name != entry.name:
         raise MethodError(f"{where} calls itself {method.name!r}: give it the name of its entry point")
-    if not callable(method.open):
-        raise MethodError(f"{where} is no method: its open can't be called")
-    checked: Method = method
-    return checked
+    if method.family != "plugin":
+        raise MethodError(f"{where} says it is of the family {method.family!r}: give it 'plugin'")
+    return method
 
 
 def _origin(entry: EntryPoint) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import av
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from accmpeg.evaluation.methods.base import OperatingPoint, Stream, StreamFormat
+from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat
 from accmpeg.evaluation.methods.skipping import ChosenFrames, LastResult
 from accmpeg.evaluation.methods.tracking import Grey, grey_picture
 from accmpeg.evaluation.session import Session
@@ -18,9 +19,9 @@ from accmpeg.media.encoder import EncoderSettings
 __all__ = [
     "FEATURES",
     "PROFILE_FRAMES",
+    "ROWS",
     "SEGMENT_FRAMES",
     "TARGET_ACCURACY",
-    "Reducto",
     "Sample",
     "ThresholdTable",
     "best_threshold",
@@ -174,20 +175,23 @@ def _key(differences: Sequence[float]) -> Floats:
     return np.quantile(differences, np.linspace(0, 1, 8)).astype(np.float32)
 
 
-class Reducto:
+def _open(target: float, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
     """Frames that change the result, at QP `quality`; the server says how much difference that takes.
 
-    Source: Li et al., *Reducto: On-Camera Filtering for Resource-Efficient Real-Time Video Analytics*,
-    SIGCOMM 2020. The first 20 frames are sent one by one, each with three differences from the one before
+    Li et al., *Reducto: On-Camera Filtering for Resource-Efficient Real-Time Video Analytics*, SIGCOMM 2020.
+    The first 20 frames are sent one by one, each with three differences from the one before
     (12 bytes): share of changed pixels, largest changed area, share of changed edges, on the luma at 640
-    pixels. The server runs its DNN on all of them and finds, for each stretch of 10 frames, the largest
-    threshold per feature that still gives 0.9 of the unfiltered accuracy; it takes the feature that leaves
-    out most frames, clusters the stretches by K-means, and sends the table (cluster centre, threshold) back.
-    With the table the camera gathers segments of 10 frames, looks up the threshold of each by its
-    differences, and sends the frames at which the differences since the last sent one add up to it, all when
-    the segment is over; for a frame left out the server gets a notice of 8 bytes and uses its last result
-    again. A segment that is unlike all known ones goes unfiltered, with its differences (4 bytes each), and
-    the server renews the table from it. All of this counts, the table's bytes down the link too.
+    pixels. The server runs its DNN on all of them and finds, beside answering, for each stretch of 10 frames
+    the largest threshold per feature that still gives `target` of the unfiltered accuracy; it takes the
+    feature that leaves out most frames, clusters the stretches by K-means, and sends the table (cluster
+    centre, threshold) back. With the table the camera gathers segments of 10 frames, looks up the threshold
+    of each by its differences, and sends the frames at which the differences since the last sent one add up
+    to it, all when the segment is over; for a frame left out the server gets a notice of 8 bytes and uses
+    its last result again. A segment that is unlike all known ones goes unfiltered, with its differences (4
+    bytes each), and the server renews the table from it. All of this counts, the table's bytes down the link
+    too.
+
+    The target is the paper's own knob; 0.9 is its default.
 
     Departures. The paper's segments are of a second and its profile of minutes; ours fit clips of seconds.
     The authors' code looks thresholds up by nearest neighbours of a 30-bin histogram and tunes what is
@@ -195,24 +199,34 @@ class Reducto:
     takes a cluster's least threshold and derives the reach from the profile. Target accuracy is the mean of
     the task's per-frame accuracy, of reused results against the server's own on the frames it received.
     """
+    return _Filtering(session, stream.settings(point, aq_mode=None), target)
 
-    name = "reducto"
-    source = "Li et al., SIGCOMM 2020"
-    needs_accmodel = False
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        return _Filtering(session, stream.settings(point, aq_mode=None))
+_REDUCTO = Method(
+    name="reducto",
+    family="skipping",
+    source="Li et al., SIGCOMM 2020",
+    knobs={"target": TARGET_ACCURACY},
+    chunk_frames=SEGMENT_FRAMES,
+    open=partial(_open, TARGET_ACCURACY),
+)
+
+ROWS = (
+    _REDUCTO,
+    *(_REDUCTO.with_knob("target", target, partial(_open, target)) for target in (0.8, 0.95)),
+)
 
 
 class _Server:
     """The server's side: results on what was sent whole, and the table learnt from them."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, target: float) -> None:
+        self._session, self._target = session, target
         self._results: dict[int, Any] = {}
         self._accuracies: dict[tuple[int, int], float] = {}
         self._feature = ""
         self._samples: list[Sample] = []
+        self._table: ThresholdTable | None = None
 
     def keep(self, index: int, result: Any) -> None:
         self._results[index] = result
@@ -228,15 +242,17 @@ class _Server:
             sent = sum(frames for _, frames in found)
             if fewest is None or sent < fewest:
                 fewest, self._feature, self._samples = sent, feature, [sample for sample, _ in found]
-        self._send_table()
+        self._table = ThresholdTable.fit(self._feature, self._samples)
 
     def learn_segment(self, start: int, differences: Sequence[float]) -> None:
         """From the chosen feature of a segment that came unfiltered."""
         self._samples.append(self._sample(start, differences)[0])
-        self._send_table()
+        self._table = ThresholdTable.fit(self._feature, self._samples)
 
     def _sample(self, start: int, differences: Sequence[float]) -> tuple[Sample, int]:
-        threshold, frames = best_threshold(differences, lambda i, j: self._accuracy(start + i, start + j))
+        threshold, frames = best_threshold(
+            differences, lambda i, j: self._accuracy(start + i, start + j), self._target
+        )
         return Sample(differences, threshold), frames
 
     def _accuracy(self, used: int, index: int) -> float:
@@ -246,17 +262,18 @@ class _Server:
             self._accuracies[used, index] = accuracy
         return self._accuracies[used, index]
 
-    def _send_table(self) -> None:
-        table = ThresholdTable.fit(self._feature, self._samples)
-        self._session.feedback(table, table.size_bytes)
+    def send_table(self) -> None:
+        """To the camera, when it is done; no result waits for it."""
+        assert self._table is not None
+        self._session.feedback(self._table, self._table.size_bytes)
 
 
 class _Filtering:
-    def __init__(self, session: Session, settings: EncoderSettings) -> None:
+    def __init__(self, session: Session, settings: EncoderSettings, target: float) -> None:
         self._session = session
         self._frames = ChosenFrames(session, settings)
         self._last = LastResult(session)
-        self._server = _Server(session)
+        self._server = _Server(session, target)
         self._table: ThresholdTable | None = None
         self._prepared: dict[str, Grey] = {}
         self._profile: dict[str, list[float]] = {feature: [] for feature in FEATURES}
@@ -275,8 +292,9 @@ class _Filtering:
             for feature, value in differences.items():
                 self._profile[feature].append(value)
             if index == PROFILE_FRAMES - 1:
-                with self._session.server("thresholds"):
+                with self._session.server("thresholds", beside=True):
                     self._server.learn_profile(self._profile)
+                self._server.send_table()
         elif self._table is None:
             self._deliver(self._frames.send(index, frame))
         else:
@@ -312,8 +330,9 @@ class _Filtering:
                 self._last.reuse(index)
         if learn:
             self._session.upload(len(differences) * _FLOAT_BYTES)
-            with self._session.server("thresholds"):
+            with self._session.server("thresholds", beside=True):
                 self._server.learn_segment(segment[0][0], differences)
+            self._server.send_table()
 
     def _deliver(self, decoded: list[tuple[int, av.VideoFrame]], *, learn: bool = False) -> None:
         for index, frame in decoded:

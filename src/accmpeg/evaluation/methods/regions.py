@@ -1,7 +1,11 @@
-"""What the methods that send regions share: checks for objects, two-level maps, blanked and pasted frames."""
+"""What the methods of regions share: checks for objects, boxes, two-level maps, blanked and pasted frames."""
+
+import struct
+from typing import Any
 
 import av
 import numpy as np
+import supervision as sv
 from numpy.typing import NDArray
 
 from accmpeg.accmodel.runtime import AccModel
@@ -10,13 +14,28 @@ from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MACROBLOCK_PX
 from accmpeg.policy import BinaryPolicy
+from accmpeg.tasks.detection import confidence_of
+from accmpeg.tasks.keypoints import boxes_of
 
-__all__ = ["blanked", "need_object_model", "need_objects", "object_mask", "pasted", "region_policy"]
+__all__ = [
+    "blanked",
+    "need_object_model",
+    "need_objects",
+    "object_mask",
+    "packed_boxes",
+    "pasted",
+    "region_policy",
+    "scored_boxes",
+    "unpacked_boxes",
+]
 
 _GREY = 128
 """Mid-grey in luma, colourless in chroma."""
 
+_INDEX = struct.Struct("<I")
+
 BoolMap = NDArray[np.bool_]
+Boxes = NDArray[np.float32]
 
 
 def need_objects(context: MethodContext, method: str) -> None:
@@ -49,13 +68,32 @@ def object_mask(accmodel: AccModel, frame: av.VideoFrame) -> BoolMap:
 
 def region_policy(point: OperatingPoint, span_qp: int, *, grown_macroblocks: int = 1) -> BinaryPolicy:
     """Two levels: QP `quality` where the map is above 0, grown, and `span_qp` coarser elsewhere."""
-    high = 30 if point.quality is None else point.quality
+    high = 30 if point.quality is None else round(point.quality)
     return BinaryPolicy(
         qp_high=high,
         qp_low=min(51, high + span_qp),
         threshold_log2=0.0,
         dilate_macroblocks=grown_macroblocks,
     )
+
+
+def scored_boxes(result: Any) -> tuple[Boxes, NDArray[np.float32]]:
+    """Boxes `(n, 4)` in source pixels and scores `(n,)` of all candidates of a result with objects."""
+    if isinstance(result, sv.KeyPoints):
+        scores = result.detection_confidence
+        return boxes_of(result), np.ones(len(result), np.float32) if scores is None else scores
+    return np.asarray(result.xyxy, np.float32).reshape(-1, 4), confidence_of(result)
+
+
+def packed_boxes(index: int, boxes: Boxes) -> bytes:
+    """A frame's number and its boxes in whole pixels: 4 bytes and 8 a box."""
+    return _INDEX.pack(index) + np.rint(np.clip(boxes, 0, 65535)).astype("<u2").tobytes()
+
+
+def unpacked_boxes(message: bytes) -> tuple[int, Boxes]:
+    """What `packed_boxes` packed."""
+    (index,) = _INDEX.unpack_from(message)
+    return index, np.frombuffer(message, "<u2", offset=_INDEX.size).reshape(-1, 4).astype(np.float32)
 
 
 def blanked(frame: av.VideoFrame, kept: BoolMap) -> av.VideoFrame:

@@ -6,7 +6,7 @@ from typing import Any
 import av
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.methods.base import encode_counted
+from accmpeg.evaluation.methods.base import encode_counted, keep_seen
 from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import EncoderSettings
 
@@ -49,19 +49,21 @@ class LastResult:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._frame: av.VideoFrame | None = None
+        self._index = -1
         self._value: Any = None
 
     def deliver(self, index: int, frame: av.VideoFrame) -> None:
         """The server DNN's result on a decoded frame is that of source frame `index`."""
         self._session.deliver(index, frame)
-        self._frame, self._value = frame, self._session.results.get(index)
+        self._frame, self._index, self._value = frame, index, self._session.results.get(index)
 
     def reuse(self, index: int) -> None:
         """The newest result is that of frame `index` too; costs the camera a notice."""
         self._session.upload(SKIP_NOTICE_BYTES)
-        if index in self._session.keep and self._frame is not None:
-            self._session.seen[index] = self._frame
-        self._session.deliver_result(index, self.value if self._session.wanted(index) else None)
+        if self._frame is not None:
+            keep_seen(self._session, index, self._frame)
+        result = self.value if self._session.wanted(index) else None
+        self._session.deliver_result(index, result, of=self._index)
 
     @property
     def value(self) -> Any:

@@ -2,24 +2,25 @@
 
 import av
 
-from accmpeg.evaluation.methods.base import OperatingPoint, Stream, StreamFormat
+from accmpeg.accmodel.runtime import AccModel
+from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat
 from accmpeg.evaluation.methods.regions import blanked, need_object_model, object_mask
 from accmpeg.evaluation.session import Session
-from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
+from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.grid import dilate
 
-__all__ = ["Vigil"]
+__all__ = ["ROWS"]
 
 _GROWN_MACROBLOCKS = 1
 
 
-class Vigil:
+def _open(stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
     """QP `quality` where the camera's detector sees an object, constant grey everywhere else.
 
-    Source: Zhang et al., "The Design and Implementation of a Wireless Video Surveillance System", MobiCom
-    2015. It sends every frame at once, its boxes grown by a macroblock and all other pixels replaced by grey,
-    which costs next to nothing to code; the server DNN sees just that. The detector runs on every frame, as
-    at Vigil's edge node, and its CPU time counts as the camera's.
+    Zhang et al., "The Design and Implementation of a Wireless Video Surveillance System", MobiCom 2015, sends
+    every frame at once, its boxes grown by a macroblock and all other pixels replaced by grey, which costs
+    next to nothing to code; the server DNN sees just that. The detector runs on every frame, as at Vigil's
+    edge node, and its CPU time counts as the camera's.
 
     Departures: the authors' code is not public. Their edge node counts objects with classic vision methods
     and schedules whole frames of several cameras by these counts; what is compared here is the principle for
@@ -27,20 +28,24 @@ class Vigil:
     `objects` map, so no foreign network is needed; a server DNN without objects (segmentation) raises
     UsageError. A frame without any object is sent too, all grey, in a few bytes.
     """
+    accmodel = need_object_model(session.context, "vigil")
+    return _VigilStream(session, accmodel, Encoder(stream.settings(point, aq_mode=None)))
 
-    name = "vigil"
-    source = "Zhang et al., MobiCom 2015"
 
-    def open(self, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
-        need_object_model(session.context, self.name)
-        return _VigilStream(session, stream.settings(point, aq_mode=None))
+ROWS = (
+    Method(
+        name="vigil",
+        family="region",
+        source="Zhang et al., MobiCom 2015",
+        needs=frozenset({"accmodel", "objects"}),
+        open=_open,
+    ),
+)
 
 
 class _VigilStream:
-    def __init__(self, session: Session, settings: EncoderSettings) -> None:
-        self._session = session
-        self._accmodel = need_object_model(session.context, Vigil.name)
-        self._encoder = Encoder(settings)
+    def __init__(self, session: Session, accmodel: AccModel, encoder: Encoder) -> None:
+        self._session, self._accmodel, self._encoder = session, accmodel, encoder
         self._next = 0
 
     def push(self, index: int, frame: av.VideoFrame) -> None:
