@@ -1,141 +1,43 @@
-"""Delays over an emulated link, against closed forms."""
+"""Links against closed forms: bandwidths, traces, queues, losses."""
 
 import math
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accmpeg.errors import EvaluationError, UsageError
-from accmpeg.evaluation.flow import Flow, Step
-from accmpeg.evaluation.link import Link, Serialiser, emulate, paper_delay_s, read_trace
-
-FRAMES = st.lists(
-    st.tuples(st.floats(0, 100), st.floats(0, 50), st.integers(0, 20_000), st.floats(0, 40)),
-    min_size=1,
-    max_size=30,
-)
-"""Per frame: time since the frame before, camera's work, bytes, server's work."""
-
-
-def flows_of(frames: list[tuple[float, float, int, float]]) -> list[Flow]:
-    flows, captured_ms = [], 0.0
-    for index, (gap_ms, camera_ms, size_bytes, server_ms) in enumerate(frames):
-        captured_ms += gap_ms
-        steps = (
-            Step("camera", camera_ms),
-            Step("uplink", size_bytes=size_bytes),
-            Step("server", server_ms, delivers=(index,)),
-        )
-        flows.append(Flow(captured_ms, steps))
-    return flows
+from accmpeg.errors import UsageError
+from accmpeg.evaluation.emulator import Emulated, ServerMachine, emulate
+from accmpeg.evaluation.flow import Delivery, Flow, Step
+from accmpeg.evaluation.link import Link, Serialiser, read_trace
 
 
 def sent(*messages: tuple[float, int]) -> list[Flow]:
     """Flows that only send: (captured at ms, bytes)."""
     return [
-        Flow(captured_ms, (Step("uplink", size_bytes=size_bytes, delivers=(index,)),))
+        Flow(captured_ms, (Step("uplink", size_bytes=size_bytes, delivers=(Delivery(index, index),)),))
         for index, (captured_ms, size_bytes) in enumerate(messages)
     ]
 
 
-def delays_ms(flows: list[Flow], link: Link) -> list[float]:
-    return emulate(flows, len(flows), link).delays_ms
+def over(flows: Sequence[Flow], link: Link) -> Emulated:
+    return emulate(flows, link, ServerMachine())
 
 
-def closed_form_ms(flows: list[Flow], bandwidth_bps: float, propagation_ms: float) -> list[float]:
-    """Three places in a row, each busy until the frame before has left it."""
-    delays, camera_ms, link_ms, server_ms = [], 0.0, 0.0, 0.0
-    for flow in flows:
-        camera, uplink, server = flow.steps
-        camera_ms = max(flow.captured_ms, camera_ms) + camera.work_ms
-        link_ms = max(camera_ms, link_ms) + uplink.size_bytes * 8000 / bandwidth_bps
-        server_ms = max(link_ms + propagation_ms, server_ms) + server.work_ms
-        delays.append(server_ms - flow.captured_ms)
-    return delays
-
-
-def test_the_paper_s_published_point() -> None:
-    assert paper_delay_s(8_000_484, 1800, 0.5e6) == pytest.approx(1.022, abs=5e-4)
-    assert paper_delay_s(8_000_484, 1800, 0.5e6, accmodel=False) == pytest.approx(0.942, abs=5e-4)
-
-
-@given(FRAMES, st.floats(1e4, 1e8), st.floats(0, 300))
-def test_a_constant_link_is_its_closed_form(
-    frames: list[tuple[float, float, int, float]], bandwidth_bps: float, propagation_ms: float
-) -> None:
-    flows = flows_of(frames)
-    link = Link(bandwidth_bps, propagation_ms=propagation_ms)
-    assert delays_ms(flows, link) == pytest.approx(closed_form_ms(flows, bandwidth_bps, propagation_ms))
+def delays_ms(flows: Sequence[Flow], link: Link) -> list[float]:
+    return [float(delay) for delay in over(flows, link).delay_ms]
 
 
 def test_a_queue_grows_by_what_the_link_can_t_carry() -> None:
     # 50 ms of sending every 40 ms: each frame waits 10 ms longer than the one before.
-    done = emulate(sent((0, 6250), (40, 6250), (80, 6250)), 3, Link(1e6, propagation_ms=10))
-    assert done.delays_ms == pytest.approx([60, 70, 80])
+    done = over(sent((0, 6250), (40, 6250), (80, 6250)), Link(1e6, propagation_ms=10))
+    assert done.delay_ms == pytest.approx([60, 70, 80])
     assert done.uplink.packets == 15
     assert done.uplink.max_queue_ms == pytest.approx(20 + 4 * 12)
     assert done.uplink.max_queue_bytes == 1500 + 250 + 6250  # when the third frame comes
-
-
-def test_work_at_one_place_does_not_wait_for_another() -> None:
-    # The camera encodes the second frame while the first is on the link.
-    flows = flows_of([(0, 10, 12_500, 0), (0, 90, 0, 0)])
-    assert delays_ms(flows, Link(1e6)) == pytest.approx([110, 110])
-
-
-def test_steps_of_a_flow_run_in_order_and_both_ways() -> None:
-    steps = (
-        Step("uplink", size_bytes=1250),
-        Step("server", 7),
-        Step("downlink", size_bytes=1250),
-        Step("camera", 3),
-        Step("uplink", size_bytes=1250, delivers=(0,)),
-    )
-    link = Link(1e6, downlink_bps=2e6, propagation_ms=20)
-    assert emulate([Flow(5, steps)], 1, link).delays_ms == pytest.approx([10 + 7 + 5 + 3 + 10 + 3 * 20])
-
-
-def test_a_later_flow_may_deliver_earlier_frames_and_some_get_nothing() -> None:
-    flows = [Flow(0, ()), Flow(40, (Step("server", 5, delivers=(0, 1)),)), Flow(80, (Step("camera", 1),))]
-    delays = delays_ms(flows, Link(1e6))
-    assert delays[:2] == [45, 5]
-    assert math.isnan(delays[2])
-
-
-def test_messages_of_the_server_are_no_frames_but_load_the_downlink() -> None:
-    answer = Flow(0, (Step("downlink", size_bytes=12_500),))
-    asking = Flow(0, (Step("downlink", size_bytes=0), Step("server", 0, delivers=(0,))))
-    assert emulate([answer, asking], 1, Link(1e6)).delays_ms == pytest.approx([100])
-    with pytest.raises(EvaluationError, match="1 flows do not belong to 2 frames"):
-        emulate([answer, asking], 2, Link(1e6))
-
-
-LINKS = st.builds(
-    Link,
-    bandwidth_bps=st.floats(1e5, 1e7),
-    propagation_ms=st.floats(0, 100),
-    jitter_ms=st.floats(0, 50),
-    loss=st.sampled_from([0.0, 0.1, 0.5]),
-    queue_limit_bytes=st.sampled_from([None, 1500, 10_000]),
-    seed=st.integers(0, 9),
-)
-
-
-@given(FRAMES, LINKS)
-def test_everything_arrives_in_order_and_never_before_its_own_steps_are_done(
-    frames: list[tuple[float, float, int, float]], link: Link
-) -> None:
-    flows = flows_of(frames)
-    delays = delays_ms(flows, link)
-    ends = [flow.captured_ms + delay for flow, delay in zip(flows, delays, strict=True)]
-    assert all(later >= earlier - 1e-6 for earlier, later in pairwise(ends))
-    assert link.bandwidth_bps is not None
-    for (_, camera_ms, size_bytes, server_ms), delay in zip(frames, delays, strict=True):
-        own_ms = camera_ms + size_bytes * 8000 / link.bandwidth_bps + link.propagation_ms + server_ms
-        assert delay >= own_ms - 1e-6
+    assert done.uplink_load == pytest.approx(50 / 40)
 
 
 def test_a_trace_delivers_a_packet_per_line_for_ever() -> None:
@@ -187,24 +89,43 @@ def test_a_lost_packet_holds_up_what_follows_for_a_timeout() -> None:
     messages = sent(*((index * 50.0, 1500) for index in range(200)))
     clean = Link(1e6, propagation_ms=20)
     lossy = Link(1e6, propagation_ms=20, loss=0.05, seed=3)
-    done = emulate(messages, 200, lossy)
-    assert done == emulate(messages, 200, lossy)
-    assert done.delays_ms == emulate(messages, 200, lossy).delays_ms
-    assert done.delays_ms != delays_ms(messages, Link(1e6, propagation_ms=20, loss=0.05, seed=4))
+    done = over(messages, lossy)
+    assert done.uplink == over(messages, lossy).uplink
+    found = delays_ms(messages, lossy)
+    assert found == list(done.delay_ms)
+    assert found != delays_ms(messages, Link(1e6, propagation_ms=20, loss=0.05, seed=4))
     assert 2 <= done.uplink.retransmitted_packets <= 25
-    stalled = [delay for delay in done.delays_ms if delay > 32.1]
+    stalled = [delay for delay in found if delay > 32.1]
     # Timeout 240 ms after the first sending, then sent again; the ones behind it wait less and less.
-    assert min(done.delays_ms) == pytest.approx(delays_ms(messages, clean)[0])
+    assert min(found) == pytest.approx(delays_ms(messages, clean)[0])
     assert max(stalled) >= 12 + 240 + 12 + 20 - 1e-6
     assert len(stalled) > done.uplink.retransmitted_packets
 
 
 def test_what_overflows_the_queue_comes_a_timeout_later() -> None:
     # One packet on the link, two in the queue, the fourth and fifth after a timeout of 200 + 2 · 10 ms.
-    done = emulate(sent((0, 7500)), 1, Link(1e6, propagation_ms=10, queue_limit_bytes=3000))
-    assert done.delays_ms == pytest.approx([220 + 2 * 12 + 10])
+    done = over(sent((0, 7500)), Link(1e6, propagation_ms=10, queue_limit_bytes=3000))
+    assert done.delay_ms == pytest.approx([220 + 2 * 12 + 10])
     assert done.uplink.retransmitted_packets == 1
     assert done.uplink.max_queue_bytes == 3000
+
+
+def test_what_is_sent_again_counts_in_the_link_s_load() -> None:
+    messages = sent(*((index * 50.0, 1500) for index in range(200)))
+    clean, lossy = over(messages, Link(1e6)), over(messages, Link(1e6, loss=0.2))
+    again_bytes = 1500 * lossy.uplink.retransmitted_packets
+    assert clean.uplink.sent_bytes == 200 * 1500
+    assert lossy.uplink.sent_bytes == 200 * 1500 + again_bytes
+    assert clean.uplink_load == pytest.approx(12 / 50)
+    assert lossy.uplink_load == pytest.approx(12 / 50 * (1 + again_bytes / 300_000))
+
+
+def test_a_link_carries_as_much_as_its_trace_delivers() -> None:
+    assert Link(1e6, downlink_bps=2e6).capacity_bytes(100) == (12_500, 25_000)
+    traced = Link(trace=(10, 20, 50), downlink_bps=1e6)
+    assert traced.capacity_bytes(50) == (3 * 1500, 6250)
+    assert traced.capacity_bytes(75)[0] == 5 * 1500  # 10, 20, 50, 60 and 70 ms
+    assert Link(trace=(10, 20, 50)).capacity_bytes(9) == (0, 0)
 
 
 def test_jitter_spreads_delays_within_its_bounds() -> None:

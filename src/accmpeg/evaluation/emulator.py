@@ -132,44 +132,36 @@ class Emulator:
     def __init__(self, link: Link, server: ServerMachine, frame_count: int) -> None:
         """For a clip of `frame_count` frames, whose flows are to be added in the order of capture."""
         self._link, self._server = link, server
-        self._events = events = Events()
-        up, down = link.serialisers()
-        self.camera, self.decoder = Core(events), Core(events)
-        self.dnn = DnnWorkers(events, server.workers, server.max_batch, server.batch_ms)
-        self.uplink = Direction(link, up, events, 2 * link.seed)
-        self.downlink = Direction(link, down, events, 2 * link.seed + 1)
-        self._frames = frame_count
-        self._captured_ms: list[float] = []
-        self._delay_ms = [math.nan] * frame_count
-        self._parts_ms = np.full((frame_count, 5), np.nan)
-        self._age_ms = np.full(frame_count, np.nan)
-        self._newest_ms = math.nan
-        self._messages: list[int] = []
+        self._events = Events()
+        self._places = _Places(link, server, self._events)
+        self._record = _Record(frame_count)
 
     def add(self, flow: Flow, frame: int | None = None) -> None:
         """Adds the flow of source frame `frame`, or with None one that no frame set off (at the clip's end).
 
         Frames come in their order, and each before `run_until` or `messages_until` has gone past its capture.
         """
+        record, now_ms = self._record, self._events.now_ms
+        if not now_ms <= flow.captured_ms < math.inf:
+            raise EvaluationError(f"a flow captured at {flow.captured_ms} ms was added at {now_ms} ms")
+        captured = len(record.captured_ms)
         if frame is not None:
-            if frame != len(self._captured_ms) or frame >= self._frames:
+            if frame != captured or frame >= record.frame_count:
                 raise EvaluationError(
-                    f"frame {frame} of {self._frames} can't follow {len(self._captured_ms)} others: "
+                    f"frame {frame} of {record.frame_count} can't follow {captured} others: "
                     "flows are added in the order of their frames"
                 )
-            self._captured_ms.append(flow.captured_ms)
-        if not self._events.now_ms <= flow.captured_ms < math.inf:
-            raise EvaluationError(
-                f"a flow captured at {flow.captured_ms} ms was added at {self._events.now_ms} ms"
-            )
-        self._check(flow.steps)
+            captured += 1
+        _check(flow.steps, captured)
+        if frame is not None:
+            record.captured_ms.append(flow.captured_ms)
 
-        def captured(now_ms: float) -> None:
+        def begin(now_ms: float) -> None:
             if frame is not None:
-                self._age_ms[frame] = now_ms - self._newest_ms
-            _Branch(self, flow, flow.steps).begin(now_ms)
+                record.age_ms[frame] = now_ms - record.newest_ms
+            _Branch(self._places, record, flow.captured_ms, flow.steps).begin(now_ms)
 
-        self._events.at(flow.captured_ms, captured, is_capture=True)
+        self._events.at(flow.captured_ms, begin, is_capture=True)
 
     def run_until(self, now_ms: float) -> None:
         """Moves on to a time, that of the next capture at most; going back does nothing."""
@@ -179,91 +171,106 @@ class Emulator:
         """Moves on to a time; the numbers of the messages (`Step.message`) that have reached the camera since
         it was last asked, in the order in which they came."""
         self.run_until(now_ms)
-        here, self._messages = self._messages, []
+        here, self._record.messages = self._record.messages, []
         return here
 
     def finish(self) -> Emulated:
         """Runs on until all work is done. Raises EvaluationError if a frame's flow was not added."""
-        if len(self._captured_ms) != self._frames:
-            raise EvaluationError(f"{len(self._captured_ms)} flows do not belong to {self._frames} frames")
+        record, places = self._record, self._places
+        frames = len(record.captured_ms)
+        if frames != record.frame_count:
+            raise EvaluationError(f"{frames} flows do not belong to {record.frame_count} frames")
         self.run_until(math.inf)
-        captured_ms = np.array(self._captured_ms)
-        duration_ms = math.nan
-        if self._frames > 1 and np.ptp(captured_ms) > 0:
-            duration_ms = float(np.ptp(captured_ms)) * self._frames / (self._frames - 1)
-        up, down = self.uplink.stats(), self.downlink.stats()
-        up_bytes, down_bytes = (math.nan, math.nan)
-        if duration_ms > 0:
-            up_bytes, down_bytes = self._link.capacity_bytes(duration_ms)
-        camera_ms, uplink_ms, propagation_ms, serve_ms, wait_ms = self._parts_ms.T
+        captured_ms = np.array(record.captured_ms)
+        span_ms = float(np.ptp(captured_ms)) if frames > 1 else 0.0
+        duration_ms = span_ms * frames / (frames - 1) if span_ms else math.nan
+        up, down = places.uplink.stats(), places.downlink.stats()
+        up_bytes, down_bytes = self._link.capacity_bytes(duration_ms) if span_ms else (math.nan, math.nan)
+        camera_ms, uplink_ms, propagation_ms, serve_ms, wait_ms = record.parts_ms.T
         return Emulated(
             captured_ms=captured_ms,
-            delay_ms=np.array(self._delay_ms),
+            delay_ms=record.delay_ms,
             camera_ms=camera_ms,
             uplink_ms=uplink_ms,
             propagation_ms=propagation_ms,
             serve_ms=serve_ms,
             wait_ms=wait_ms,
-            age_ms=self._age_ms,
-            camera_load=self.camera.busy_ms / duration_ms,
-            server_load=self.decoder.busy_ms / duration_ms,
-            dnn_load=self.dnn.busy_ms / (duration_ms * self._server.workers),
+            age_ms=record.age_ms,
+            camera_load=places.camera.busy_ms / duration_ms,
+            server_load=places.decoder.busy_ms / duration_ms,
+            dnn_load=places.dnn.busy_ms / (duration_ms * self._server.workers),
             uplink_load=_load(up.sent_bytes, up_bytes),
             downlink_load=_load(down.sent_bytes, down_bytes),
             uplink=up,
             downlink=down,
         )
 
-    def _check(self, steps: Sequence[Step]) -> None:
-        captured = len(self._captured_ms)
-        for step in steps:
-            for delivery in step.delivers:
-                if not (0 <= delivery.index < captured and 0 <= delivery.of < captured):
-                    raise EvaluationError(f"{delivery} with {captured} frames captured so far")
-            self._check(step.beside)
 
-    # For branches.
+class _Places:
+    """Where steps wait for each other."""
 
-    @property
-    def propagation_ms(self) -> float:
-        return self._link.propagation_ms
-
-    def after(self, now_ms: float, work_ms: float, done: "_Branch") -> None:
-        """Work on a core of its own."""
-        self._events.at(now_ms + work_ms, done.end)
-
-    def deliver(self, delivery: Delivery, flow: Flow, parts_ms: list[float], now_ms: float) -> None:
-        captured_ms = self._captured_ms[delivery.index]
-        if math.isnan(self._delay_ms[delivery.index]):
-            self._delay_ms[delivery.index] = now_ms - captured_ms
-            self._parts_ms[delivery.index] = (*parts_ms, flow.captured_ms - captured_ms)
-        # A comparison with NaN is false: the first result is the newest.
-        if not self._captured_ms[delivery.of] <= self._newest_ms:
-            self._newest_ms = self._captured_ms[delivery.of]
-
-    def receive(self, message: int) -> None:
-        self._messages.append(message)
+    def __init__(self, link: Link, server: ServerMachine, events: Events) -> None:
+        self.events, self.propagation_ms = events, link.propagation_ms
+        up, down = link.serialisers()
+        self.camera, self.decoder = Core(events), Core(events)
+        self.dnn = DnnWorkers(events, server.workers, server.max_batch, server.batch_ms)
+        self.uplink = Direction(link, up, events, 2 * link.seed)
+        self.downlink = Direction(link, down, events, 2 * link.seed + 1)
 
 
-_CAMERA, _LINK, _PROPAGATION, _SERVE = range(4)
+_CAMERA, _LINK, _PROPAGATION, _SERVE, _WAIT = range(5)
+
+
+class _Record:
+    """What has become of the frames so far."""
+
+    def __init__(self, frame_count: int) -> None:
+        self.frame_count = frame_count
+        self.captured_ms: list[float] = []
+        self.delay_ms = np.full(frame_count, np.nan)
+        self.parts_ms = np.full((frame_count, 5), np.nan)
+        self.age_ms = np.full(frame_count, np.nan)
+        self.newest_ms = math.nan
+        """Capture of the newest picture that a result speaks of."""
+        self.messages: list[int] = []
+
+    def deliver(self, delivery: Delivery, now_ms: float, parts_ms: Sequence[float], begun_ms: float) -> None:
+        """A result is there, by a flow that was captured at `begun_ms`; a frame's first one counts."""
+        captured_ms, of_ms = self.captured_ms[delivery.index], self.captured_ms[delivery.of]
+        if math.isnan(self.delay_ms[delivery.index]):
+            self.delay_ms[delivery.index] = now_ms - captured_ms
+            self.parts_ms[delivery.index] = parts_ms
+            self.parts_ms[delivery.index, _WAIT] = begun_ms - captured_ms
+        if math.isnan(self.newest_ms) or of_ms > self.newest_ms:
+            self.newest_ms = of_ms
 
 
 class _Branch:
     """Steps that run one after another: those of a flow, or those beside one of them."""
 
-    __slots__ = ("_begun_ms", "_emulator", "_flow", "_is_beside", "_next", "_parts_ms", "_steps")
+    __slots__ = (
+        "_begun_ms",
+        "_captured_ms",
+        "_is_beside",
+        "_next",
+        "_parts_ms",
+        "_places",
+        "_record",
+        "_steps",
+    )
 
     def __init__(
         self,
-        emulator: Emulator,
-        flow: Flow,
+        places: _Places,
+        record: _Record,
+        captured_ms: float,
         steps: Sequence[Step],
-        beside: list[float] | None = None,
+        before_ms: Sequence[float] | None = None,
     ) -> None:
-        self._emulator, self._flow, self._steps = emulator, flow, steps
-        self._parts_ms = [0.0] * 4 if beside is None else list(beside)
-        """Since the capture, by what the time was spent on."""
-        self._is_beside = beside is not None
+        self._places, self._record, self._captured_ms, self._steps = places, record, captured_ms, steps
+        self._is_beside = before_ms is not None
+        self._parts_ms = [0.0] * 5 if before_ms is None else list(before_ms)
+        """What the time since the flow's capture was spent on."""
         self._next = 0
         self._begun_ms = 0.0
 
@@ -272,32 +279,31 @@ class _Branch:
         if self._next == len(self._steps):
             return
         self._begun_ms = now_ms
-        emulator, step = self._emulator, self._steps[self._next]
+        places, step = self._places, self._steps[self._next]
         match step.place:
             case "camera":
-                emulator.camera.work(now_ms, step.work_ms, self.end)
+                places.camera.work(now_ms, step.work_ms, self._end)
             case "uplink":
-                emulator.uplink.send(now_ms, step.size_bytes, self.end)
+                places.uplink.send(now_ms, step.size_bytes, self._end)
             case "downlink":
-                emulator.downlink.send(now_ms, step.size_bytes, self.end)
+                places.downlink.send(now_ms, step.size_bytes, self._end)
             case "dnn":
-                emulator.dnn.infer(now_ms, step.pictures, self.end)
+                places.dnn.infer(now_ms, step.pictures, self._end)
             case "server" if self._is_beside:
-                emulator.after(now_ms, step.work_ms, self)
+                places.events.at(now_ms + step.work_ms, self._end)
             case "server":
-                emulator.decoder.work(now_ms, step.work_ms, self.end)
+                places.decoder.work(now_ms, step.work_ms, self._end)
 
-    def end(self, now_ms: float) -> None:
-        """The step is done."""
-        emulator, step = self._emulator, self._steps[self._next]
+    def _end(self, now_ms: float) -> None:
+        step, record = self._steps[self._next], self._record
         self._count(step, now_ms - self._begun_ms)
         self._next += 1
         for delivery in step.delivers:
-            emulator.deliver(delivery, self._flow, self._parts_ms, now_ms)
+            record.deliver(delivery, now_ms, self._parts_ms, self._captured_ms)
         if step.message is not None:
-            emulator.receive(step.message)
+            record.messages.append(step.message)
         if step.beside:
-            _Branch(emulator, self._flow, step.beside, self._parts_ms).begin(now_ms)
+            _Branch(self._places, record, self._captured_ms, step.beside, self._parts_ms).begin(now_ms)
         self.begin(now_ms)
 
     def _count(self, step: Step, spent_ms: float) -> None:
@@ -306,9 +312,8 @@ class _Branch:
             case "camera":
                 parts_ms[_CAMERA] += spent_ms
             case "uplink" | "downlink":
-                propagation_ms = self._emulator.propagation_ms
-                parts_ms[_PROPAGATION] += propagation_ms
-                parts_ms[_LINK] += spent_ms - propagation_ms
+                parts_ms[_PROPAGATION] += self._places.propagation_ms
+                parts_ms[_LINK] += spent_ms - self._places.propagation_ms
             case "server" | "dnn":
                 parts_ms[_SERVE] += spent_ms
 
@@ -330,3 +335,13 @@ def _load(sent_bytes: float, carried_bytes: float) -> float:
     if carried_bytes == 0:
         return math.inf if sent_bytes else 0.0
     return sent_bytes / carried_bytes
+
+
+def _check(steps: Sequence[Step], captured: int) -> None:
+    for step in steps:
+        for delivery in step.delivers:
+            if not (0 <= delivery.index < captured and 0 <= delivery.of < captured):
+                raise EvaluationError(f"{delivery} with {captured} frames captured so far")
+        if step.place == "dnn" and step.pictures < 1:
+            raise EvaluationError(f"a step at the DNN with {step.pictures} pictures")
+        _check(step.beside, captured)
