@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, KeypointCard
-from accmpeg.evaluation.references import FrameReference, object_weights
+from accmpeg.evaluation.references import FrameReference, confirmed_references, object_weights
 from accmpeg.evaluation.score import frame_counts, judged_result, score, scores
 from accmpeg.tasks import TaskName, get_task
 
@@ -145,6 +145,13 @@ def test_what_is_ignored_is_no_ones_fault_in_both_directions() -> None:
     assert counts_of(boxes(certain, (270, 0, 370, 100, 0.9, 1)), boxes(certain), ignored=ignored) == [1, 2, 1]
     on_it = np.asarray([[0, 0, 100, 100]], np.float32)
     assert counts_of(boxes(certain), boxes(certain), ignored=on_it) == [1, 1, 1]
+
+
+def test_a_surer_neighbour_that_is_ignored_does_not_take_the_place_of_the_right_box() -> None:
+    right, neighbour = (0, 0, 100, 100, 0.35, 0), (10, 0, 110, 100, 0.9, 0)
+    ignored = np.asarray([neighbour[:4]], np.float32)
+    for result in (boxes(right, neighbour), boxes(neighbour, right)):
+        assert counts_of(result, boxes(right), ignored=ignored) == [0.625, 0.625, 0.625]
 
 
 def test_regions_without_labels_take_what_lies_in_them() -> None:
@@ -285,6 +292,16 @@ def test_ignored_boxes_can_only_help(
     assert excused[0] == plain[0]
     assert excused[1] <= plain[1] + 1e-6
     assert excused[2] == plain[2]
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows, rows)
+def test_the_pristine_frames_score_one_whatever_is_confirmed(
+    own: sv.Detections, strong: sv.Detections
+) -> None:
+    references = confirmed_references([own], card(), [strong], card())
+    value = score(frame_counts(get_task("detection"), own, references[0], card()), "detection")
+    assert np.isnan(value) or value == pytest.approx(1)
 
 
 @settings(max_examples=40, deadline=None)

@@ -40,6 +40,7 @@ weights for tasks with objects, one row of pixels per class for segmentation. Co
 
 NO_SIMILARITY, FULL_SIMILARITY = 0.3, 0.7
 IGNORED_IOU = 0.3
+TIE_BREAK = 1e-7
 SHARE_IN_REGION = 0.5
 
 
@@ -76,10 +77,13 @@ def frame_counts(task: Task, result: Any, reference: FrameReference, card: DnnCa
     if len(result) and len(wanted):
         similarity = task.similarity(result, wanted)
         assert similarity is not None
+        similarity = similarity.astype(np.float64)
         gain = np.clip((similarity - NO_SIMILARITY) / (FULL_SIMILARITY - NO_SIMILARITY), 0.0, 1.0)
         gain = gain * np.minimum(weights[:, None], wanted_weights[None, :])
         gain *= class_ids[:, None] == class_ids_of(wanted)[None, :]
-        rows, cols = linear_sum_assignment(gain, maximize=True)
+        # Of two boxes that gain the same, the nearer one: else a surer box that is no one's fault could take
+        # the place of the right one, and count.
+        rows, cols = linear_sum_assignment(gain * (1 + TIE_BREAK * similarity), maximize=True)
         both = float(gain[rows, cols].sum())
         spare[rows[gain[rows, cols] > 0]] = False
     return np.asarray([[both, float(weights[~spare].sum()), float(wanted_weights.sum())]])
