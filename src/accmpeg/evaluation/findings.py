@@ -17,7 +17,7 @@ None stands where there is no figure; a sentence beside it (`why`, `notes`) says
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal
 
 from accmpeg.evaluation.rows import Delay, ReferenceName, Role
@@ -177,9 +177,13 @@ class Gap:
     null_percent: float | None
     """The alternating-block null: the same mean of the clips' own nulls. Its expectation is zero."""
     null_spread_percent: float | None
-    """95 % of nulls over clips lie within ± this."""
+    """Chance alone, on these clips, stays within ± this in 95 of 100 cases: 1.96·√(Σ (w·null)²) / Σ w."""
     no_effect: bool
-    """The figure is smaller than the null's spread (or there is none)."""
+    """There is a figure, but it is smaller than the null's spread."""
+    clips_within_percent: float | None = None
+    """95 % of the clips' figures lie within ± this; what a null is judged by."""
+    null_clips_within_percent: float | None = None
+    """The same of the clips' alternating-block nulls."""
     p: float | None = None
     """Two-sided bootstrap p-value; only of primary comparisons at headline targets with an interval."""
     p_holm: float | None = None
@@ -323,18 +327,17 @@ class Findings:
     seed: int
 
     def to_json(self) -> str:
-        """The whole value as one JSON document; figures that do not exist are null."""
-        return json.dumps(_plain(self), ensure_ascii=False, allow_nan=False)
+        """The whole value as one JSON document, in six digits; figures that do not exist are null."""
+        return json.dumps(_plain(self), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _plain(findings: Findings) -> object:
-    def walk(value: object) -> object:
-        if isinstance(value, Delay):
-            return value.model_dump(mode="json")
-        if isinstance(value, Mapping):
-            return {str(key): walk(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [walk(item) for item in value]
-        return value
-
-    return walk(asdict(findings))
+def _plain(value: object) -> object:
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Delay):
+        return _plain(value.model_dump())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from accmpeg.errors import EvaluationError
+from accmpeg.tasks.base import TaskName
 
 __all__ = [
     "BLOCK_FRAMES",
@@ -95,7 +96,7 @@ class CellRow(_Frozen):
     role: Role = "method"
     clip: str
     dnn: str
-    task: str
+    task: TaskName
     method: str
     quality: float
     """QP or CRF; what it means for a method is in docs/methods.md."""
