@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
+from method_clips import COSTS
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.demo import DEMO_SEED, assets_path
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.evaluation.clip import Clip, read_clip
+from accmpeg.evaluation.link import Link
 from accmpeg.evaluation.methods import Method, MethodContext, OperatingPoint, StreamFormat
 from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import AccessUnit
@@ -17,7 +19,7 @@ from accmpeg.media.encoder import AccessUnit
 
 @pytest.fixture(scope="session")
 def street() -> Clip:
-    """Twelve frames of the demo's street at 640×360 and 10 frames/s: the feedback delay is two frames."""
+    """Twelve frames of the demo's street at 640×360 and 10 frames/s."""
     spec = SceneSpec(DEMO_SEED, 640, 360, frame_rate=Fraction(10), frame_count=12)
     with SceneSource(spec) as scene:
         return read_clip(scene)
@@ -25,14 +27,16 @@ def street() -> Clip:
 
 @pytest.fixture
 def context(demo_dnn: ServerDnn, demo_accmodel: AccModel) -> MethodContext:
-    return MethodContext(demo_dnn, assets_path() / "detector.card.toml", demo_accmodel, every=4)
+    """The link's two ways and the server take more than one and less than two frames of the street."""
+    link = Link(bandwidth_bps=1e9, propagation_ms=70)
+    return MethodContext(demo_dnn, assets_path() / "detector.card.toml", demo_accmodel, every=4, link=link)
 
 
 class RecordingSession(Session):
     """Keeps the access units that were sent during each frame's turn."""
 
     def __init__(self, clip: Clip, context: MethodContext, keep: frozenset[int] = frozenset()) -> None:
-        super().__init__(clip, context, keep=keep)
+        super().__init__(clip, context, wanted=frozenset(range(len(clip.frames))), costs=COSTS, keep=keep)
         self.sent: dict[int, list[AccessUnit]] = {}
 
     def upload(self, units: Sequence[AccessUnit] | int) -> None:
@@ -67,6 +71,7 @@ class Recorder:
         for index in range(len(clip.frames) if frames is None else frames):
             stream.push(index, session.capture(index))
         stream.finish()
+        session.end()
         return session
 
 

@@ -1,9 +1,11 @@
 """Small clips of the embedded scene, and the demo's detector at half its size, for tests of methods."""
 
 import tempfile
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,7 +14,8 @@ from accmpeg.demo import DEMO_SEED, assets_path
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.dnn.base import ServerDnn, load_dnn
 from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.flow import Flow, bytes_of
+from accmpeg.evaluation.costs import Costs
+from accmpeg.evaluation.flow import Place, Step, bytes_of
 from accmpeg.evaluation.methods import Method, MethodContext, OperatingPoint
 from accmpeg.evaluation.methods.base import StreamFormat
 from accmpeg.evaluation.run import run_method
@@ -20,6 +23,19 @@ from accmpeg.evaluation.session import Session
 
 WIDTH_PX, HEIGHT_PX = 640, 360
 RATE = Fraction(30)
+
+STAGES = {
+    "camera": "encode, encode coarse, encode fine, resize, accmodel, policy, blank, track, difference, "
+    "motion vectors",
+    "server": "decode, enlarge, regions, paste, merge, gradient, thresholds",
+}
+COSTS = Costs(
+    stage_ms={f"{place}: {stage}": 1.0 for place, stages in STAGES.items() for stage in stages.split(", ")},
+    camera_ms=1.0,
+    plain_camera_ms=1.0,
+    infer_ms=10.0,
+)
+"""A millisecond for every stage: what a method does then does not depend on how busy this machine is."""
 
 
 @cache
@@ -73,17 +89,42 @@ def stream_format(clip: Clip) -> StreamFormat:
     return StreamFormat(clip.width_px, clip.height_px, clip.frame_rate, clip.time_base)
 
 
-def run(method: Method, clip: Clip, quality: int = 32, *, step: int = 1) -> Session:
-    """The method on a clip; every frame has its result afterwards."""
-    session = run_method(clip, method, OperatingPoint(quality=quality), context(), step=step)
-    assert len(session.clip_results(method.name)) == len(range(0, len(clip.frames), step))
+def run(
+    method: Method, clip: Clip, quality: int = 32, *, step: int = 1, shared: MethodContext | None = None
+) -> Session:
+    """The method on a clip; every `step`-th frame has its result afterwards."""
+    wanted = frozenset(range(0, len(clip.frames), step))
+    point = OperatingPoint(quality=quality)
+    session = run_method(clip, method, point, shared or context(), wanted=wanted, costs=COSTS)
+    assert len(session.clip_results(method.name)) == len(wanted)
     return session
 
 
-def captured(session: Session) -> list[Flow]:
-    """The flow of each captured frame, without those of feedback."""
-    return [flow for flow in session.flows() if any(step.place != "downlink" for step in flow.steps)]
+def reference_results(clip: Clip) -> list[Any]:
+    return [detector().infer(frame) for frame in clip.frames]
+
+
+def accuracy(session: Session, references: Sequence[Any]) -> float:
+    """Against the DNN's results on the pristine frames, of which all are wanted."""
+    results = [session.results[index] for index in range(len(references))]
+    return detector().task.clip_accuracy(results, references).value
+
+
+def deliveries(session: Session) -> list[list[int]]:
+    """The frames that have their results in each captured frame's flow."""
+    return [[each.index for step in flow.steps for each in step.delivers] for flow in session.flows]
+
+
+def sizes(session: Session, place: Place) -> list[list[int]]:
+    """What crosses the link in each captured frame's flow, one way, beside it too."""
+    return [
+        [step.size_bytes for step in _all_steps(flow.steps) if step.place == place] for flow in session.flows
+    ]
+
+
+def _all_steps(steps: Sequence[Step]) -> list[Step]:
+    return [each for step in steps for each in (step, *_all_steps(step.beside))]
 
 
 def uplink_bytes(session: Session) -> int:
-    return bytes_of(session.flows(), "uplink")
+    return bytes_of(session.flows, "uplink")

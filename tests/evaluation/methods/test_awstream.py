@@ -4,26 +4,28 @@ import itertools
 from fractions import Fraction
 
 import pytest
-from method_clips import context, moving_clip, run, uplink_bytes
+from method_clips import context, deliveries, moving_clip, run, sizes, uplink_bytes
 
-from accmpeg.evaluation.methods import MethodContext, OperatingPoint
+from accmpeg.evaluation.methods import METHODS, MethodContext, OperatingPoint
 from accmpeg.evaluation.methods.awstream import (
     PROFILE_FRAMES,
-    AwStream,
     Configuration,
     Profile,
     Profiled,
     pareto_front,
+    profile_key,
 )
-from accmpeg.evaluation.run import run_method
 from accmpeg.evaluation.session import Session
+
+CLIP_FRAMES = 40
+"""With a warm-up of 13: the profile is whole."""
 
 
 @pytest.fixture(scope="module")
 def profiled() -> MethodContext:
     """A context in which the method has run once and left its profile."""
     shared = context()
-    run_method(moving_clip(16), AwStream(), OperatingPoint(quality=40), shared, step=4)
+    run(METHODS["awstream"], moving_clip(CLIP_FRAMES), 40, step=4, shared=shared)
     return shared
 
 
@@ -76,38 +78,50 @@ def test_dominated_rows_are_no_part_of_the_front() -> None:
 
 def with_profile(configuration: Configuration, quality: int = 32) -> Session:
     """A run in which the profile leaves one choice."""
-    clip = moving_clip(18)
+    clip = moving_clip(CLIP_FRAMES)
     shared = context()
     front = [Profiled(configuration, 1.0, 0.5)]
-    shared.shared[f"awstream {clip.name}"] = Profile(front, {quality: 2.0})
-    return run_method(clip, AwStream(), OperatingPoint(quality=quality), shared)
+    shared.shared[profile_key(clip)] = Profile(front, {quality: 2.0})
+    return run(METHODS["awstream"], clip, quality, shared=shared)
 
 
 def test_the_configuration_runs_after_the_profile() -> None:
     session = with_profile(Configuration(320, 180, 2, 36))
-    flows = session.flows()
-    sent = [sum(step.size_bytes for step in flow.steps if step.place == "uplink") for flow in flows]
+    sent = [sum(row) for row in sizes(session, "uplink")]
     left_out = [index for index, size_bytes in enumerate(sent) if size_bytes == 8]
-    assert left_out == list(range(PROFILE_FRAMES + 1, 18, 2))
+    assert left_out == list(range(PROFILE_FRAMES + 1, CLIP_FRAMES, 2))
     assert sent[PROFILE_FRAMES] > 2 * sent[PROFILE_FRAMES + 2]  # a keyframe begins the new stream
     for index in left_out:
         assert session.results[index] is session.results[index - 1]
-    assert all(sum(step.delivers == (i,) for step in flow.steps) == 1 for i, flow in enumerate(flows))
+    assert deliveries(session) == [[index] for index in range(CLIP_FRAMES)]
+    reused = [each for flow in session.flows for step in flow.steps for each in step.delivers]
+    assert [each.of for each in reused if each.index in left_out] == [index - 1 for index in left_out]
+
+
+def test_the_profile_and_its_keyframe_belong_to_the_warm_up() -> None:
+    """What is measured is the adapted stream alone, which carries half of the frames."""
+    session = with_profile(Configuration(320, 180, 2, 36))
+    assert session.clip.warm_frames > PROFILE_FRAMES
+    sent = [sum(row) for row in sizes(session, "uplink")]
+    blocks = session.traffic.blocks()
+    assert sum(blocks.frames) == CLIP_FRAMES - session.clip.warm_frames
+    assert sum(blocks.bytes) == sum(sent[session.clip.warm_frames :])
+    carried = sum(size_bytes > 8 for size_bytes in sent[session.clip.warm_frames :])
+    share = carried / (CLIP_FRAMES - session.clip.warm_frames)
+    assert share == pytest.approx(0.5, abs=0.05)
+    assert session.traffic.keyframe_bytes == pytest.approx(sent[PROFILE_FRAMES] * share)
 
 
 def test_no_new_stream_where_nothing_is_better() -> None:
     changed = with_profile(Configuration(640, 360, 1, 34))
     same = with_profile(Configuration(640, 360, 1, 32))
-    keyframes = [
-        sum(step.size_bytes for step in session.flows()[PROFILE_FRAMES].steps if step.place == "uplink")
-        for session in (changed, same)
-    ]
+    keyframes = [sum(sizes(session, "uplink")[PROFILE_FRAMES]) for session in (changed, same)]
     assert keyframes[1] < keyframes[0] / 3
 
 
 def test_the_whole_method(profiled: MethodContext, profile: Profile) -> None:
     fine, coarse = (
-        run_method(moving_clip(16), AwStream(), OperatingPoint(quality=quality), profiled, step=4)
+        run(METHODS["awstream"], moving_clip(CLIP_FRAMES), quality, step=4, shared=profiled)
         for quality in (24, 40)
     )
     assert uplink_bytes(fine) > 1.5 * uplink_bytes(coarse)
@@ -115,6 +129,6 @@ def test_the_whole_method(profiled: MethodContext, profile: Profile) -> None:
 
 
 def test_a_clip_shorter_than_the_profile_is_sent_as_it_is() -> None:
-    session = run(AwStream(), moving_clip(5))
+    session = run(METHODS["awstream"], moving_clip(5))
     assert session.clip.frame_rate == Fraction(30)
     assert not session.context.shared

@@ -4,11 +4,9 @@ from typing import Any
 
 import av
 import pytest
-from method_clips import context, detector, moving_clip, run, uplink_bytes
+from method_clips import accuracy, detector, moving_clip, reference_results, run, uplink_bytes
 
-from accmpeg.evaluation.methods import METHODS, OperatingPoint
-from accmpeg.evaluation.methods.cloudseg import CloudSeg
-from accmpeg.evaluation.run import evaluate, reference_results, run_method
+from accmpeg.evaluation.methods import METHODS
 
 
 def test_the_server_dnn_sees_its_input_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,21 +18,19 @@ def test_the_server_dnn_sees_its_input_size(monkeypatch: pytest.MonkeyPatch) -> 
         return infer(frame, size_px)
 
     monkeypatch.setattr(dnn, "infer", looking)
-    session = run_method(clip, CloudSeg(), OperatingPoint(quality=24), context())
+    session = run(METHODS["cloudseg"], clip, 24)
     assert sizes == [dnn.card.input.seen_size_px(clip.width_px, clip.height_px)] * 6
     assert session.stage_ms["server: enlarge"] > 0
 
 
 def test_a_quarter_of_the_pixels_costs_far_fewer_bytes() -> None:
-    small, full = run(CloudSeg(), moving_clip(6)), run(METHODS["constant-qp"], moving_clip(6))
+    small, full = run(METHODS["cloudseg"], moving_clip(6)), run(METHODS["constant-qp"], moving_clip(6))
     assert uplink_bytes(small) < 0.5 * uplink_bytes(full)
 
 
 def test_results_are_in_source_pixels_and_good_at_a_fine_qp() -> None:
     clip = moving_clip(6)
-    shared = context()
-    references = reference_results(clip, shared, 1)
-    cell = evaluate(clip, CloudSeg(), OperatingPoint(quality=12), shared, references)
-    assert cell.accuracy.value > 0.3
-    coarse = evaluate(clip, CloudSeg(), OperatingPoint(quality=45), shared, references)
-    assert coarse.accuracy.value < cell.accuracy.value
+    references = reference_results(clip)
+    fine, coarse = (accuracy(run(METHODS["cloudseg"], clip, quality), references) for quality in (12, 45))
+    assert fine > 0.3
+    assert coarse < fine

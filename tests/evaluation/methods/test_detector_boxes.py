@@ -11,7 +11,6 @@ from accmpeg.accmodel.runtime import AccModel
 from accmpeg.errors import UsageError
 from accmpeg.evaluation.clip import Clip
 from accmpeg.evaluation.methods import METHODS, MethodContext
-from accmpeg.evaluation.methods.detector_boxes import DetectorBoxes
 from accmpeg.media.decoder import Decoder, qp_map
 from accmpeg.media.encoder import AccessUnit
 from accmpeg.media.grid import dilate
@@ -27,7 +26,7 @@ def qps_of(units: list[AccessUnit]) -> np.ndarray:
 def test_blocks_outside_boxes_are_twelve_coarser(
     street: Clip, context: MethodContext, demo_accmodel: AccModel, record: Record
 ) -> None:
-    steered = record(street, DetectorBoxes(), context, frames=6, all_keyframes=True)
+    steered = record(street, METHODS["detector-boxes"], context, frames=6, all_keyframes=True)
     plain = record(street, METHODS["aq-1"], context, frames=6, all_keyframes=True)
     objects = {index: demo_accmodel.predict(street.frames[index]).objects for index in (0, 4)}
     for index, mapped in ((0, 0), (3, 0), (5, 4)):
@@ -43,4 +42,4 @@ def test_an_accmodel_without_objects_is_refused(
     card = demo_accmodel.card.model_copy(update={"outputs": ["accgrad"]})
     blind = AccModel(card, lambda planes: np.zeros((1, 22, 40), np.float32))
     with pytest.raises(UsageError, match=r"detector-boxes.*objects map"):
-        record(street, DetectorBoxes(), replace(context, accmodel=blind))
+        record(street, METHODS["detector-boxes"], replace(context, accmodel=blind))

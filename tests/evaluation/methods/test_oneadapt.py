@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from method_clips import sizes
 
 from accmpeg.accgrad.gradient import accuracy_gradient
 from accmpeg.accgrad.worker import log2_accgrad
 from accmpeg.evaluation.clip import Clip
 from accmpeg.evaluation.flow import bytes_of
 from accmpeg.evaluation.methods import METHODS, MethodContext
-from accmpeg.evaluation.methods.oneadapt import OneAdapt
 from accmpeg.media.decoder import Decoder, encode_still, qp_map
 from accmpeg.media.encoder import AccessUnit
 
@@ -30,20 +30,18 @@ def true_log2_accgrad(context: MethodContext, street: Clip) -> np.ndarray:
 
 
 def test_maps_come_once_a_second_and_late(street: Clip, context: MethodContext, record: Record) -> None:
-    session = record(street, OneAdapt(), context, all_keyframes=True)
+    session = record(street, METHODS["oneadapt"], context, all_keyframes=True)
     plain = record(street, METHODS["aq-1"], context, all_keyframes=True)
-    flows = session.flows()
-    feedback = [
-        (flow.captured_ms, step.size_bytes)
-        for flow in flows
-        for step in flow.steps
-        if step.place == "downlink"
-    ]
+    feedback = {index: row for index, row in enumerate(sizes(session, "downlink")) if row}
     # 10 frames/s: of frames 0 and 10, as int8 maps of 23 × 40 that deflate to less.
-    assert [captured_ms for captured_ms, _ in feedback] == [0, 1000]
-    assert all(50 < size_bytes < 23 * 40 for _, size_bytes in feedback)
-    assert bytes_of(flows, "downlink") == sum(size_bytes for _, size_bytes in feedback)
+    assert list(feedback) == [0, 10]
+    assert all(50 < size_bytes < 23 * 40 for (size_bytes,) in feedback.values())
+    assert bytes_of(session.flows, "downlink") == sum(size_bytes for (size_bytes,) in feedback.values())
+    # Beside the answers: no result waits for a gradient, and the DNN's queue has no part in it.
     assert session.stage_ms["server: gradient"] > 0
+    (answered,) = (step for step in session.flows[0].steps if step.delivers)
+    assert [step.place for step in answered.beside] == ["server", "downlink"]
+    assert [step.place for step in session.flows[0].steps] == ["camera", "uplink", "server", "dnn", "server"]
     for index in (0, 1):
         assert [unit.data for unit in session.sent[index]] == [unit.data for unit in plain.sent[index]]
     added = qps_of(session.sent[2]) - qps_of(plain.sent[2])

@@ -5,14 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from method_clips import context, moving_clip, run, uplink_bytes
+from method_clips import accuracy, moving_clip, reference_results, run, uplink_bytes
 
 from accmpeg.errors import MethodError, UsageError
-from accmpeg.evaluation.methods import METHODS, OperatingPoint, find_methods
-from accmpeg.evaluation.run import evaluate, reference_results
+from accmpeg.evaluation.methods import METHODS, find_methods, method_of
 
 ROOT = Path(__file__).parents[3]
 GUIDE = (ROOT / "docs" / "how-to" / "add-a-method.md").read_text(encoding="utf-8")
+
+
+MADE = "from accmpeg.evaluation.methods import Method\nMine = Method(source='s', open=print, {})"
 
 
 class Installed:
@@ -47,12 +49,13 @@ def test_the_documented_method_is_found_and_runs(installed: Installed) -> None:
     installed.add("half-rate", " = ".join(entry), "half_rate", code)
     (method,) = find_methods("half-rate")
     assert find_methods("all")[-1].name == "half-rate"
-    clip, shared = moving_clip(6), context()
-    references = reference_results(clip, shared, 1)
-    cell = evaluate(clip, method, OperatingPoint(quality=24), shared, references)
-    assert cell.results[3] is cell.results[2]
-    assert cell.accuracy.value > 0.3
-    assert cell.uplink_bytes < uplink_bytes(run(METHODS["constant-qp"], clip, 24))
+    clip = moving_clip(6)
+    session = run(method, clip, 24)
+    assert session.results[3] is session.results[2]
+    assert [each.of for step in session.flows[3].steps for each in step.delivers] == [2]
+    assert accuracy(session, reference_results(clip)) > 0.3
+    assert uplink_bytes(session) < uplink_bytes(run(METHODS["constant-qp"], clip, 24))
+    assert method_of("half-rate") is method
 
 
 def test_a_plugin_is_not_loaded_unless_asked_for(installed: Installed) -> None:
@@ -67,11 +70,12 @@ def test_a_plugin_is_not_loaded_unless_asked_for(installed: Installed) -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("class Mine:\n    name = 'mine'", "no source and no open"),
-        ("class Mine:\n    name, source, open = 'other', '', print", "calls itself 'other'"),
-        ("class Mine:\n    name, source, open = 'mine', '', None", "can't be called"),
+        ("class Mine:\n    name = 'mine'", r"is a type: make it an accmpeg\.evaluation\.methods\.Method"),
+        (MADE.format("name='other', family='plugin'"), "calls itself 'other'"),
+        (MADE.format("name='mine', family='stock'"), "family 'stock': give it 'plugin'"),
+        (MADE.format("name='mine', family='plugin', chunk_frames=0"), "gathers 0 frames"),
+        (MADE.format("name='my method', family='plugin'"), "without commas and spaces"),
         ("Yours = 1", "AttributeError"),
-        ("class Mine:\n    def __init__(self, size): pass", "TypeError"),
     ],
 )
 def test_what_is_no_method_is_named(installed: Installed, code: str, said: str) -> None:
@@ -96,21 +100,20 @@ def test_two_distributions_with_one_name_are_both_named(installed: Installed) ->
 
 def test_an_unknown_name_lists_plugins_too(installed: Installed) -> None:
     installed.add("mine", "mine = my_method:Mine")
-    with pytest.raises(UsageError, match=r"'yours': choose from .*, mine, or all"):
+    with pytest.raises(UsageError, match=r"'yours': choose from .*, mine, primary, all"):
         find_methods("yours")
 
 
-def test_every_method_is_in_the_table() -> None:
+def test_every_method_is_in_the_table_with_its_family() -> None:
     table = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     listed = {
-        name
+        name: line.split("|")[2].strip()
         for line in table.splitlines()
         if line.startswith("| `")
         for name in re.findall(r"`([^`]+)`", line.split("|")[1])
-    } - {"@dnn"}
-    assert listed == set(METHODS)
+    }
+    assert listed == {name: method.family for name, method in METHODS.items()}
 
 
 def test_every_method_says_where_it_comes_from() -> None:
     assert all(method.source for method in METHODS.values())
-    assert {name: method.name for name, method in METHODS.items()} == {name: name for name in METHODS}

@@ -12,7 +12,6 @@ from accmpeg.errors import UsageError
 from accmpeg.evaluation.clip import Clip
 from accmpeg.evaluation.flow import bytes_of
 from accmpeg.evaluation.methods import METHODS, MethodContext
-from accmpeg.evaluation.methods.vigil import Vigil
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import dilate
 
@@ -26,7 +25,7 @@ def pixels(mask: np.ndarray) -> np.ndarray:
 def test_objects_are_sent_and_the_rest_is_grey(
     street: Clip, context: MethodContext, demo_accmodel: AccModel, record: Record
 ) -> None:
-    session = record(street, Vigil(), context, keep=[7])
+    session = record(street, METHODS["vigil"], context, keep=[7])
     source, seen = street.frames[7], session.seen[7]
     objects = demo_accmodel.predict(source).objects
     assert objects is not None
@@ -39,14 +38,14 @@ def test_objects_are_sent_and_the_rest_is_grey(
     assert outside.any()
     assert np.abs(plane_view(seen, 0)[outside].astype(float) - 128).max() <= 3
     whole = record(street, METHODS["constant-qp"], context)
-    assert bytes_of(session.flows(), "uplink") < bytes_of(whole.flows(), "uplink")
+    assert bytes_of(session.flows, "uplink") < bytes_of(whole.flows, "uplink")
 
 
 def test_the_detectors_time_counts_on_every_frame(
     street: Clip, context: MethodContext, record: Record
 ) -> None:
-    session = record(street, Vigil(), context, frames=6)
-    camera_steps = [[step for step in flow.steps if step.place == "camera"] for flow in session.flows()]
+    session = record(street, METHODS["vigil"], context, frames=6)
+    camera_steps = [[step for step in flow.steps if step.place == "camera"] for flow in session.flows]
     # Detector, blanking, encoder; the last flow has the encoder's flush too.
     assert [len(steps) for steps in camera_steps] == [3, 3, 3, 3, 3, 4]
     assert session.stage_ms["camera: accmodel"] > 0
@@ -58,6 +57,6 @@ def test_an_accmodel_without_objects_is_refused(
     card = demo_accmodel.card.model_copy(update={"outputs": ["accgrad"]})
     blind = AccModel(card, lambda planes: np.zeros((1, 22, 40), np.float32))
     with pytest.raises(UsageError, match=r"vigil.*objects map"):
-        record(street, Vigil(), replace(context, accmodel=blind))
+        record(street, METHODS["vigil"], replace(context, accmodel=blind))
     with pytest.raises(UsageError, match="--accmodel"):
-        record(street, Vigil(), replace(context, accmodel=None))
+        record(street, METHODS["vigil"], replace(context, accmodel=None))
