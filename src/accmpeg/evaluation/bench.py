@@ -37,6 +37,7 @@ from accmpeg.evaluation.rows import BLOCK_FRAMES, Blocks, CellRow, Role
 from accmpeg.evaluation.run import PLAIN_METHOD, rehearse, run_method
 from accmpeg.evaluation.score import Counts, frame_counts, judged_result, score
 from accmpeg.evaluation.session import Session
+from accmpeg.tasks import TaskName
 
 __all__ = ["Bench"]
 
@@ -213,12 +214,14 @@ class Bench:
         sizes = traffic.blocks()
         per_frame = sum(sizes.bytes) / max(1, sum(sizes.frames))
         bitrate_bps = (traffic.keyframe_bytes / traffic.gop_frames + per_frame) * 8 * float(clip.frame_rate)
-        delays, block_delays, paper = {}, {}, {}
+        delays, block_delays, reasons, paper = {}, {}, {}, {}
         emulated: Emulated | None = None
         for name, link in settings.links.items():
             emulated = emulate(session.flows, link, self._context.server)
             summary = summarise(emulated, clip.measured_frames(1))
-            if summary.delay is not None:
+            if summary.delay is None:
+                reasons[name] = summary.reason or "no delay"
+            else:
                 delays[name] = summary.delay
                 block_delays[name] = summary.blocks_ms
             if link.bandwidth_bps is not None:
@@ -251,6 +254,7 @@ class Bench:
             camera_load=round(emulated.camera_load, 4) if emulated else 0.0,
             server_load=round(max(emulated.server_load, emulated.dnn_load), 4) if emulated else 0.0,
             delays=delays,
+            why_no_delay=reasons,
             paper_delay_s=paper,
         )
 
@@ -304,7 +308,7 @@ class Bench:
         return self._group.dnn.card.input.stream_size_px(*self._clip_size_px)
 
     @property
-    def _task(self) -> str:
+    def _task(self) -> TaskName:
         return self._group.dnn.card.task
 
     @property

@@ -37,15 +37,14 @@ def along_figure(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) 
     axes = figure.add_subplot()
     looks = _looks(dnn)
     for name, comparison in drawn:
-        points = [point for point in comparison.along if point.percent is not None]
-        x = [100 * point.level for point in points]
-        axes.plot(x, [point.percent for point in points], label=name, **looks[name])
-        banded = [point for point in points if point.interval is not None]
+        line = [(100 * each.level, each.percent) for each in comparison.along if each.percent is not None]
+        axes.plot([level for level, _ in line], [gap for _, gap in line], label=name, **looks[name])
+        banded = [(100 * each.level, each.interval) for each in comparison.along if each.interval is not None]
         if comparison.primary and banded:
             axes.fill_between(
-                [100 * point.level for point in banded],
-                [point.interval.low for point in banded if point.interval],
-                [point.interval.high for point in banded if point.interval],
+                [level for level, _ in banded],
+                [interval.low for _, interval in banded],
+                [interval.high for _, interval in banded],
                 color=looks[name]["color"],
                 alpha=0.08,
                 linewidth=0,
@@ -64,7 +63,7 @@ def curves_figure(dnn: DnnFindings, reference: ReferenceFindings) -> "Figure | N
     if not clips:
         return None
     rows = -(-len(clips) // _COLUMNS)
-    figure = _figure(4.0 * min(_COLUMNS, len(clips)), 2.7 * rows)
+    figure = _figure(max(6.4, 4.0 * min(_COLUMNS, len(clips))), max(3.6, 2.7 * rows))
     looks, shown = _looks(dnn), _shown(dnn)
     for number, clip in enumerate(clips):
         axes = figure.add_subplot(rows, min(_COLUMNS, len(clips)), number + 1)
@@ -127,8 +126,8 @@ def camera_figure(dnn: DnnFindings) -> "Figure | None":
         color=[_look(looks, name)["color"] for name in names],
         height=0.7,
     )
-    for cost in costs:
-        axes.text(cost.ratio, cost.method, f" {cost.ratio:.2f} ({cost.ms:.1f} ms)", va="center", fontsize=8)
+    for row, cost in enumerate(costs):
+        axes.text(cost.ratio, row, f" {cost.ratio:.2f} ({cost.ms:.1f} ms)", va="center", fontsize=8)
     axes.axvline(1, color="black", linewidth=0.8, linestyle="--")
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * max(cost.ratio for cost in costs))
@@ -198,5 +197,6 @@ def _figure(width_in: float, height_in: float) -> "Figure":
 
 def _finish(axes: Any) -> None:
     axes.grid(alpha=0.2)
-    axes.legend(fontsize=7)
+    # Beside the axes: bars and curves leave it no room inside.
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     axes.tick_params(labelsize=8)

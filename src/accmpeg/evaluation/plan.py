@@ -125,8 +125,8 @@ class DnnSpec:
                 judge = cls(stronger, _checked_card(stronger))
                 if judge.card.task == "segmentation":
                     raise UsageError(f"--reference {stronger} reports no boxes, so it can't confirm any")
-            accmodel = (own[0], models[own[0]]) if own else (None, None)
-            specs.append(cls(file, card, *accmodel, stronger=judge))
+            accmodel_file = own[0] if own else None
+            specs.append(cls(file, card, accmodel_file, models[own[0]] if own else None, judge))
         for path, model in models.items():
             if path in taken:
                 continue

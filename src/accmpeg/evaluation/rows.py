@@ -136,6 +136,8 @@ class CellRow(_Frozen):
     """Busy time over the time there is; above 0.9 there is no delay."""
     delays: dict[str, Delay] = {}
     """By the link's name."""
+    why_no_delay: dict[str, str] = {}
+    """By the name of each link that is not in `delays`."""
     paper_delay_s: dict[str, float] = {}
     """The AccMPEG paper's closed formula, by the link's name."""
 

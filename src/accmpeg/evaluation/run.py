@@ -78,30 +78,32 @@ def rehearse(
                 rounds.setdefault(method.name, []).append(run_method(short, method, point, alone))
             except (AccmpegError, ValueError):
                 failed.add(method.name)
-    plain_ms = _camera_ms(rounds[PLAIN_METHOD])
     infer_ms = round(median(_timed_ms(context, frame) for frame in clip.frames[:_TIMED_PASSES]), 3)
-    return {
-        name: Costs(
-            stage_ms=settle([session.timings_ms for session in sessions]),
-            camera_ms=_camera_ms(sessions),
-            plain_camera_ms=plain_ms,
-            infer_ms=infer_ms,
-        )
+    settled = {
+        name: (settle([session.timings_ms for session in sessions]), sessions[-1])
         for name, sessions in rounds.items()
         if name not in failed
     }
+    plain_ms = _camera_ms(*settled[PLAIN_METHOD])
+    return {
+        name: Costs(
+            stage_ms=stage_ms,
+            camera_ms=_camera_ms(stage_ms, session),
+            plain_camera_ms=plain_ms,
+            infer_ms=infer_ms,
+        )
+        for name, (stage_ms, session) in settled.items()
+    }
 
 
-def _camera_ms(sessions: Sequence[Session]) -> float:
-    """Per source frame: the median over rounds of everything that the camera did."""
-    return round(
-        median(
-            sum(ms for stage, ms in session.stage_ms.items() if stage.startswith("camera: "))
-            / len(session.clip.frames)
-            for session in sessions
-        ),
-        4,
+def _camera_ms(stage_ms: Mapping[str, float], session: Session) -> float:
+    """Per source frame: every call of every stage on the camera, at its settled cost."""
+    total_ms = sum(
+        len(calls) * stage_ms[stage]
+        for stage, calls in session.timings_ms.items()
+        if stage.startswith("camera: ")
     )
+    return round(total_ms / len(session.clip.frames), 4)
 
 
 def _timed_ms(context: MethodContext, frame: av.VideoFrame) -> float:

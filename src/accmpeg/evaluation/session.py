@@ -200,9 +200,15 @@ class Session:
         """Access units, or a number of bytes, from the camera to the server."""
         self._sent("uplink", self.traffic.add(units, self.index))
 
-    def download(self, size_bytes: int) -> None:
-        """Bytes from the server to the camera, on whose arrival the flow waits."""
-        self._sent("downlink", self.traffic.add(size_bytes, self.index))
+    def download(self, size_bytes: int, message: Any = None) -> None:
+        """Bytes from the server to the camera, on whose arrival the flow waits.
+
+        With a `message`, `arrived` hands that over when they have come.
+        """
+        self.traffic.add(size_bytes, self.index)
+        number = None if message is None else self._numbered(message)
+        if size_bytes or number is not None:
+            self._add(Step("downlink", size_bytes=size_bytes, message=number))
 
     def decode(
         self, units: Sequence[AccessUnit], encoder: Encoder, *, stream: str = "main"
@@ -252,31 +258,39 @@ class Session:
             self.results[index] = self._infer(frame)
         self._add(Step("dnn", delivers=(Delivery(index, index),)))
 
-    def deliver_result(self, index: int, result: Any, of: int | None = None) -> None:
-        """A result that the server has already (merged, tracked or reused) is that of frame `index`.
+    def deliver_result(
+        self, index: int, result: Any, of: int | None = None, *, at: Worker = "server"
+    ) -> None:
+        """A result that is there already (merged, tracked or reused) is that of frame `index`.
 
-        `of`: the frame in whose picture it was found, where that is an older one.
+        `of`: the frame in whose picture it was found, where that is an older one. `at`: where results are
+        used, which is the camera in systems that track objects there.
         """
         self._once(index)
         if self.wanted(index):
             self.results[index] = result
-        self._add(Step("server", delivers=(Delivery(index, index if of is None else of),)))
+        self._add(Step(at, delivers=(Delivery(index, index if of is None else of),)))
 
     def feedback(self, message: Any, size_bytes: int) -> None:
         """Sends a message to the camera without waiting; `arrived` hands it over when it has come."""
         self.traffic.add(size_bytes, self.index)
-        branch = (*self._beside, Step("downlink", size_bytes=size_bytes, message=len(self._messages)))
+        number = self._numbered(message)
+        branch = (*self._beside, Step("downlink", size_bytes=size_bytes, message=number))
         self._beside = []
-        self._messages.append(message)
         steps = self._open_steps()
-        if not steps:
+        if not steps or steps[-1].beside:
+            # Messages do not wait for each other: each has a step of its own to leave from.
             steps.append(Step("server"))
-        steps[-1] = replace(steps[-1], beside=(*steps[-1].beside, *branch))
+        steps[-1] = replace(steps[-1], beside=branch)
 
     def arrived(self) -> list[Any]:
         """The messages that have reached the camera since it last asked, oldest first."""
         now_ms = self.capture_s(self.index) * 1000
         return [self._messages[number] for number in self._emulator.messages_until(now_ms)]
+
+    def _numbered(self, message: Any) -> int:
+        self._messages.append(message)
+        return len(self._messages) - 1
 
     def _seal(self) -> None:
         if self._steps is None:
