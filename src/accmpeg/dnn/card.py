@@ -89,7 +89,7 @@ class InputCard(_Section):
         that is less than `LEAST_SHRINKING` times as large.
 
         A little smaller saves hardly a bit, and yet the frame is resampled and loses three quarters of its
-        chroma: measured, such streams need about twice the bytes for the same accuracy (docs/results.md).
+        chroma: measured, on two clips such streams needed about twice the bytes for the same accuracy.
 
         >>> InputCard(name="x", width_px=640, height_px=640).stream_size_px(768, 432)
         (768, 432)
