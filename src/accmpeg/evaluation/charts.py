@@ -95,7 +95,7 @@ def delay_figure(dnn: DnnFindings, reference: ReferenceFindings, link: str, targ
     ]
     if not points:
         return None
-    figure = _figure(6.4, 0.7 + 0.32 * len(points))
+    figure = _figure(6.4, max(2.2, 0.8 + 0.32 * len(points)))
     axes = figure.add_subplot()
     left = [0.0] * len(points)
     names = [point.method for point in points]
@@ -116,7 +116,7 @@ def camera_figure(dnn: DnnFindings) -> "Figure | None":
     costs = dnn.camera
     if not costs:
         return None
-    figure = _figure(6.4, 0.7 + 0.28 * len(costs))
+    figure = _figure(6.4, max(2.0, 0.8 + 0.28 * len(costs)))
     axes = figure.add_subplot()
     looks = _looks(dnn)
     names = [cost.method for cost in costs]

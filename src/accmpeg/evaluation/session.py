@@ -250,13 +250,20 @@ class Session:
 
         Runs it for wanted frames only, and counts its time for all.
         """
-        self._once(index)
-        if index in self.keep:
-            # At the source's size, because results are in its pixels.
-            self.seen[index] = frame.reformat(width=self.clip.width_px, height=self.clip.height_px)
-        if self.wanted(index):
-            self.results[index] = self._infer(frame)
-        self._add(Step("dnn", delivers=(Delivery(index, index),)))
+        self.deliver_batch([(index, frame)])
+
+    def deliver_batch(self, frames: Sequence[tuple[int, av.VideoFrame]]) -> None:
+        """The same for frames that come together: the server DNN looks at all of them in one batch."""
+        for index, frame in frames:
+            self._once(index)
+            if index in self.keep:
+                # At the source's size, because results are in its pixels.
+                self.seen[index] = frame.reformat(width=self.clip.width_px, height=self.clip.height_px)
+            if self.wanted(index):
+                self.results[index] = self._infer(frame)
+        if frames:
+            delivers = tuple(Delivery(index, index) for index, _ in frames)
+            self._add(Step("dnn", pictures=len(frames), delivers=delivers))
 
     def deliver_result(
         self, index: int, result: Any, of: int | None = None, *, at: Worker = "server"
