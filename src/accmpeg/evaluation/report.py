@@ -7,6 +7,7 @@ cells.jsonl, run.json ─▶ analysis.find ─▶ Findings ─▶ report.html, r
 
 import base64
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,7 @@ from accmpeg.evaluation.tables import (
     null_table,
     points_table,
     settings_tables,
+    spread_table,
 )
 
 __all__ = ["findings_of", "write_report"]
@@ -147,7 +149,7 @@ def _section(
         figures += [
             *(
                 (link, f"{slug}-delay-{_slug(link)}", delay_figure(dnn, reference, link, target))
-                for link in findings.links_bps
+                for link in _links(findings)
             ),
             ("camera cost", f"{dnn.dnn}-camera", camera_figure(dnn)),
         ]
@@ -164,6 +166,7 @@ def _section(
         details=_having(
             [
                 *(along_table(dnn, reference, base) for base in dnn.baselines),
+                *(spread_table(dnn, reference, base) for base in dnn.baselines),
                 best_of_table(reference),
                 null_table(reference),
                 clips_table(reference),
@@ -171,7 +174,13 @@ def _section(
             ]
         ),
         delays=_having(
-            [delay_table(dnn, reference, link, target) for link in findings.links_bps] if is_headline else []
+            [
+                delay_table(dnn, reference, link, target, base)
+                for link in _links(findings)
+                for base in dnn.baselines[:1]
+            ]
+            if is_headline
+            else []
         ),
         charts=charts,
         notes=[*(dnn.notes if is_headline else ()), *reference.notes],
@@ -185,6 +194,11 @@ def _section(
             if is_headline
         ],
     )
+
+
+def _links(findings: Findings) -> list[str]:
+    """The narrowest first, traces last."""
+    return sorted(findings.links_bps, key=lambda link: findings.links_bps[link] or math.inf)
 
 
 def _having(tables: Sequence[Table]) -> list[Table]:

@@ -15,6 +15,7 @@ from accmpeg.evaluation.findings import (
     Interval,
     ReferenceFindings,
 )
+from accmpeg.evaluation.methods import METHODS
 
 __all__ = [
     "MEASURE_NAMES",
@@ -29,6 +30,7 @@ __all__ = [
     "null_table",
     "points_table",
     "settings_tables",
+    "spread_table",
 ]
 
 REFERENCE_NAMES = {
@@ -73,6 +75,7 @@ def headline_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str
             (
                 method,
                 "primary" if comparison.primary else "exploratory",
+                _chunk_text(method),
                 _gap_text(first),
                 _gap_text(second),
                 _clip_text(first),
@@ -83,12 +86,62 @@ def headline_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str
         )
     return Table(
         f"Bytes at equal answers, against {baseline}",
-        ("method", "", "at 90 %", "at 95 %", "worst clip at 90 %", "clips", "camera CPU", "p, corrected"),
+        (
+            "method",
+            "",
+            "chunk",
+            "at 90 %",
+            "at 95 %",
+            "worst clip at 90 %",
+            "clips",
+            "camera CPU",
+            "p, corrected",
+        ),
         tuple(rows),
         "Percent of the baseline's bytes at 90 and 95 % of the ceiling, every object counted once, with the "
         "95 % interval over clips and blocks of ten frames. An asterisk marks a figure that the null "
         "comparison does not tell from chance. Camera CPU: CPU time of everything on the camera over that of "
-        "plain x264 (aq-1) at the source size.",
+        "plain x264 (aq-1) at the source size. Chunk: frames that are gathered before any is answered.",
+    )
+
+
+def spread_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) -> Table:
+    """The headline figures with every kind of mean and interval."""
+    rows = []
+    for method in dnn.methods:
+        comparison = reference.comparison(method, baseline)
+        if comparison is None or method == baseline:
+            continue
+        for gap in comparison.gaps:
+            if gap.target not in HEADLINE_TARGETS or gap.percent is None:
+                continue
+            rows.append(
+                (
+                    f"{method} at {100 * gap.target:.0f} %",
+                    _gap_text(gap),
+                    f"{_signed(gap.percent)} %{_interval_text(gap.interval_these_clips)}",
+                    _number_text(gap.macro_percent) + _interval_text(gap.macro_interval),
+                    _number_text(gap.median_percent),
+                    _number_text(gap.worst_percent),
+                    _number_text(gap.null_percent),
+                    "—" if gap.null_spread_percent is None else f"±{gap.null_spread_percent:.0f} %",
+                )
+            )
+    return Table(
+        f"Means and intervals, against {baseline}",
+        (
+            "method",
+            "every object alike",
+            "these clips alone",
+            "every clip alike",
+            "median clip",
+            "worst clip",
+            "null",
+            "its spread",
+        ),
+        tuple(rows),
+        "Null: half the difference between the figures of even and of odd blocks, which is chance; its "
+        "spread holds 95 % of what chance gives.",
     )
 
 
@@ -170,7 +223,9 @@ def null_table(reference: ReferenceFindings) -> Table:
     )
 
 
-def delay_table(dnn: DnnFindings, reference: ReferenceFindings, link: str, target: float) -> Table:
+def delay_table(
+    dnn: DnnFindings, reference: ReferenceFindings, link: str, target: float, baseline: str
+) -> Table:
     """Delay and age over one link, at the operating point where a share of the ceiling is reached."""
     rows = []
     for method in dnn.methods:
@@ -179,14 +234,17 @@ def delay_table(dnn: DnnFindings, reference: ReferenceFindings, link: str, targe
             continue
         delay = point.delays.get(link)
         clips = f"{point.delay_clips.get(link, 0)} of {len(reference.counted)}"
+        comparison = reference.comparison(method, baseline, link=link)
+        gap = None if comparison is None or method == baseline else comparison.gap(target)
         if delay is None:
-            rows.append((method, *([_NONE] * 9), clips))
+            rows.append((method, *([_NONE] * 10), clips))
             continue
         parts = (delay.camera_ms, delay.uplink_ms, delay.propagation_ms, delay.serve_ms, delay.wait_ms)
         rows.append(
             (
                 method,
                 _ms(delay.mean_ms),
+                _gap_text(gap),
                 _ms(delay.p50_ms),
                 _ms(delay.p95_ms),
                 *(_ms(part) for part in parts),
@@ -199,6 +257,7 @@ def delay_table(dnn: DnnFindings, reference: ReferenceFindings, link: str, targe
         (
             "method",
             "mean",
+            f"against {baseline}",
             "p50",
             "p95",
             "camera",
@@ -321,6 +380,15 @@ def _clip_text(gap: Gap | None) -> str:
     if gap is None or gap.worst_percent is None:
         return _NONE
     return f"{_signed(gap.worst_percent)} % {gap.worst_clip}"
+
+
+def _number_text(percent: float | None) -> str:
+    return _NONE if percent is None else f"{_signed(percent)} %"
+
+
+def _chunk_text(method: str) -> str:
+    declared = METHODS.get(method)
+    return _NONE if declared is None or declared.chunk_frames == 1 else str(declared.chunk_frames)
 
 
 def _reached_text(gap: Gap, clips: int) -> str:
