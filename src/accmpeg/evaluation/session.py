@@ -214,7 +214,7 @@ class Session:
         self, units: Sequence[AccessUnit], encoder: Encoder, *, stream: str = "main"
     ) -> list[av.VideoFrame]:
         """The server decodes what `encoder` made; each `stream` has a decoder of its own."""
-        self.traffic.belongs(units, stream, encoder.settings)
+        self.traffic.belongs(units, stream, encoder.settings, self.index)
         with self._working("server", "decode"):
             if stream not in self._decoders:
                 size = encoder.settings

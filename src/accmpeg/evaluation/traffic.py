@@ -1,8 +1,10 @@
 """Bytes by frame and keyframes by stream: what a stream costs once it runs, however short the clip.
 
-    bytes per frame = Σ over streams: mean keyframe / GOP · (share of frames sent) + mean of the other frames
+    bytes per frame = Σ over streams: mean keyframe · keyframes per frame + mean of the other frames
+    keyframes per frame = share of frames sent / GOP + those that came before the GOP was over
 
-A clip of six seconds has one keyframe in 150 frames where a stream has one in 250, and begins with it.
+A clip of six seconds has one keyframe in 150 frames where a stream has one in 250, and begins with it. A
+keyframe that comes early (a scene cut, an encoder that was opened again) is really sent each time.
 """
 
 from collections.abc import Sequence
@@ -34,6 +36,8 @@ class Traffic:
         self._keyframes: dict[str, list[int]] = {}
         self._sent: dict[str, int] = {}
         self._gop_frames: dict[str, int] = {}
+        self._since_keyframe: dict[str, int] = {}
+        self._early_keyframes: dict[str, int] = {}
         self._with_keyframe: set[int] = set()
         self.size_px: tuple[int, int] | None = None
         """Of the newest stream."""
@@ -49,27 +53,36 @@ class Traffic:
             self._bytes[self._index_of(unit, index)] += unit.size_bytes
         return sum(unit.size_bytes for unit in units)
 
-    def belongs(self, units: Sequence[AccessUnit], stream: str, settings: EncoderSettings) -> None:
-        """Says which stream units are of that were added: keyframes count by stream, not by frame."""
+    def belongs(
+        self, units: Sequence[AccessUnit], stream: str, settings: EncoderSettings, index: int
+    ) -> None:
+        """Says which stream units are of that were added at frame `index`: keyframes count by stream."""
         self.size_px = settings.width_px, settings.height_px
         self._gop_frames[stream] = settings.gop_frames
         for unit in units:
-            index = self._index_of(unit, self._frames - 1)
-            if index >= self._warm:
+            own = self._index_of(unit, index)
+            if own >= self._warm:
                 self._sent[stream] = self._sent.get(stream, 0) + 1
+            since = self._since_keyframe.get(stream, settings.gop_frames) + 1
             if unit.is_keyframe:
+                if own >= self._warm and since <= settings.gop_frames:
+                    self._early_keyframes[stream] = self._early_keyframes.get(stream, 0) + 1
                 self._keyframes.setdefault(stream, []).append(unit.size_bytes)
-                self._bytes[index] -= unit.size_bytes
-                self._with_keyframe.add(index)
+                self._bytes[own] -= unit.size_bytes
+                self._with_keyframe.add(own)
+                since = 0
+            self._since_keyframe[stream] = since
 
     @property
     def keyframe_bytes(self) -> float:
-        """The mean keyframe, summed over streams, each by the share of frames that it carries."""
+        """What keyframes cost in a GOP of the first stream, of all streams together."""
         measured = max(1, self._frames - self._warm)
-        return sum(
-            sum(sizes) / len(sizes) * min(1.0, self._sent.get(stream, 0) / measured)
-            for stream, sizes in self._keyframes.items()
-        )
+        total = 0.0
+        for stream, sizes in self._keyframes.items():
+            share = min(1.0, self._sent.get(stream, 0) / measured)
+            per_frame = share / self._gop_frames[stream] + self._early_keyframes.get(stream, 0) / measured
+            total += sum(sizes) / len(sizes) * per_frame
+        return total * self.gop_frames
 
     @property
     def gop_frames(self) -> int:
