@@ -42,7 +42,6 @@ def demo(
     from accmpeg.demo import assets_path
     from accmpeg.evaluation.methods import find_methods
     from accmpeg.evaluation.plan import DnnSpec, SweepSettings
-    from accmpeg.evaluation.record import write_record
     from accmpeg.evaluation.report import findings_of, write_report
     from accmpeg.evaluation.sweep import run_sweep
 
@@ -53,7 +52,6 @@ def demo(
         [dnn or assets_path() / "detector.card.toml"], [accmodel or assets_path() / "accmodel.card.toml"]
     )
     methods = find_methods(",".join(_METHODS))
-    write_record(folder, clips, dnns, methods, settings)
     with err.status("measuring what every stage costs") as status:
         rows = run_sweep(
             clips,

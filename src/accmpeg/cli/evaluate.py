@@ -101,7 +101,6 @@ def evaluate(
     from accmpeg.evaluation.link import Link
     from accmpeg.evaluation.methods import find_methods
     from accmpeg.evaluation.plan import PROPAGATION_MS, DnnSpec, SweepSettings
-    from accmpeg.evaluation.record import write_record
     from accmpeg.evaluation.report import write_report
     from accmpeg.evaluation.sweep import run_sweep
 
@@ -125,7 +124,6 @@ def evaluate(
         clips = clips[:_QUICK_CLIPS]
     chosen = find_methods(methods)
     dnns = DnnSpec.read_all(dnn, accmodel or (), reference)
-    write_record(output, clips, dnns, chosen, settings, primary=primary or ())
     with progress_bar() as bar:
         task = bar.add_task("cells", total=None)
 
@@ -138,6 +136,7 @@ def evaluate(
             chosen,
             output,
             settings,
+            primary=primary or (),
             workers=workers,
             retry_failed=retry_failed,
             progress=show,

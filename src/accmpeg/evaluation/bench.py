@@ -17,8 +17,13 @@ import numpy as np
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.dnn.base import ServerDnn, load_dnn
-from accmpeg.errors import AccmpegError
-from accmpeg.evaluation.cache import StreamCache, content_hash, read_results, write_results
+from accmpeg.evaluation.cache import (
+    StreamCache,
+    content_hash,
+    is_disk_failure,
+    read_results,
+    write_results,
+)
 from accmpeg.evaluation.clip import Clip
 from accmpeg.evaluation.costs import Costs, read_costs, write_costs
 from accmpeg.evaluation.delay import paper_delay_s, summarise
@@ -33,7 +38,7 @@ from accmpeg.evaluation.references import (
     label_references,
     own_references,
 )
-from accmpeg.evaluation.rows import BLOCK_FRAMES, Blocks, CellRow, Role
+from accmpeg.evaluation.rows import BLOCK_FRAMES, MAIN_MEASURES, Blocks, CellRow, Role
 from accmpeg.evaluation.run import PLAIN_METHOD, rehearse, run_method
 from accmpeg.evaluation.score import Counts, frame_counts, judged_result, score
 from accmpeg.evaluation.session import Session
@@ -79,7 +84,9 @@ class Bench:
         middle = COARSE[len(COARSE) // 2]
         runs = [(method, OperatingPoint(quality=middle + method.quality_shift)) for method in missing]
         found = rehearse(self._clip, runs, self._context)
-        write_costs(self._costs_file, {**self.costs, **found})
+        # Costs that cells have used stand, plain x264's among them.
+        new = {name: costs for name, costs in found.items() if name not in self.costs}
+        write_costs(self._costs_file, {**self.costs, **new})
         for settled in ("costs", "_context"):
             self.__dict__.pop(settled, None)
 
@@ -89,10 +96,11 @@ class Bench:
         yield ceiling
         if ceiling.status == "failed":
             # A clip or a network that can't be used: say so once for each method.
-            for name in self._group.method_names:
-                yield self._failed(name, COARSE[0], "method", ceiling.reason or "")
+            for method in self._group.methods.values():
+                first = next_quality({}, self._settings.points, shift=method.quality_shift) or 0
+                yield self._failed(method.name, first, "method", ceiling.reason or "")
             return
-        if self._dnn_size_px != (self._clip_size_px):
+        if self._dnn_size_px != self._clip_size_px:
             yield self._cell(known, PLAIN_METHOD, 0, "uncoded")
         best = self._score(ceiling)
         for method in self._group.methods.values():
@@ -123,7 +131,7 @@ class Bench:
                 return self._uncoded(key)
             return self._measure(key, self._method(method), quality, role)
         except Exception as error:  # one method's failure must not end the others' sweep
-            if isinstance(error, OSError) and not isinstance(error, AccmpegError):
+            if is_disk_failure(error):
                 raise
             reason = " ".join(str(error).split()) or "no reason given"
             return self._failed(method, quality, role, f"{type(error).__name__}: {reason}"[:500])
@@ -384,10 +392,7 @@ class Bench:
         return round(float(sum(each[:, 2].sum() for each in counts)), 2)
 
 
-def _named(task: str, accuracy: Any) -> dict[str, float]:
+def _named(task: TaskName, accuracy: Any) -> dict[str, float]:
     """The task's own measures under the names that people know."""
-    main = {"detection": "ap50", "instances": "mask_ap50", "keypoints": "oks_ap", "segmentation": "miou"}[
-        task
-    ]
     extras = {name: value for name, value in accuracy.extras.items() if not name.startswith("iou_")}
-    return {main: accuracy.value, **extras}
+    return {MAIN_MEASURES[task]: accuracy.value, **extras}

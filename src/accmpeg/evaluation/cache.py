@@ -1,5 +1,6 @@
 """What a sweep works out once and keeps, by the hash of its inputs: reference results, plain streams."""
 
+import errno
 import hashlib
 import json
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ __all__ = [
     "CodedFrame",
     "StreamCache",
     "content_hash",
+    "is_disk_failure",
     "load_arrays",
     "read_results",
     "save_arrays",
@@ -37,6 +39,12 @@ class CodedFrame:
 def content_hash(*parts: Any) -> str:
     """A hash of plain values; equal values give equal hashes, in any process."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def is_disk_failure(error: BaseException) -> bool:
+    """A full or read-only disk stops a sweep: nothing that comes next could be kept either."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+    return isinstance(error, OSError) and error.errno in full
 
 
 class StreamCache:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accmpeg.errors import SinkError
-from accmpeg.evaluation.rows import CellRow
+from accmpeg.evaluation.rows import MAIN_MEASURES, CellRow
 
 __all__ = ["CTC_COLUMNS", "ctc_rows", "write_ctc"]
 
@@ -35,8 +35,11 @@ CTC_COLUMNS = (
 
 
 def ctc_rows(rows: Sequence[CellRow]) -> list[dict[str, str | float]]:
-    """The finished points of one method for one server DNN, by clip and then QP; failed cells have no row."""
-    done = [row for row in rows if row.status == "ok" and row.role == "method" and row.measures]
+    """The finished points of one method for one server DNN, by clip and then QP.
+
+    Failed cells have no row, nor have those without a figure of the usual measure (nothing to find).
+    """
+    done = [row for row in rows if row.role == "method" and MAIN_MEASURES[row.task] in row.measures]
     return [
         dict(
             zip(
@@ -47,7 +50,7 @@ def ctc_rows(rows: Sequence[CellRow]) -> list[dict[str, str | float]]:
                     row.frames,
                     row.quality,
                     row.bitrate_bps / 1000,
-                    100 * next(iter(row.measures.values())),
+                    100 * row.measures[MAIN_MEASURES[row.task]],
                     row.camera_ms * row.frames / 1000,
                     _server_ms(row) * row.frames / 1000,
                     row.infer_ms * row.frames / 1000,

@@ -11,7 +11,7 @@ Everything that an interval needs is kept per block of ten frames, so that the a
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ __all__ = [
     "BLOCK_FRAMES",
     "CELLS_NAME",
     "FORMAT",
+    "MAIN_MEASURES",
     "Blocks",
     "CellRow",
     "Delay",
@@ -39,6 +40,14 @@ FORMAT = 2
 
 BLOCK_FRAMES = 10
 """Neighbouring frames are alike, so resampling single ones would call noise certainty."""
+
+MAIN_MEASURES: Mapping[TaskName, str] = {
+    "detection": "ap50",
+    "instances": "mask_ap50",
+    "keypoints": "oks_ap",
+    "segmentation": "miou",
+}
+"""The usual measure of each task, by its name in `CellRow.measures`."""
 
 ReferenceName = Literal["own", "confirmed", "labels"]
 """What a score is counted against: the server DNN's own answers on the pristine frames; those of them that a
@@ -112,7 +121,7 @@ class CellRow(_Frozen):
     step: int = 1
     """Answers are measured on every so many frames."""
     keyframe_bytes: float = 0.0
-    """Mean keyframe, summed over a method's streams."""
+    """What keyframes cost in a GOP, of all streams together: the mean one, and those that came early."""
     bitrate_bps: float = 0.0
     """(keyframe / GOP + mean of the other frames) · 8 · frame rate: everything that crosses the network."""
     source_bitrate_bps: float = 0.0
@@ -148,12 +157,13 @@ class CellRow(_Frozen):
 def read_rows(path: Path) -> list[CellRow]:
     """The rows of a sweep, in the order they were finished; a line that was cut off by a kill is left out.
 
+    A cell that was measured again has its newest row.
     Raises `EvaluationError` where a line in the middle is damaged, or where the lines are of another format.
     """
     if not path.exists():
         return []
     lines = path.read_bytes().splitlines(keepends=True)
-    rows = []
+    rows: dict[tuple[str, str, str, str, float], CellRow] = {}
     for number, line in enumerate(lines, 1):
         try:
             document: Any = json.loads(line)
@@ -162,7 +172,8 @@ def read_rows(path: Path) -> list[CellRow]:
                     f"{path} was written by another version of the bench, whose figures can't be compared "
                     "with these: start anew with another --out (nothing in it was touched)"
                 )
-            rows.append(CellRow.model_validate(document))
+            row = CellRow.model_validate(document)
+            rows[row.clip, row.dnn, row.method, row.role, row.quality] = row
         except (ValidationError, ValueError) as error:
             if isinstance(error, EvaluationError):
                 raise
@@ -171,7 +182,7 @@ def read_rows(path: Path) -> list[CellRow]:
             raise EvaluationError(
                 f"line {number} of {path} is no finished cell: delete that line, and it is measured again"
             ) from error
-    return rows
+    return list(rows.values())
 
 
 def by_clip(rows: Iterable[CellRow]) -> dict[str, Sequence[CellRow]]:

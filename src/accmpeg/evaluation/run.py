@@ -12,7 +12,7 @@ from statistics import median
 
 import av
 
-from accmpeg.errors import AccmpegError
+from accmpeg.evaluation.cache import is_disk_failure
 from accmpeg.evaluation.clip import Clip
 from accmpeg.evaluation.costs import ROUNDS, Costs, settle
 from accmpeg.evaluation.methods import METHODS
@@ -76,7 +76,9 @@ def rehearse(
                 continue
             try:
                 rounds.setdefault(method.name, []).append(run_method(short, method, point, alone))
-            except (AccmpegError, ValueError):
+            except Exception as error:  # a plug-in may raise anything
+                if is_disk_failure(error):
+                    raise
                 failed.add(method.name)
     infer_ms = round(median(_timed_ms(context, frame) for frame in clip.frames[:_TIMED_PASSES]), 3)
     settled = {

@@ -9,10 +9,9 @@ A cell is known by the hash of everything its figures depend on. Cells whose lin
 never measured again, so a sweep that was killed goes on where it was.
 """
 
-import errno
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -22,8 +21,10 @@ from pathlib import Path
 
 from accmpeg.errors import EvaluationError
 from accmpeg.evaluation.bench import Bench
+from accmpeg.evaluation.cache import is_disk_failure
 from accmpeg.evaluation.methods import Method
 from accmpeg.evaluation.plan import ClipSpec, DnnSpec, Group, SweepSettings
+from accmpeg.evaluation.record import write_record
 from accmpeg.evaluation.rows import CELLS_NAME, CellRow, read_rows
 
 __all__ = ["run_sweep"]
@@ -38,22 +39,28 @@ def run_sweep(
     folder: Path,
     settings: SweepSettings,
     *,
+    primary: Sequence[str] = (),
     workers: int | None = None,
     retry_failed: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> list[CellRow]:
     """Measures what is missing in `folder` and returns the rows of the whole sweep, clip by clip.
 
-    `progress` is told what is going on, and how much of it is done. A cell that fails is a row with its
-    reason. On Ctrl-C the cells in work are finished first. Raises EvaluationError where the folder can't be
-    written or a worker dies; what was finished stays.
+    `primary` are the comparisons named beforehand, for `run.json`. `progress` is told what is going on, and
+    how much of it is done. A cell that fails is a row with its reason. On Ctrl-C the cells in work are
+    finished first. Raises EvaluationError where the folder holds what can't be gone on with (nothing is
+    touched then), where it can't be written or where a worker dies; what was finished stays.
     """
     names = tuple(method.name for method in methods)
     groups = [Group(clip, dnn, names) for clip in clips for dnn in dnns]
     cells_file = folder / CELLS_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        known = {row.key: row for row in _mended(cells_file)}
+        rows = read_rows(cells_file)
+        _check_same_sweep(rows, groups, settings, folder)
+        _mend(cells_file)
+        write_record(folder, clips, dnns, methods, settings, primary=primary)
+        known = {row.key: row for row in rows}
     except OSError as error:
         raise EvaluationError(f"can't use {folder}: {error.strerror}; give another --out") from error
     if retry_failed:
@@ -91,15 +98,29 @@ def run_sweep(
     return sorted(wanted, key=lambda row: order[row.clip, row.dnn])
 
 
-def _mended(cells_file: Path) -> list[CellRow]:
-    """The rows so far; a last line that a kill cut off is removed, so that the next one starts afresh."""
-    rows = read_rows(cells_file)
-    if cells_file.exists():
-        content = cells_file.read_bytes()
-        if content and not content.endswith(b"\n"):
-            with cells_file.open("r+b") as file:
-                file.truncate(content.rfind(b"\n") + 1)
-    return rows
+def _check_same_sweep(
+    rows: Iterable[CellRow], groups: Sequence[Group], settings: SweepSettings, folder: Path
+) -> None:
+    """One folder, one kind of figures: a curve of cells with two limits would be no curve."""
+    by_name = {(group.clip.name, group.dnn.card.name): group for group in groups}
+    for row in rows:
+        group = by_name.get((row.clip, row.dnn))
+        shared = row.role in ("ceiling", "uncoded")
+        if row.status == "failed" or group is None or not (shared or row.method in group.method_names):
+            continue
+        if row.key != group.cell_key(row.method, row.quality, row.role, settings):
+            raise EvaluationError(
+                f"{folder} holds cells of {row.method} on {row.clip} that were measured with other settings, "
+                "models, labels or another version: start anew with another --out (nothing in it was touched)"
+            )
+
+
+def _mend(cells_file: Path) -> None:
+    """Removes a last line that a kill cut off, so that the next one starts afresh."""
+    content = cells_file.read_bytes() if cells_file.exists() else b""
+    if content and not content.endswith(b"\n"):
+        with cells_file.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _run_all(
@@ -154,7 +175,7 @@ def _rehearse(group: Group, folder: Path, settings: SweepSettings) -> None:
     try:
         bench.rehearse()
     except Exception as error:  # whatever is wrong with a clip or a network: its cells will say so
-        if _is_disk_failure(error):
+        if is_disk_failure(error):
             raise
 
 
@@ -171,15 +192,13 @@ def _measure(group: Group, folder: Path, settings: SweepSettings, known: dict[st
         row = next(cells, None)
 
 
-def _is_disk_failure(error: Exception) -> bool:
-    """A full or read-only disk stops a sweep: the next cell could not be written either."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-
-
 def _append(file: Path, row: CellRow) -> None:
     # One write to a file opened for appending: lines of several processes do not mix.
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    line = row.to_line().encode()
     try:
-        os.write(descriptor, row.to_line().encode())
+        # A disk that fills up takes a part of the line without an error; asked for the rest, it says why.
+        while line:
+            line = line[os.write(descriptor, line) :]
     finally:
         os.close(descriptor)
