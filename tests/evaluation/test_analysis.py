@@ -495,3 +495,24 @@ def test_findings_are_one_json_document() -> None:
     assert reference["comparisons"][0]["gaps"][2]["target"] == 0.9
     assert reference["comparisons"][0]["gaps"][2]["percent"] == pytest.approx(-20, abs=0.1)
     assert reference["comparisons"][0]["gaps"][2]["interval"] is None
+
+
+def test_blocks_without_objects_or_delays_do_no_harm() -> None:
+    rows = []
+    for row in sweep({"aq-1": 1.0, "constant-qp": 0.9, "graded": 0.8}):
+        counts = row.blocks.counts["own"]
+        blocks = row.blocks.model_copy(
+            update={
+                "counts": {"own": [block if n == 7 else [[0.0, 0.0, 0.0]] for n, block in enumerate(counts)]},
+                "delay_ms": {LINK: [40.0 if n == 7 else None for n in range(12)]},
+            }
+        )
+        rows.append(row.model_copy(update={"blocks": blocks, "keyframe_bytes": 0.0}))
+    findings = headline(rows)
+    gap = gap_of(findings, "graded")
+    assert gap.percent == pytest.approx(-20, abs=0.1)
+    assert (gap.null_percent, gap.null_spread_percent, gap.no_effect) == (None, None, False)
+    assert gap.interval is not None
+    halves = findings.comparison("graded", "best-stock", rule="halves")
+    assert halves is not None
+    assert halves.gaps[2].clips[0].why == "no member reaches 90% on the first half"

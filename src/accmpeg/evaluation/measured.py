@@ -182,6 +182,9 @@ def _curve(
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = scores(np.tensordot(drawn.weights, counts, axes=1), rows[0].task) / ceilings[:, None]
         log_bitrate = np.log(np.stack([_bitrates(row, drawn.weights) for row in rows], axis=1))
+    # Blocks without objects or bytes, drawn alone, make no curve.
+    undefined = ~(np.isfinite(relative) & np.isfinite(log_bitrate)).all(axis=1)
+    relative[undefined], log_bitrate[undefined] = np.nan, 0.0
     order = np.argsort(log_bitrate, axis=1, kind="stable")
     log_bitrate = np.take_along_axis(log_bitrate, order, 1)
     relative = np.take_along_axis(relative, order, 1)
@@ -250,6 +253,7 @@ def delay_track(
     counts = np.maximum(carried.sum(axis=1), 1)
     column = np.minimum(np.arange(x.shape[1])[None, :], counts[:, None] - 1)
     x, delays = np.take_along_axis(x, column, 1), np.take_along_axis(delays, column, 1)
+    x = np.where(np.isfinite(x), x, 0.0)
     read = interpolate(x, delays, at)
     beyond = (at > x[:, -1:] + 1e-9) | (at < x[:, :1] - 1e-9)
     why = []
