@@ -1,4 +1,4 @@
-"""True labels: COCO files read, numbered as the server DNN does, refused when they are something else."""
+"""True labels: COCO files read, paired with frames, refused when they are something else."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import pytest
 import supervision as sv
 
 from accmpeg.errors import EvaluationError
-from accmpeg.evaluation.labels import in_classes_of, read_coco, unlabelled_xyxy
+from accmpeg.evaluation.labels import read_coco, unlabelled_xyxy
 
 DOCUMENT = {
     "categories": [{"id": 7, "name": "bus"}, {"id": 3, "name": "car"}],
@@ -41,14 +41,6 @@ def test_frames_are_in_order_and_boxes_are_corners(tmp_path: Path) -> None:
     np.testing.assert_allclose(labels[0].xyxy, [[1, 2, 4, 6], [5, 5, 10, 10]])
     np.testing.assert_array_equal(labels[0].class_id, [1, 0])
     np.testing.assert_allclose(labels[1].xyxy, [[10, 20, 40, 60]])
-
-
-def test_classes_are_those_of_the_server_dnn(tmp_path: Path) -> None:
-    labels, names = read_coco(written(tmp_path, DOCUMENT))
-    renumbered = in_classes_of(labels, names, ["person", "bus"])
-    assert renumbered is not None
-    assert [frame.class_id.tolist() if len(frame) else [] for frame in renumbered] == [[1], [], []]
-    assert in_classes_of(labels, names, ["person"]) is None
 
 
 @pytest.mark.parametrize(
@@ -138,10 +130,7 @@ def test_labels_that_may_belong_to_other_frames_are_refused(
 
 def test_crowds_and_unlabelled_zones_are_regions_and_no_objects(tmp_path: Path) -> None:
     document = DOCUMENT | {"info": {"unlabelled_zones": [[0, 0, 640, 50]]}}
-    labels, names = read_coco(written(tmp_path, document))
+    labels, _ = read_coco(written(tmp_path, document))
     assert unlabelled_xyxy(labels[0]).tolist() == [[0, 0, 640, 50], [0, 0, 900, 900]]
     assert unlabelled_xyxy(labels[2]).tolist() == [[0, 0, 640, 50]]
-    renumbered = in_classes_of(labels, names, ["person", "bus"])
-    assert renumbered is not None
-    assert [len(unlabelled_xyxy(frame)) for frame in renumbered] == [2, 1, 1]
     assert len(unlabelled_xyxy(sv.Detections.empty())) == 0

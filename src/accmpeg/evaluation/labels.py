@@ -1,4 +1,4 @@
-"""True labels of clips, in COCO's detection format, and their classes as a server DNN numbers them.
+"""True labels of clips, in COCO's detection format.
 
 `images` name the frames: by `frame_index` (from 0) where they have one, else by the number in `file_name`, be
 it padded with zeros or not; names without a number count in their order. Frames after the last labelled one
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from accmpeg.errors import EvaluationError
 
-__all__ = ["in_classes_of", "read_coco", "unlabelled_xyxy"]
+__all__ = ["read_coco", "unlabelled_xyxy"]
 
 _UNLABELLED = "unlabelled_xyxy"
 
@@ -146,26 +146,3 @@ def _detections(
         confidence=np.ones(len(objects), np.float32),
         metadata={_UNLABELLED: np.asarray(unlabelled, np.float32).reshape(-1, 4)},
     )
-
-
-def in_classes_of(
-    labels: Sequence[sv.Detections], names: Sequence[str], classes: Sequence[str]
-) -> list[sv.Detections] | None:
-    """Labels with a server DNN's class numbers; classes that it does not know are left out.
-
-    None where it knows none of them: its results can't be judged by these labels.
-    """
-    known = {number: list(classes).index(name) for number, name in enumerate(names) if name in classes}
-    if not known:
-        return None
-    return [_renumbered(frame, known) for frame in labels]
-
-
-def _renumbered(frame: sv.Detections, known: Mapping[int, int]) -> sv.Detections:
-    if frame.class_id is None or len(frame) == 0:
-        return frame
-    kept = frame[np.isin(frame.class_id, list(known))]
-    assert isinstance(kept, sv.Detections)
-    assert kept.class_id is not None
-    kept.class_id = np.asarray([known[int(number)] for number in kept.class_id], np.int64)
-    return kept
