@@ -49,6 +49,9 @@ def evaluate(
             help="Folder with true labels, CLIP.json in COCO's detection format.",
         ),
     ] = None,
+    label_min_height: Annotated[
+        float, typer.Option(min=0, metavar="PX", help="Labelled objects lower than this do not count.")
+    ] = 0.0,
     accmodel: Annotated[
         list[Path] | None, typer.Option(help="AccModel made for one of the server DNNs; may repeat.")
     ] = None,
@@ -114,6 +117,7 @@ def evaluate(
         every=every,
         server_ms=time_ms,
         server_cores=server_cores if measured else None,
+        label_min_height_px=label_min_height,
         live_link=Link(bandwidth_bps=link * 1e6, propagation_ms=PROPAGATION_MS),
         pictures=pictures,
     )

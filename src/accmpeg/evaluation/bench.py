@@ -372,7 +372,12 @@ class Bench:
             )
         references = {name: dict(zip(self._measured, each, strict=True)) for name, each in found.items()}
         if clip.labels is not None and spec.card.task == "detection":
-            labelled = label_references(clip.labels, clip.label_classes, spec.card)
+            labelled = label_references(
+                clip.labels,
+                clip.label_classes,
+                spec.card,
+                min_height_px=self._settings.label_min_height_px,
+            )
             if labelled is not None:
                 references["labels"] = {
                     index: labelled[index] for index in self._measured if index < len(labelled)

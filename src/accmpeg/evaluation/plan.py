@@ -22,6 +22,7 @@ from accmpeg.evaluation.link import Link
 from accmpeg.evaluation.methods import Method, find_methods
 from accmpeg.evaluation.rows import FORMAT, Role
 from accmpeg.evaluation.session import LIVE_LINK
+from accmpeg.media.footage import folder_pictures
 from accmpeg.media.source import Footage, open_source
 from accmpeg.version import __version__
 
@@ -71,6 +72,8 @@ class SweepSettings:
     """One pass of the server DNN on the stated machine (default: a small GPU)."""
     server_cores: int | None = None
     """In place of `server_ms`: as long as this machine takes, measured, with so many cores."""
+    label_min_height_px: float = 0.0
+    """Labelled objects lower than this, and results as low, are no one's fault."""
     pictures: bool = True
 
     def __post_init__(self) -> None:
@@ -170,7 +173,7 @@ class Group:
             float(quality),
             role,
             (settings.limit, settings.step, settings.every, links, asdict(settings.live_link)),
-            (settings.server_ms, settings.server_cores),
+            (settings.server_ms, settings.server_cores, settings.label_min_height_px),
         )
 
 
@@ -225,7 +228,10 @@ class _Opener:
     labels: Path | None
 
     def __call__(self, limit: int | None) -> Clip:
-        labels, names = (None, ()) if self.labels is None else read_coco(self.labels)
+        labels, names = None, ()
+        if self.labels is not None:
+            pictures = [each.name for each in folder_pictures(self.path)] if self.path.is_dir() else None
+            labels, names = read_coco(self.labels, pictures)
         bitrate_bps = 0.0
         if self.path.is_file():
             bitrate_bps = self.path.stat().st_size * 8 / _duration_s(self.path)
