@@ -228,7 +228,7 @@ class _Opener:
     labels: Path | None
 
     def __call__(self, limit: int | None) -> Clip:
-        labels, names = None, ()
+        labels, names = None, tuple[str, ...]()
         if self.labels is not None:
             pictures = [each.name for each in folder_pictures(self.path)] if self.path.is_dir() else None
             labels, names = read_coco(self.labels, pictures)
