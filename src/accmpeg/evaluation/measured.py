@@ -215,7 +215,9 @@ def bitrate_track(name: str, curve: DrawnCurve | None) -> Track:
     why = []
     for level, side in zip(LEVELS, curve.reached.side[0], strict=True):
         if side > 0:
-            why.append(f"{name} never reaches {level:.0%} (at most {whole[-1]:.1%})")
+            # Rounded down: "never reaches 98%, at most 98.0%" would puzzle.
+            most = np.floor(1000 * whole[-1]) / 1000
+            why.append(f"{name} never reaches {level:.0%} (at most {most:.1%})")
         elif side < 0:
             kbps = np.exp(curve.log_bitrate[0, 0]) / 1000
             smallest = f"{whole[0]:.1%}, {kbps:,.0f} kbit/s"
@@ -262,7 +264,10 @@ def delay_track(
             why.append(bitrate_track(name, curve).why[index[number]])
         elif beyond[0, number] or not np.isfinite(read[0, number]):
             kbps = np.exp(at[0, number]) / 1000
-            why.append(f"{name} has no delay over {link} at {target:.0%} ({kbps:,.0f} kbit/s): overload")
+            why.append(
+                f"{name} has no delay over {link} at {target:.0%}: {kbps:,.0f} kbit/s lie beyond the points "
+                "without overload"
+            )
         else:
             why.append("")
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import av
@@ -148,10 +148,10 @@ class Group:
     dnn: DnnSpec
     method_names: tuple[str, ...]
 
-    @cached_property
+    @property
     def methods(self) -> Mapping[str, Method]:
         """By name; a worker process finds them anew, so that plug-ins need not be picklable."""
-        return {method.name: method for method in find_methods(",".join(self.method_names))}
+        return _found(self.method_names)
 
     def cell_key(self, method: str, quality: float, role: Role, settings: SweepSettings) -> str:
         """The hash of everything a cell's figures depend on but the machine's speed."""
@@ -175,6 +175,11 @@ class Group:
             (settings.limit, settings.step, settings.every, links, asdict(settings.live_link)),
             (settings.server_ms, settings.server_cores, settings.label_min_height_px),
         )
+
+
+@cache
+def _found(names: tuple[str, ...]) -> Mapping[str, Method]:
+    return {method.name: method for method in find_methods(",".join(names))}
 
 
 def _checked_card(file: Path) -> DnnCard:
