@@ -100,7 +100,9 @@ class Bench:
                 first = next_quality({}, self._settings.points, shift=method.quality_shift) or 0
                 yield self._failed(method.name, first, "method", ceiling.reason or "")
             return
-        if self._dnn_size_px != self._clip_size_px:
+        # By the row, because a clip whose cells are all known need not be opened.
+        size_px = ceiling.width_px, ceiling.height_px
+        if self._group.dnn.card.input.stream_size_px(*size_px) != size_px:
             yield self._cell(known, PLAIN_METHOD, 0, "uncoded")
         best = self._score(ceiling)
         for method in self._group.methods.values():
@@ -220,8 +222,7 @@ class Bench:
         clip, settings = self._clip, self._settings
         frames, traffic, costs = len(clip.frames), session.traffic, self.costs.get(method)
         sizes = traffic.blocks()
-        per_frame = sum(sizes.bytes) / max(1, sum(sizes.frames))
-        bitrate_bps = (traffic.keyframe_bytes / traffic.gop_frames + per_frame) * 8 * float(clip.frame_rate)
+        bitrate_bps = traffic.bytes_per_frame * 8 * float(clip.frame_rate)
         delays, block_delays, reasons, paper = {}, {}, {}, {}
         emulated: Emulated | None = None
         for name, link in settings.links.items():

@@ -89,6 +89,12 @@ class Traffic:
         """Frames from keyframe to keyframe, of the first stream."""
         return next(iter(self._gop_frames.values()), 1)
 
+    @property
+    def bytes_per_frame(self) -> float:
+        """Of a stream that goes on, both ways: times 8 and the frame rate it is the bitrate."""
+        plain = self.blocks()
+        return self.keyframe_bytes / self.gop_frames + sum(plain.bytes) / max(1, sum(plain.frames))
+
     def blocks(self) -> BlockBytes:
         """Per block, without keyframes and the frames that carry them."""
         frames, sizes = [], []
