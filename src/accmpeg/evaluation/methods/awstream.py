@@ -127,8 +127,7 @@ class _Adapting:
         self._deliver(self._frames.finish())
 
     def _deliver(self, decoded: list[tuple[int, av.VideoFrame]]) -> None:
-        for index, frame in decoded:
-            self._last.deliver(index, frame)
+        self._last.deliver(decoded)
 
     def _adapt(self) -> None:
         session, stream = self._session, self._format

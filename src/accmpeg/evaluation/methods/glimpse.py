@@ -130,11 +130,10 @@ class _Tracking:
         """The server's side: objects of a trigger frame, back over the link."""
         session = self._session
         result = surest(session.infer(frame), _MOST_OBJECTS)
-        session.download(_size_bytes(result))
-        keep_seen(session, index, frame)
-        session.deliver_result(index, result)
         self._under_way = (index, result)
-        session.feedback(self._under_way, 0)  # its bytes have just been counted
+        session.download(_size_bytes(result), self._under_way)
+        keep_seen(session, index, frame)
+        session.deliver_result(index, result, at="camera")
 
     def _catch_up(self, trigger: int, result: Any) -> None:
         """Tracks objects of a past frame to the newest one, and settles the frames that waited for them."""
@@ -162,7 +161,7 @@ class _Tracking:
             result = moved_result(self._result, boxes, self._size_px)
         if index in session.keep:
             session.seen[index] = session.frame(index)  # nobody decoded it: the camera has its own
-        session.deliver_result(index, result)
+        session.deliver_result(index, result, at="camera")
 
 
 def _spread(indices: list[int], most: int) -> list[int]:

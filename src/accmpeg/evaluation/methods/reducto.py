@@ -323,10 +323,9 @@ class _Filtering:
         threshold = table.threshold(differences) if differences else 0.0
         chosen = set(chosen_frames(differences, threshold or 0.0))
         learn = threshold is None and len(segment) == SEGMENT_FRAMES
-        for at, (index, frame) in enumerate(segment):
-            if at in chosen:
-                self._deliver(self._frames.send(index, frame), learn=learn)
-            else:
+        self._deliver(self._frames.send_all([segment[at] for at in sorted(chosen)]), learn=learn)
+        for at, (index, _) in enumerate(segment):
+            if at not in chosen:
                 self._last.reuse(index)
         if learn:
             self._session.upload(len(differences) * _FLOAT_BYTES)
@@ -335,7 +334,7 @@ class _Filtering:
             self._server.send_table()
 
     def _deliver(self, decoded: list[tuple[int, av.VideoFrame]], *, learn: bool = False) -> None:
-        for index, frame in decoded:
-            self._last.deliver(index, frame)
-            if learn:
-                self._server.keep(index, self._last.value)
+        self._last.deliver(decoded)
+        if learn:
+            for index, _ in decoded:
+                self._server.keep(index, self._last.value(index))

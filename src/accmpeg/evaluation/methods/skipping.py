@@ -1,6 +1,8 @@
 """What methods share that do not send every frame: a stream of chosen frames, and results used again."""
 
 from collections import deque
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import av
@@ -33,6 +35,16 @@ class ChosenFrames:
         decoded = self._session.decode(units, self._steered.encoder, stream=self._stream)
         return [(self._sent.popleft(), picture) for picture in decoded]
 
+    def send_all(self, frames: Sequence[tuple[int, av.VideoFrame]]) -> list[tuple[int, av.VideoFrame]]:
+        """Sends the chosen frames of a chunk together: all are coded, all travel, all are decoded."""
+        units = []
+        for index, frame in frames:
+            units += encode_counted(self._session, self._steered, frame)
+            self._sent.append(index)
+        self._session.upload(units)
+        decoded = self._session.decode(units, self._steered.encoder, stream=self._stream)
+        return [(self._sent.popleft(), picture) for picture in decoded]
+
     def finish(self) -> list[tuple[int, av.VideoFrame]]:
         """Sends what the encoder still holds and closes the stream."""
         units = encode_counted(self._session, self._steered, None)
@@ -44,33 +56,39 @@ class ChosenFrames:
 
 
 class LastResult:
-    """The server's memory of the newest frame that reached it, for the frames that do not."""
+    """The server's memory of the newest frames that reached it, for the frames that do not."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._frame: av.VideoFrame | None = None
-        self._index = -1
-        self._value: Any = None
+        self._frames: list[tuple[int, av.VideoFrame]] = []
+        """Of the newest delivery, rising."""
+        self._values: dict[int, Any] = {}
 
-    def deliver(self, index: int, frame: av.VideoFrame) -> None:
-        """The server DNN's result on a decoded frame is that of source frame `index`."""
-        self._session.deliver(index, frame)
-        self._frame, self._index, self._value = frame, index, self._session.results.get(index)
+    def deliver(self, frames: Sequence[tuple[int, av.VideoFrame]]) -> None:
+        """The server DNN's results on decoded frames, in one batch, are those of their source frames."""
+        if not frames:
+            return
+        self._session.deliver_batch(frames)
+        # The one before may still be used by frames between it and the first of these.
+        self._frames = [*self._frames[-1:], *frames]
+        kept = {index for index, _ in self._frames}
+        self._values = {index: value for index, value in self._values.items() if index in kept}
 
     def reuse(self, index: int) -> None:
-        """The newest result is that of frame `index` too; costs the camera a notice."""
+        """The newest result before frame `index` is that of frame `index` too; costs the camera a notice."""
         self._session.upload(SKIP_NOTICE_BYTES)
-        if self._frame is not None:
-            keep_seen(self._session, index, self._frame)
-        result = self.value if self._session.wanted(index) else None
-        self._session.deliver_result(index, result, of=self._index)
+        used, frame = max((each for each in self._frames if each[0] < index), key=itemgetter(0))
+        keep_seen(self._session, index, frame)
+        result = self.value(used) if self._session.wanted(index) else None
+        self._session.deliver_result(index, result, of=used)
 
-    @property
-    def value(self) -> Any:
-        """The result on the newest frame."""
-        if self._value is None:
-            assert self._frame is not None, "no frame has reached the server yet"
-            clip = self._session.clip
-            # Not `session.infer`: `deliver` has counted this pass, also where nobody wanted its result.
-            self._value = self._session.context.dnn.infer(self._frame, (clip.width_px, clip.height_px))
-        return self._value
+    def value(self, index: int) -> Any:
+        """The result on a frame of the newest delivery."""
+        if index not in self._values:
+            value = self._session.results.get(index)
+            if value is None:
+                frame, clip = dict(self._frames)[index], self._session.clip
+                # Not `session.infer`: `deliver` has counted this pass, also where nobody wanted its result.
+                value = self._session.context.dnn.infer(frame, (clip.width_px, clip.height_px))
+            self._values[index] = value
+        return self._values[index]
