@@ -1,3 +1,4 @@
+import io
 import socket
 import struct
 import threading
@@ -7,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import av
 import numpy as np
@@ -133,6 +134,104 @@ def test_timestamps_that_start_anew_go_on_rising(make_clip, tmp_path):
         stamps = [frame.pts for frame in source]
     assert len(stamps) >= 9
     assert (np.diff(stamps) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("b.avi", "libx264"),
+        ("b.wmv", "libx264"),
+        ("b.mxf", "libx264"),
+        ("b.avi", "mpeg4"),
+        ("b.mxf", "mpeg2video"),
+        ("b.mkv", "libx264"),
+        ("b.mp4", "libx264"),
+        ("b.ts", "libx264"),
+        ("b.flv", "libx264"),
+        ("b.mpg", "mpeg2video"),
+        ("b.h264", "libx264"),
+    ],
+)
+def test_b_frames_keep_their_times_in_every_container(make_clip, textured, name, codec):
+    frames = [textured(160, 96, moved_px=2 * i, pts=i) for i in range(50)]
+    options = {"bf": "3", "g": "20"} if codec == "libx264" else {"bf": "2", "g": "20"}
+    with open_source(make_clip(name, frames, codec=codec, options=options)) as source:
+        seconds = [float(frame.pts * frame.time_base) for frame in source]
+        assert source.info.frame_rate == 25
+    assert seconds == pytest.approx([i / 25 for i in range(len(seconds))], abs=0.0011)
+    assert len(seconds) == 50
+
+
+def clip_at(make_clip, textured, name, offset_s):
+    first = offset_s * 25
+    frames = [textured(160, 96, moved_px=i, pts=first + i) for i in range(10)]
+    return make_clip(name, frames, options={"tune": "zerolatency"})
+
+
+@pytest.mark.parametrize("second_s", [3700, 1, 101])
+def test_recordings_put_together_go_on_without_a_gap(make_clip, textured, tmp_path, caplog, second_s):
+    parts = [clip_at(make_clip, textured, "a.ts", 100), clip_at(make_clip, textured, "b.ts", second_s)]
+    (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_source(tmp_path / "both.ts") as source:
+        seconds = [float(frame.pts * frame.time_base) for frame in source]
+    assert len(seconds) == 20
+    longest_s = 1.0 if second_s == 101 else 0.04
+    assert max(np.diff(seconds)) == pytest.approx(longest_s, abs=0.4 if second_s == 101 else 1e-6)
+    assert sum("jumps" in record.message for record in caplog.records) == (second_s != 101)
+
+
+def test_a_gap_does_not_change_the_rate(tmp_path, textured):
+    path = tmp_path / "gap.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
+        stream.width, stream.height = 160, 96
+        for index in range(20):
+            container.mux(
+                stream.encode(textured(160, 96, moved_px=index, pts=index + 90_000 * (index >= 10)))
+            )
+        container.mux(stream.encode(None))
+    with open_source(path) as source:
+        assert source.info.frame_rate == 25
+        assert [frame.pts * frame.time_base for frame in source] == [Fraction(i, 25) for i in range(20)]
+
+
+class MjpegHandler(BaseHTTPRequestHandler):
+    """A camera that sends 12 pictures, 5 a second, and hangs up."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        with suppress(OSError):
+            for index in range(12):
+                memory = io.BytesIO()
+                Image.new("RGB", (160, 120), (index * 9, 90, 90)).save(memory, "JPEG")
+                picture = memory.getvalue()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                self.wfile.write(head.encode() + picture + b"\r\n")
+                self.wfile.flush()
+                time.sleep(0.2)
+
+    def log_message(self, format, *args):
+        return
+
+
+def test_a_camera_without_timestamps_is_timed_by_arrival():
+    with ThreadingHTTPServer(("127.0.0.1", 0), MjpegHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with open_source(f"http://127.0.0.1:{server.server_port}/video") as source:
+                assert source.info.is_live
+                assert source.info.frame_rate == pytest.approx(5, rel=0.2)
+                seconds = []
+                with suppress(SourceError):
+                    seconds.extend(float(frame.pts * frame.time_base) for frame in source)
+        finally:
+            server.shutdown()
+    assert len(seconds) >= 11
+    assert seconds[0] == 0
+    assert np.diff(seconds) == pytest.approx(np.full(len(seconds) - 1, 0.2), abs=0.1)
+    assert seconds[-1] == pytest.approx(0.2 * (len(seconds) - 1), abs=0.2)
 
 
 def test_a_cut_off_video_gives_what_it_has(make_clip, tmp_path):
