@@ -84,6 +84,7 @@ def test_portrait_and_odd_sizes(make_clip):
         ((0, -1, 1, 0), np.rot90),
         ((-1, 0, 0, -1), lambda plane: np.rot90(plane, 2)),
         ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
         ((1, 0, 0, 1), np.asarray),
     ],
 )
@@ -498,3 +499,131 @@ def test_real_footage_decodes(shared_data):
         with open_source(footage.path) as source:
             for frame, _ in zip(source, range(3), strict=False):
                 assert (frame.format.name, frame.width) == ("yuv420p", source.info.width_px)
+
+
+def save_sizes(folder, sizes, **options):
+    folder.mkdir()
+    for number, size_px in enumerate(sizes, start=1):
+        Image.new("RGB", size_px, (20 * number, 90, 90)).save(folder / f"{number:06}.jpg", **options)
+
+
+def test_numbered_photographs_of_several_sizes_are_stills(tmp_path):
+    save_sizes(tmp_path / "photos", [(160, 120)] * 11 + [(120, 160)])
+    save_sizes(tmp_path / "frames", [(160, 120)] * 3)
+    (tmp_path / "frames" / "4.jpg").write_bytes(b"damaged")
+    found = find_footage([tmp_path])
+    assert [footage.kind for footage in found] == ["frames"] + ["still"] * 12
+
+
+def test_photographs_held_upright_and_across_differ_in_size(tmp_path):
+    save_sizes(tmp_path / "photos", [(160, 120)] * 2)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.new("RGB", (160, 120)).save(tmp_path / "photos" / "3.jpg", exif=exif)
+    assert [footage.kind for footage in find_footage([tmp_path])] == ["still"] * 3
+
+
+def test_footage_is_found_in_natural_order(tmp_path):
+    for number in (10, 9, 2):
+        (tmp_path / f"cam{number}").mkdir()
+        for part in (11, 1, 3):
+            (tmp_path / f"cam{number}" / f"part{part}.mp4").touch()
+    assert [f"{footage.path.parent.name} {footage.path.stem}" for footage in find_footage([tmp_path])] == [
+        f"cam{number} part{part}" for number in (2, 9, 10) for part in (1, 3, 11)
+    ]
+
+
+def test_unread_pictures_of_a_folder_are_named(tmp_path):
+    save_sizes(tmp_path / "frames", [(64, 48)] * 3)
+    (tmp_path / "frames" / "2.dng").write_bytes(b"raw")
+    with open_source(tmp_path / "frames") as source:
+        assert len(list(source)) == 3
+    assert source.skipped_frames == 1
+    assert "2.dng" in source.skipped_pictures[0]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "I;16", "RGB", "RGBA"])
+def test_pictures_without_a_matrix_of_their_own_are_tagged_as_what_they_become(tmp_path, mode):
+    levels = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(48, axis=0)
+    if mode == "I;16":
+        picture = Image.fromarray(levels.astype(np.uint16) * 257)
+    else:
+        picture = Image.fromarray(levels).convert("RGB" if mode == "P" else mode)
+        picture = picture.quantize(64) if mode == "P" else picture
+    picture.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as saved:
+        grey = saved.point(lambda value: value / 257).convert("L") if mode == "I;16" else saved.convert("L")
+        expected = np.asarray(grey).astype(int)
+    still = read_still(tmp_path / "a.png")
+    assert (int(still.colorspace), int(still.color_range)) == (6, 1)  # BT.601, limited range
+    assert np.abs(rgb_of(still).mean(axis=2) - expected).mean() < 4
+
+
+def interlaced_clip(path, textured, field_order="tt"):
+    """A square that moves between the fields, so that lines of one picture show it in two places."""
+    frames = []
+    for index in range(8):
+        frame = textured(160, 96, pts=index)
+        luma = plane_view(frame, 0)
+        luma[:] = 60
+        for field in (0, 1):
+            left = 8 * (2 * index + field)
+            luma[field::2, left : left + 24] = 200
+        frames.append(frame)
+    with av.open(path, "w") as container:
+        options = {"x264-params": "tff=1", "crf": "5", "flags": "+ildct+ilme"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height = 160, 96
+        for frame in frames:
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_interlaced_footage_comes_as_whole_pictures(tmp_path, textured):
+    path = interlaced_clip(tmp_path / "fields.ts", textured)
+    with open_source(path) as source:
+        assert any("interlaced" in remark for remark in source.info.remarks)
+        frames = list(source)
+    assert len(frames) == 8
+    assert np.diff([float(frame.pts * frame.time_base) for frame in frames]) == pytest.approx([0.04] * 7)
+    for frame in frames[1:-1]:
+        luma = plane_view(frame, 0).astype(int)
+        combed = np.abs(luma[1:-1:2] - (luma[:-2:2] + luma[2::2]) / 2).mean()
+        assert combed < 3, "neighbouring lines show one moment"
+
+
+def test_sound_and_bit_depth_that_are_lost_are_told(tmp_path, textured):
+    path = tmp_path / "clip.mkv"
+    with av.open(path, "w") as container:
+        video = container.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p10le"
+        sound = container.add_stream("aac", rate=16000)
+        noise = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        noise.sample_rate = 16000
+        for stream, frame in ((video, textured(160, 96)), (sound, noise)):
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    with open_source(path) as source:
+        assert source.info.remarks == ("its sound is left out", "its 10 bits per sample become 8")
+
+
+@pytest.mark.parametrize(("matrix", "aspect"), [((1, 0, 0, 1), (16, 15)), ((0, 1, -1, 0), (15, 16))])
+def test_the_shape_of_pixels_survives_and_turns_with_the_picture(tmp_path, textured, matrix, aspect):
+    path = tmp_path / "sar.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height = 160, 96
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
+        container.mux(stream.encode(textured(160, 96)))
+        container.mux(stream.encode(None))
+    content = path.read_bytes()
+    a, b, c, d = (value << 16 for value in matrix)
+    at = content.index(b"tkhd") + 44
+    path.write_bytes(content[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + content[at + 36 :])
+    with open_source(path) as source:
+        assert source.info.pixel_aspect == Fraction(*aspect)
+        half = source.info.pixel_aspect_at(source.info.width_px // 2, source.info.height_px)
+        assert half == 2 * Fraction(*aspect)
+        settings = EncoderSettings.for_source(source.info, crf=30)
+        assert settings.pixel_aspect == Fraction(*aspect)

@@ -2,6 +2,7 @@
 
 import struct
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 
@@ -21,7 +22,9 @@ __all__ = [
     "pad_to_even",
     "plane_view",
     "rgb_of",
+    "tiled",
     "to_yuv420p",
+    "turned",
 ]
 
 _ANY_TIME_BASE = Fraction(1, 25)
@@ -81,6 +84,36 @@ def pad_to_even(frame: av.VideoFrame) -> av.VideoFrame:
     padded.colorspace, padded.color_range = frame.colorspace, frame.color_range
     padded.color_primaries, padded.color_trc = frame.color_primaries, frame.color_trc
     return padded
+
+
+def tiled(tiles: Sequence[av.VideoFrame], columns: int, width_px: int, height_px: int) -> av.VideoFrame:
+    """One yuv420p picture of equal yuv420p tiles, row by row, cut to its size.
+
+    Raises ValueError for tiles that differ, have odd sizes, or do not cover the picture.
+    """
+    first = tiles[0]
+    rows = len(tiles) // columns
+    if any((tile.width, tile.height) != (first.width, first.height) for tile in tiles):
+        raise ValueError("its tiles differ in size")
+    if first.width % 2 or first.height % 2:
+        raise ValueError(f"its tiles have {first.width}x{first.height} px, an odd size")
+    if columns * first.width < width_px or rows * first.height < height_px:
+        raise ValueError("its tiles do not cover it")
+    whole = av.VideoFrame(columns * first.width, rows * first.height, "yuv420p")
+    for index in range(3):
+        target = plane_view(whole, index)
+        for number, tile in enumerate(tiles):
+            part = plane_view(tile, index)
+            top, left = number // columns * part.shape[0], number % columns * part.shape[1]
+            target[top : top + part.shape[0], left : left + part.shape[1]] = part
+    whole.colorspace, whole.color_range = first.colorspace, first.color_range
+    whole.color_primaries, whole.color_trc = first.color_primaries, first.color_trc
+    return FrameCropper(width_px, height_px).crop(whole)
+
+
+def turned(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> av.VideoFrame:
+    """The frame after these FFmpeg filters, each with its options."""
+    return _Filters(list(filters)).apply(frame)
 
 
 class FrameCropper:
@@ -208,6 +241,8 @@ class _Filters:
 
     def __init__(self, filters: list[tuple[str, str]]) -> None:
         self.chain = filters
+        if ("vflip", "") in filters:
+            self.chain = [*filters, ("copy", "")]  # vflip alone only turns line sizes negative
         self._graph: Graph | None = None
         self._input_size = (0, 0)
 

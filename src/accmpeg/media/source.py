@@ -13,7 +13,7 @@ Live streams without timestamps (MJPEG over HTTP, raw H.264) are timed by their 
 import errno
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,9 +33,11 @@ from accmpeg.media.footage import (
     Footage,
     find_footage,
     folder_pictures,
+    read_picture,
     read_still,
 )
 from accmpeg.media.frames import Deinterlacer, FrameTurner, to_yuv420p
+from accmpeg.media.heif import is_heif
 from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, spread_arrivals
 
 __all__ = ["Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
@@ -86,6 +88,8 @@ class Source(ABC):
 
     info: SourceInfo
     skipped_frames: int = 0
+    skipped_pictures: Sequence[str] = ()
+    """Of a folder: the pictures among the skipped frames, each with the reason."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[av.VideoFrame]: ...
@@ -125,10 +129,18 @@ def open_source(address: str | Path) -> Source:
         raise SourceError(f"can't read {path}: {error.strerror or error}") from error
     if path.is_file() and size_bytes == 0:
         raise SourceError(f"{path} is empty (0 bytes)")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES or _is_heif_file(path):
         return _PictureSource(path, [path])
     # Without the prefix, FFmpeg would take "a:b.mp4" for an address of scheme a.
     return _StreamSource(f"file:{path}", str(path))
+
+
+def _is_heif_file(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and is_heif(file.read(12))
+    except OSError:
+        return False  # FFmpeg says why
 
 
 class _PictureSource(Source):
@@ -136,7 +148,7 @@ class _PictureSource(Source):
         self._pictures = pictures
         if not pictures:
             raise SourceError(f"no pictures in the folder {path}: it needs files such as 000001.jpg")
-        first = self._first_readable()
+        first, aspect = self._first_readable()
         self.info = SourceInfo(
             name=path.name or str(path),
             width_px=first.width,
@@ -145,15 +157,17 @@ class _PictureSource(Source):
             time_base=1 / FRAME_RATE,
             frame_count=len(pictures),
             is_live=False,
+            pixel_aspect=aspect,
         )
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
-        self.skipped_frames = 0
+        self.skipped_pictures = []
         for index, path in enumerate(self._pictures):
             try:
                 frame = read_still(path)
-            except SourceError:
-                self.skipped_frames += 1
+            except SourceError as error:
+                self.skipped_pictures.append(str(error))
+                self.skipped_frames = len(self.skipped_pictures)
                 continue
             if (frame.width, frame.height) != (self.info.width_px, self.info.height_px):
                 raise SourceError(
@@ -163,11 +177,11 @@ class _PictureSource(Source):
             frame.pts, frame.time_base = index, self.info.time_base
             yield frame
 
-    def _first_readable(self) -> av.VideoFrame:
+    def _first_readable(self) -> tuple[av.VideoFrame, Fraction]:
         errors: list[SourceError] = []
         for path in self._pictures:
             try:
-                return read_still(path)
+                return read_picture(path)
             except SourceError as error:
                 errors.append(error)
         raise errors[0]
@@ -234,7 +248,9 @@ class _StreamSource(Source):
 
     def _find_video(self) -> VideoStream:
         for stream in self._container.streams.video:
-            if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+            # What depends on other streams is a part of a picture, such as one tile of a photograph.
+            kept = not stream.disposition & (Disposition.attached_pic | Disposition.dependent)
+            if kept and stream.codec_context is not None:
                 stream.thread_count = 1  # the camera's cores belong to the encoder and the AccModel
                 return stream
         kinds = sorted({stream.type for stream in self._container.streams})
