@@ -31,7 +31,7 @@ class CameraClock:
         return self.now_us() / 1000
 
     def utc_us(self, at_us: int) -> int:
-        """A time of `now_us`, also an earlier one, as the system's clock would have shown it if set as it is now."""
+        """A time of `now_us`, also an earlier one, by the system's clock as it is set at present."""
         off_us = _system_us() - self.now_us()
         if abs(off_us - self._correction_us) > _SET_US:
             self._correction_us = off_us
