@@ -168,6 +168,24 @@ def test_one_bad_file_among_good_ones_is_named_and_passed_over(segmenter_card, s
     assert manifest["counts"] == {"labels": 3, "skipped": 2}
 
 
+def test_numbered_photographs_are_all_labelled(segmenter_card, write_picture, tmp_path):
+    for number, size_px in enumerate([(96, 64), (64, 96), (80, 64), (96, 80)]):
+        write_picture(tmp_path / "photos" / f"{number:012}.png", number, *size_px)
+    report = label(segmenter_card, tmp_path / "photos", tmp_path / "labels")
+    assert (report.new, report.skipped) == (4, 0)
+
+
+def test_frames_of_a_clip_that_are_not_used_are_counted_and_named(segmenter_card, write_picture, tmp_path):
+    for number in range(4):
+        write_picture(tmp_path / "frames" / f"{number}.png", number, 96, 64)
+    (tmp_path / "frames" / "2.png").write_bytes(b"damaged")
+    report = label(segmenter_card, tmp_path / "frames", tmp_path / "labels", sampling=Sampling(every=1))
+    assert (report.new, report.skipped) == (3, 1)
+    assert "2.png" in report.reasons[0]
+    manifest = json.loads((tmp_path / "labels" / "manifest.json").read_text())
+    assert "2.png" in manifest["skipped"][0]["reason"]
+
+
 def test_a_repaired_file_is_labelled_by_the_next_run(segmenter_card, stills, write_picture, tmp_path):
     (stills / "empty.png").write_bytes(b"")
     label(segmenter_card, stills, tmp_path / "labels")

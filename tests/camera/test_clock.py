@@ -1,5 +1,7 @@
 """Clock offset by request and reply, against clocks whose truth is known."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,28 @@ def test_the_truth_lies_within_the_error(ahead_us: int, exchanges: list[tuple[in
         assert found is not None
         assert abs(found.offset_us - ahead_us) <= found.error_us
         now_us += 5_000_000
+
+
+def test_a_clock_that_is_set_moves_times_of_day_and_no_lengths_of_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system_ns = time.time_ns
+    clock = CameraClock()
+    captured_us = clock.now_us()
+    assert clock.utc_us(captured_us) == captured_us
+    three_days_us = 3 * 86_400_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: system_ns() + 1000 * three_days_us)
+    assert clock.now_us() - captured_us < 1_000_000
+    assert clock.utc_us(captured_us) - captured_us == pytest.approx(three_days_us, abs=10_000)
+    first, second = clock.utc_us(captured_us), clock.utc_us(captured_us + 40_000)
+    assert second - first == 40_000, "what was set once stays as it is"
+
+
+def test_a_clock_that_is_led_along_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    system_ns = time.time_ns
+    clock = CameraClock()
+    monkeypatch.setattr(time, "time_ns", lambda: system_ns() + 20_000_000)
+    assert clock.utc_us(5) == 5
 
 
 def test_the_shortest_round_trip_wins() -> None:

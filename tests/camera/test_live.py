@@ -60,6 +60,23 @@ def test_five_lines_of_python_give_results(scene: Any, server: Peer) -> None:
     until(lambda: seen.goodbye is not None)
 
 
+def test_a_clock_that_is_set_while_streaming_moves_capture_times_and_no_delay(
+    scene: Any, server: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system_ns, three_days_ns = time.time_ns, 3 * 86_400 * 10**9
+    results: list[LiveResult] = []
+    with accmpeg.stream(scene(30, frame_rate=20), server.url, drop="none") as camera:
+        for result in camera:
+            results += [result]
+            if len(results) == 10:
+                monkeypatch.setattr(time, "time_ns", lambda: system_ns() + three_days_ns)
+    assert sequences(results) == list(range(30))
+    moved_us = results[-1].captured_us - results[0].captured_us
+    assert moved_us == pytest.approx(three_days_ns / 1000, abs=60_000_000)
+    assert all(0 < result.delay_ms < 60_000 for result in results)
+    assert results[-1].received_us >= results[-1].captured_us
+
+
 def test_footage_is_paced_at_its_frame_rate(scene: Any, server: Peer) -> None:
     with accmpeg.stream(scene(10, frame_rate=20), server.url, drop="none") as camera:
         results = list(camera)

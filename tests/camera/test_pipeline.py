@@ -1,8 +1,17 @@
 """Where frames wait between capture and the encoder."""
 
-import av
+import time
+from collections.abc import Iterator
+from fractions import Fraction
 
-from accmpeg.camera.pipeline import FrameSlot, TimedFrame
+import av
+import pytest
+
+from accmpeg.camera import pipeline
+from accmpeg.camera.clock import CameraClock
+from accmpeg.camera.pipeline import Capture, FrameSlot, TimedFrame
+from accmpeg.camera.stats import CameraStats
+from accmpeg.media.source import Source, SourceInfo
 
 FRAME = av.VideoFrame(16, 16, "yuv420p")
 
@@ -48,3 +57,26 @@ def test_a_burst_does_not_fill_the_memory() -> None:
     slot = FrameSlot(lossless=False)
     assert put(slot, *range(10)) == [*[0] * 6, *[1] * 4]
     assert left(slot) == [4, 5, 6, 7, 8, 9]
+
+
+class JumpingFootage(Source):
+    """Three frames, the last of them an hour after the others."""
+
+    info = SourceInfo("footage", 16, 16, Fraction(25), Fraction(1, 25), 3, is_live=False)
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        for pts in (0, 1, 90_001):
+            frame = av.VideoFrame(16, 16, "yuv420p")
+            frame.pts, frame.time_base = pts, self.info.time_base
+            yield frame
+
+
+def test_a_clock_that_jumps_does_not_hold_capture_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "LONGEST_GAP_S", 0.2)
+    slot, stats, footage = FrameSlot(lossless=False), CameraStats(), JumpingFootage()
+    capture = Capture(footage, JumpingFootage, slot, CameraClock(), stats, paced=True)
+    started_s = time.monotonic()
+    capture.run()
+    assert 0.2 <= time.monotonic() - started_s < 1.0
+    assert capture.error is None
+    assert stats.snapshot()["captured"] == 3

@@ -1,13 +1,20 @@
 """`accmpeg encode` as a user meets it: streams that play, figures that add up, one line for what fails."""
 
 import json
+import signal
 import socket
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
 import pytest
+from PIL import Image
 
 from accmpeg.demo import assets_path
 
@@ -155,6 +162,77 @@ def test_a_peer_that_never_answers_is_one_clear_error(accmpeg: Callable) -> None
         done = accmpeg("encode", "scene", "-o", address, "--limit", 12)
     assert done.returncode == 1
     assert "took nothing for 15 s" in done.stderr
+
+
+class BreaksOff(BaseHTTPRequestHandler):
+    """Sends so many bytes of a recording without saying where they end, and hangs up."""
+
+    content = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_live_source_that_ends_leaves_a_finished_file(
+    accmpeg: Callable, clip: Path, tmp_path: Path, suffix: str
+) -> None:
+    whole = tmp_path / "whole.ts"
+    assert accmpeg("encode", clip, "-o", whole, "--policy", "none", "--gop", 3).returncode == 0
+    handler = type("Camera", (BreaksOff,), {"content": whole.read_bytes()})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as camera:
+        threading.Thread(target=camera.serve_forever, daemon=True).start()
+        try:
+            address = f"http://127.0.0.1:{camera.server_port}/live"
+            done = accmpeg("encode", address, "-o", f"rec.{suffix}", "--policy", "none", "--json")
+        finally:
+            camera.shutdown()
+    assert done.returncode == 1
+    summary = json.loads(done.stdout)
+    assert len(frames_of(tmp_path / f"rec.{suffix}")) == summary["frames"] == 12
+    assert "the sender closed the connection" in summary["ended"]
+    assert f"rec.{suffix} is finished and holds the 12 frames" in done.stderr
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_stopped_by_hand_is_a_finished_file(tmp_path: Path, number: int) -> None:
+    command = [sys.executable, "-m", "accmpeg", "encode", "scene", "-o", "o.mp4", "--policy", "none"]
+    command += ["--size", "640x360", "--qp", "6"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        part = tmp_path / "o.mp4.part"
+        until_s = time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size > 3_000) and time.monotonic() < until_s:
+            time.sleep(0.02)
+        running.send_signal(number)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted" in err
+    frames = len(frames_of(tmp_path / "o.mp4"))
+    assert frames > 0
+    assert f"o.mp4: {frames} frames" in out
+    assert not part.exists()
+
+
+def test_a_picture_that_does_not_fit_ends_the_file_but_deletes_nothing(
+    accmpeg: Callable, tmp_path: Path
+) -> None:
+    (tmp_path / "frames").mkdir()
+    for number in range(6):
+        size_px = (64, 48) if number < 5 else (48, 64)
+        Image.new("RGB", size_px, (40 * number, 90, 90)).save(tmp_path / "frames" / f"{number}.png")
+    done = accmpeg("encode", "frames", "-o", "o.mkv", "--policy", "none")
+    assert done.returncode == 1
+    assert "5.png" in done.stderr
+    assert "holds the 5 frames" in done.stderr
+    assert len(frames_of(tmp_path / "o.mkv")) == 5
 
 
 def test_a_damaged_clip_gives_what_it_holds(accmpeg: Callable, clip: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 import socket
 import subprocess
 import sys
@@ -92,57 +93,89 @@ def test_vp9_keeps_an_odd_size_in_a_file(tmp_path, textured):
         assert (source.info.width_px, source.info.height_px) == (161, 97)
 
 
-def test_a_failure_leaves_the_older_file_alone(tmp_path, textured):
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ZeroDivisionError])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_recording_that_breaks_off_is_kept(tmp_path, textured, failure, suffix):
+    path = tmp_path / f"clip{suffix}"
+
+    def break_off():
+        with encoder_for() as encoder, open_sink(path, encoder) as sink:
+            sink.write(encoder.encode(textured(160, 96))[0])
+            raise failure
+
+    with pytest.raises(failure):
+        break_off()
+    with open_source(path) as source:
+        assert len(list(source)) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_before_the_first_frame_leaves_the_older_file_alone(tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"older")
 
-    def fail_half_way():
-        with encoder_for() as encoder, open_sink(path, encoder) as sink:
-            sink.write(encoder.encode(textured(160, 96))[0])
+    def fail():
+        with encoder_for() as encoder, open_sink(path, encoder):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        fail_half_way()
+        fail()
     assert path.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_ctrl_c_keeps_what_is_written(tmp_path, textured):
-    path = tmp_path / "clip.mp4"
-
-    def interrupt():
-        with encoder_for() as encoder, open_sink(path, encoder) as sink:
-            sink.write(encoder.encode(textured(160, 96))[0])
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupt()
-    with open_source(path) as source:
-        assert len(list(source)) == 1
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
-def test_a_full_disk_is_one_clear_error(tmp_path, suffix):
-    # A limit on file size, in a process of its own, stands for the full disk.
-    path = tmp_path / f"clip{suffix}"
+def run_with_file_limit(path, limit_bytes):
+    """Writes a clip in a process whose files may not grow beyond the limit, as on a full disk."""
     script = textwrap.dedent(f"""
         import resource, signal, sys
         sys.path.insert(0, {str(__file__).rpartition("/")[0]!r})
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes}))
         from conftest import textured_frame
         from test_sink import write_clip
         from accmpeg.errors import SinkError
         try:
-            write_clip({str(path)!r}, textured_frame, stamps=range(0, 90000, 3000))
+            write_clip({str(path)!r}, textured_frame, stamps=range(0, 900000, 3000))
         except SinkError as error:
             print("SinkError:", error)
     """)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts", ".flv", ".h264"])
+def test_a_full_disk_keeps_what_it_holds(tmp_path, suffix):
+    path = tmp_path / f"clip{suffix}"
+    done = run_with_file_limit(path, 200_000)
+    found = re.fullmatch(
+        rf"SinkError: can't write {path}: .*; it holds the (\d+) frames before that\n", done.stdout
+    )
+    assert found, done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == [path]
+    with open_source(path) as source:
+        frames = len(list(source))
+    assert frames > 10
+    assert abs(frames - int(found[1])) <= 1, "the last one may be cut"
+
+
+def test_a_disk_that_was_full_before_is_one_clear_error_and_no_file(tmp_path):
+    path = tmp_path / "clip.mp4"
+    done = run_with_file_limit(path, 0)
     assert done.stderr == ""
     assert done.stdout.startswith("SinkError:")
     assert str(path) in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pixels_that_are_not_square_are_told_to_players(tmp_path, textured):
+    settings = EncoderSettings(
+        width_px=160, height_px=96, frame_rate=Fraction(25), crf=35, pixel_aspect=Fraction(16, 15)
+    )
+    for suffix in ("mp4", "mkv", "ts"):
+        with Encoder(settings) as encoder, open_sink(tmp_path / f"clip.{suffix}", encoder) as sink:
+            for index in range(3):
+                sink.write(encoder.encode(textured(160, 96, moved_px=index, pts=index))[0])
+        with open_source(tmp_path / f"clip.{suffix}") as source:
+            assert source.info.pixel_aspect == Fraction(16, 15)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import io
 import socket
 import struct
 import threading
@@ -7,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import av
 import numpy as np
@@ -83,6 +84,7 @@ def test_portrait_and_odd_sizes(make_clip):
         ((0, -1, 1, 0), np.rot90),
         ((-1, 0, 0, -1), lambda plane: np.rot90(plane, 2)),
         ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
         ((1, 0, 0, 1), np.asarray),
     ],
 )
@@ -133,6 +135,104 @@ def test_timestamps_that_start_anew_go_on_rising(make_clip, tmp_path):
         stamps = [frame.pts for frame in source]
     assert len(stamps) >= 9
     assert (np.diff(stamps) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("b.avi", "libx264"),
+        ("b.wmv", "libx264"),
+        ("b.mxf", "libx264"),
+        ("b.avi", "mpeg4"),
+        ("b.mxf", "mpeg2video"),
+        ("b.mkv", "libx264"),
+        ("b.mp4", "libx264"),
+        ("b.ts", "libx264"),
+        ("b.flv", "libx264"),
+        ("b.mpg", "mpeg2video"),
+        ("b.h264", "libx264"),
+    ],
+)
+def test_b_frames_keep_their_times_in_every_container(make_clip, textured, name, codec):
+    frames = [textured(160, 96, moved_px=2 * i, pts=i) for i in range(50)]
+    options = {"bf": "3", "g": "20"} if codec == "libx264" else {"bf": "2", "g": "20"}
+    with open_source(make_clip(name, frames, codec=codec, options=options)) as source:
+        seconds = [float(frame.pts * frame.time_base) for frame in source]
+        assert source.info.frame_rate == 25
+    assert seconds == pytest.approx([i / 25 for i in range(len(seconds))], abs=0.0011)
+    assert len(seconds) == 50
+
+
+def clip_at(make_clip, textured, name, offset_s):
+    first = offset_s * 25
+    frames = [textured(160, 96, moved_px=i, pts=first + i) for i in range(10)]
+    return make_clip(name, frames, options={"tune": "zerolatency"})
+
+
+@pytest.mark.parametrize("second_s", [3700, 1, 101])
+def test_recordings_put_together_go_on_without_a_gap(make_clip, textured, tmp_path, caplog, second_s):
+    parts = [clip_at(make_clip, textured, "a.ts", 100), clip_at(make_clip, textured, "b.ts", second_s)]
+    (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_source(tmp_path / "both.ts") as source:
+        seconds = [float(frame.pts * frame.time_base) for frame in source]
+    assert len(seconds) == 20
+    longest_s = 1.0 if second_s == 101 else 0.04
+    assert max(np.diff(seconds)) == pytest.approx(longest_s, abs=0.4 if second_s == 101 else 1e-6)
+    assert sum("jumps" in record.message for record in caplog.records) == (second_s != 101)
+
+
+def test_a_gap_does_not_change_the_rate(tmp_path, textured):
+    path = tmp_path / "gap.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
+        stream.width, stream.height = 160, 96
+        for index in range(20):
+            container.mux(
+                stream.encode(textured(160, 96, moved_px=index, pts=index + 90_000 * (index >= 10)))
+            )
+        container.mux(stream.encode(None))
+    with open_source(path) as source:
+        assert source.info.frame_rate == 25
+        assert [frame.pts * frame.time_base for frame in source] == [Fraction(i, 25) for i in range(20)]
+
+
+class MjpegHandler(BaseHTTPRequestHandler):
+    """A camera that sends 12 pictures, 5 a second, and hangs up."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        with suppress(OSError):
+            for index in range(12):
+                memory = io.BytesIO()
+                Image.new("RGB", (160, 120), (index * 9, 90, 90)).save(memory, "JPEG")
+                picture = memory.getvalue()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                self.wfile.write(head.encode() + picture + b"\r\n")
+                self.wfile.flush()
+                time.sleep(0.2)
+
+    def log_message(self, format, *args):
+        return
+
+
+def test_a_camera_without_timestamps_is_timed_by_arrival():
+    with ThreadingHTTPServer(("127.0.0.1", 0), MjpegHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with open_source(f"http://127.0.0.1:{server.server_port}/video") as source:
+                assert source.info.is_live
+                assert source.info.frame_rate == pytest.approx(5, rel=0.2)
+                seconds = []
+                with suppress(SourceError):
+                    seconds.extend(float(frame.pts * frame.time_base) for frame in source)
+        finally:
+            server.shutdown()
+    assert len(seconds) >= 11
+    assert seconds[0] == 0
+    assert np.diff(seconds) == pytest.approx(np.full(len(seconds) - 1, 0.2), abs=0.1)
+    assert seconds[-1] == pytest.approx(0.2 * (len(seconds) - 1), abs=0.2)
 
 
 def test_a_cut_off_video_gives_what_it_has(make_clip, tmp_path):
@@ -399,3 +499,131 @@ def test_real_footage_decodes(shared_data):
         with open_source(footage.path) as source:
             for frame, _ in zip(source, range(3), strict=False):
                 assert (frame.format.name, frame.width) == ("yuv420p", source.info.width_px)
+
+
+def save_sizes(folder, sizes, **options):
+    folder.mkdir()
+    for number, size_px in enumerate(sizes, start=1):
+        Image.new("RGB", size_px, (20 * number, 90, 90)).save(folder / f"{number:06}.jpg", **options)
+
+
+def test_numbered_photographs_of_several_sizes_are_stills(tmp_path):
+    save_sizes(tmp_path / "photos", [(160, 120)] * 11 + [(120, 160)])
+    save_sizes(tmp_path / "frames", [(160, 120)] * 3)
+    (tmp_path / "frames" / "4.jpg").write_bytes(b"damaged")
+    found = find_footage([tmp_path])
+    assert [footage.kind for footage in found] == ["frames"] + ["still"] * 12
+
+
+def test_photographs_held_upright_and_across_differ_in_size(tmp_path):
+    save_sizes(tmp_path / "photos", [(160, 120)] * 2)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.new("RGB", (160, 120)).save(tmp_path / "photos" / "3.jpg", exif=exif)
+    assert [footage.kind for footage in find_footage([tmp_path])] == ["still"] * 3
+
+
+def test_footage_is_found_in_natural_order(tmp_path):
+    for number in (10, 9, 2):
+        (tmp_path / f"cam{number}").mkdir()
+        for part in (11, 1, 3):
+            (tmp_path / f"cam{number}" / f"part{part}.mp4").touch()
+    assert [f"{footage.path.parent.name} {footage.path.stem}" for footage in find_footage([tmp_path])] == [
+        f"cam{number} part{part}" for number in (2, 9, 10) for part in (1, 3, 11)
+    ]
+
+
+def test_unread_pictures_of_a_folder_are_named(tmp_path):
+    save_sizes(tmp_path / "frames", [(64, 48)] * 3)
+    (tmp_path / "frames" / "2.dng").write_bytes(b"raw")
+    with open_source(tmp_path / "frames") as source:
+        assert len(list(source)) == 3
+    assert source.skipped_frames == 1
+    assert "2.dng" in source.skipped_pictures[0]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "I;16", "RGB", "RGBA"])
+def test_pictures_without_a_matrix_of_their_own_are_tagged_as_what_they_become(tmp_path, mode):
+    levels = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(48, axis=0)
+    if mode == "I;16":
+        picture = Image.fromarray(levels.astype(np.uint16) * 257)
+    else:
+        picture = Image.fromarray(levels).convert("RGB" if mode == "P" else mode)
+        picture = picture.quantize(64) if mode == "P" else picture
+    picture.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as saved:
+        grey = saved.point(lambda value: value / 257).convert("L") if mode == "I;16" else saved.convert("L")
+        expected = np.asarray(grey).astype(int)
+    still = read_still(tmp_path / "a.png")
+    assert (int(still.colorspace), int(still.color_range)) == (6, 1)  # BT.601, limited range
+    assert np.abs(rgb_of(still).mean(axis=2) - expected).mean() < 4
+
+
+def interlaced_clip(path, textured, field_order="tt"):
+    """A square that moves between the fields, so that lines of one picture show it in two places."""
+    frames = []
+    for index in range(8):
+        frame = textured(160, 96, pts=index)
+        luma = plane_view(frame, 0)
+        luma[:] = 60
+        for field in (0, 1):
+            left = 8 * (2 * index + field)
+            luma[field::2, left : left + 24] = 200
+        frames.append(frame)
+    with av.open(path, "w") as container:
+        options = {"x264-params": "tff=1", "crf": "5", "flags": "+ildct+ilme"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height = 160, 96
+        for frame in frames:
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_interlaced_footage_comes_as_whole_pictures(tmp_path, textured):
+    path = interlaced_clip(tmp_path / "fields.ts", textured)
+    with open_source(path) as source:
+        assert any("interlaced" in remark for remark in source.info.remarks)
+        frames = list(source)
+    assert len(frames) == 8
+    assert np.diff([float(frame.pts * frame.time_base) for frame in frames]) == pytest.approx([0.04] * 7)
+    for frame in frames[1:-1]:
+        luma = plane_view(frame, 0).astype(int)
+        combed = np.abs(luma[1:-1:2] - (luma[:-2:2] + luma[2::2]) / 2).mean()
+        assert combed < 3, "neighbouring lines show one moment"
+
+
+def test_sound_and_bit_depth_that_are_lost_are_told(tmp_path, textured):
+    path = tmp_path / "clip.mkv"
+    with av.open(path, "w") as container:
+        video = container.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p10le"
+        sound = container.add_stream("aac", rate=16000)
+        noise = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        noise.sample_rate = 16000
+        for stream, frame in ((video, textured(160, 96)), (sound, noise)):
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    with open_source(path) as source:
+        assert source.info.remarks == ("its sound is left out", "its 10 bits per sample become 8")
+
+
+@pytest.mark.parametrize(("matrix", "aspect"), [((1, 0, 0, 1), (16, 15)), ((0, 1, -1, 0), (15, 16))])
+def test_the_shape_of_pixels_survives_and_turns_with_the_picture(tmp_path, textured, matrix, aspect):
+    path = tmp_path / "sar.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height = 160, 96
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
+        container.mux(stream.encode(textured(160, 96)))
+        container.mux(stream.encode(None))
+    content = path.read_bytes()
+    a, b, c, d = (value << 16 for value in matrix)
+    at = content.index(b"tkhd") + 44
+    path.write_bytes(content[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + content[at + 36 :])
+    with open_source(path) as source:
+        assert source.info.pixel_aspect == Fraction(*aspect)
+        half = source.info.pixel_aspect_at(source.info.width_px // 2, source.info.height_px)
+        assert half == 2 * Fraction(*aspect)
+        settings = EncoderSettings.for_source(source.info, crf=30)
+        assert settings.pixel_aspect == Fraction(*aspect)

@@ -58,12 +58,13 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class LabelReport:
-    """What one run did: labels made and found, frames or files skipped; `seconds` of wall time."""
+    """What one run did: labels made and found, frames or files skipped and why; `seconds` of wall time."""
 
     new: int
     kept: int
     skipped: int
     seconds: float
+    reasons: tuple[str, ...] = ()
 
     @property
     def ms_per_frame(self) -> float:
@@ -120,7 +121,8 @@ def label_footage(
         raise LabelError(
             f"can't write labels to {folder}: {error.strerror or error}; finished ones are kept"
         ) from error
-    report = LabelReport(run.new, run.kept, len(run.skipped), time.monotonic() - started)
+    reasons = tuple(str(entry["reason"]) for entry in run.skipped)
+    report = LabelReport(run.new, run.kept, len(run.skipped), time.monotonic() - started, reasons)
     if not run.journal.labels:
         raise LabelError(run.nothing_labelled())
     return report
@@ -176,7 +178,7 @@ class _Run:
                 self.kept += len(labelled)
                 continue
             try:
-                for index, frame in _sampled_frames(item, self._sampling):
+                for index, frame in self._sampled_frames(item):
                     if index in labelled:
                         self.kept += 1
                         continue
@@ -184,6 +186,22 @@ class _Run:
                     number += 1
             except MediaError as error:
                 self._skip(source, item.clip, None, str(error))
+
+    def _sampled_frames(self, item: Footage) -> Iterator[tuple[int, VideoFrame]]:
+        """The sampled frames of one piece of footage with their indices; raises `MediaError`."""
+        if item.kind == "still":
+            yield 0, read_still(item.path)
+            return
+        taken = 0
+        with open_source(item.path) as source:
+            for index, frame in enumerate(source):
+                if index % self._sampling.every == 0:
+                    yield index, frame
+                    taken += 1
+                    if taken == self._sampling.limit:
+                        break
+            for reason in source.skipped_pictures:
+                self._skip(str(item.path.resolve()), item.clip, None, reason)
 
     def settle(self, job: Job, outcome: Outcome) -> None:
         """Notes in the journal what became of a job; raises `LabelError` for a reason to stop."""
@@ -256,21 +274,6 @@ def _settled(running: dict[Future[Outcome], Job]) -> Iterator[tuple[Job, Outcome
     finished, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in finished:
         yield running.pop(future), future.result()
-
-
-def _sampled_frames(item: Footage, sampling: Sampling) -> Iterator[tuple[int, VideoFrame]]:
-    """The sampled frames of one piece of footage with their indices; raises `MediaError`."""
-    if item.kind == "still":
-        yield 0, read_still(item.path)
-        return
-    taken = 0
-    with open_source(item.path) as source:
-        for index, frame in enumerate(source):
-            if index % sampling.every == 0:
-                yield index, frame
-                taken += 1
-                if taken == sampling.limit:
-                    return
 
 
 def _expected_frames(item: Footage, sampling: Sampling) -> int:

@@ -128,7 +128,8 @@ class CameraClient:
         self._had: dict[str, int] = {}
         """Of each earlier run's stream, the last frame that the server had already had: answered then."""
         self._late: set[int] = set()
-        self._stages: dict[int, dict[str, float]] = {}
+        self._sent: dict[int, tuple[dict[str, float], int]] = {}
+        """Of each frame that waits for its result: what each stage took, and when it was captured."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -195,8 +196,8 @@ class CameraClient:
         if not self._keeps:
             lost = self._spool.drop_waiting(self._stream_id)
             self._stats.add("dropped_late", lost)
-            self._stats.add("dropped_lost", len(self._stages))
-            self._stages.clear()
+            self._stats.add("dropped_lost", len(self._sent))
+            self._sent.clear()
             self._spool.forget(self._stream_id)
         elif problem.final and stream_id != self._stream_id:
             log.error("frames of an earlier run are refused", extra={"stream": stream_id})
@@ -303,14 +304,22 @@ class CameraClient:
     async def _send_unit(self, session: _Session, unit: Unpacked) -> None:
         message = unit.message
         assert isinstance(message, AccessUnitMessage)
+        captured_us = message.captured_us
         late = self._keeps and self._clock.now_us() - message.encoded_us > _LATE_AFTER_US
+        if session.live:  # an earlier run's times are of a clock that is gone
+            message = message.model_copy(
+                update={
+                    "captured_us": self._clock.utc_us(captured_us),
+                    "encoded_us": self._clock.utc_us(message.encoded_us),
+                }
+            )
         if late or not session.live:
             message = message.model_copy(update={"spooled": True})
             self._late.add(message.sequence)
         data = pack(message, unit.payload)
         if message.sequence > session.resume_after:
             self._adaptation.sent(self._clock.now_ms(), message.sequence, len(unit.payload))
-        self._stages[message.sequence] = message.camera_ms
+        self._sent[message.sequence] = message.camera_ms, captured_us
         await session.socket.send(data)
         self._stats.add("sent")
         self._stats.add("bytes_sent", len(data))
@@ -352,12 +361,15 @@ class CameraClient:
         self._answered[stream_id] = message.sequence
         self._spool.acknowledge(stream_id, message.sequence)
         self._adaptation.answered(message.sequence)
-        stages: dict[str, float] = {}
-        for sequence in [each for each in self._stages if each <= message.sequence]:
-            stages = self._stages.pop(sequence)
+        stages, captured_us = self._sent.get(message.sequence, ({}, None))
+        for sequence in [each for each in self._sent if each <= message.sequence]:
+            del self._sent[sequence]
         spooled = message.sequence in self._late
         self._late.discard(message.sequence)
-        delay_ms = (now_us - message.captured_us) / 1000
+        received_us = self._clock.utc_us(now_us)
+        # By the clock that never jumps, where this run captured the frame and has not forgotten it.
+        delay_us = received_us - message.captured_us if captured_us is None else now_us - captured_us
+        delay_ms = delay_us / 1000
         self._stats.add("results")
         if message.dropped is not None:
             self._stats.add("dropped_server")
@@ -369,7 +381,7 @@ class CameraClient:
                 sequence=message.sequence,
                 pts=message.pts,
                 captured_us=message.captured_us,
-                received_us=now_us,
+                received_us=received_us,
                 delay_ms=round(delay_ms, 3),
                 spooled=spooled,
                 result=message.result,

@@ -152,11 +152,10 @@ class Camera:
         try:
             info = source.info
             width_px, height_px = options.size_px or (info.width_px, info.height_px)
-            self._settings = EncoderSettings(
+            self._settings = EncoderSettings.for_source(
+                info,
                 width_px=width_px,
                 height_px=height_px,
-                frame_rate=info.frame_rate,
-                time_base=info.time_base,
                 codec=options.codec,
                 preset=options.preset,
                 gop_frames=options.gop_frames,
@@ -221,6 +220,8 @@ class Camera:
             "camera starts",
             extra={"source": info.name, "size": f"{width_px}x{height_px}", "stream": self.stream_id},
         )
+        for remark in info.remarks:
+            log.info("not all of the source comes through", extra={"source": info.name, "remark": remark})
         for publisher in self._publishers:
             publisher.start()
         self._encode.start()

@@ -24,6 +24,7 @@ from accmpeg.errors import AccmpegError, SourceError
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 from accmpeg.media.patience import Patience
 from accmpeg.media.source import Source
+from accmpeg.media.timeline import LONGEST_GAP_S
 from accmpeg.policy import QualityPolicy
 from accmpeg.policy.ladder import Level
 
@@ -158,12 +159,16 @@ class Capture(threading.Thread):
 
     def _capture(self) -> None:
         start_us: int | None = None
+        longest_us = int(1_000_000 * max(LONGEST_GAP_S, float(2 / self.info.frame_rate)))
         for count, frame in enumerate(self._frames(), start=1):
             if self._paced:
                 assert frame.pts is not None
                 at_us = int(frame.pts * self.info.time_base * 1_000_000)
                 start_us = self._clock.now_us() - at_us if start_us is None else start_us
                 wait_us = start_us + at_us - self._clock.now_us()
+                if wait_us > longest_us:
+                    start_us -= wait_us - longest_us  # a clock that jumps must not hold the camera up
+                    wait_us = longest_us
                 if wait_us > 0 and self._halt.wait(wait_us / 1e6):
                     return
                 if wait_us < -1_000_000:

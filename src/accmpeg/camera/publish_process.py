@@ -31,6 +31,7 @@ def describe_stream(address: str, encoder: Encoder) -> bytes:
         "height_px": settings.height_px,
         "frame_rate": str(settings.frame_rate),
         "time_base": str(encoder.time_base),
+        "pixel_aspect": str(settings.pixel_aspect),
     }
     return json.dumps(document).encode() + b"\n"
 
@@ -48,6 +49,7 @@ def run(stream: BinaryIO) -> int:
         height_px=description["height_px"],
         frame_rate=Fraction(description["frame_rate"]),
         time_base=Fraction(description["time_base"]),
+        pixel_aspect=Fraction(description["pixel_aspect"]),
         codec=description["codec"],
         bitrate_bps=1_000_000,  # of no meaning here: nothing is encoded
         steerable=False,

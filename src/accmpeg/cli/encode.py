@@ -1,6 +1,8 @@
 """`accmpeg encode`: a video in, a standard stream steered by an AccModel out."""
 
 import time
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +12,13 @@ from rich.table import Table
 
 from accmpeg.cli.common import err, out, parse_bitrate, print_json, progress_bar
 from accmpeg.cli.sources import stream_size
-from accmpeg.errors import EncoderError, UsageError
+from accmpeg.errors import AccmpegError, EncoderError, SinkError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from accmpeg.accmodel.runtime import AccModel
     from accmpeg.camera import SteeredEncoder
     from accmpeg.camera.publish import RemoteSink
-    from accmpeg.media.encoder import Encoder, EncoderSettings
+    from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
     from accmpeg.media.sink import Sink
     from accmpeg.media.source import Source
 
@@ -88,20 +90,37 @@ def encode(
             opened = SteeredEncoder(settings, model, policy.value, every=every, times=times)
         except EncoderError as error:  # at open, what it refuses are the options
             raise UsageError(str(error)) from error
+        remarks = [*footage.info.remarks, *_shape_lost(settings)]
+        for remark in remarks:
+            err.print(f"{footage.info.name}: {remark}", style="yellow", soft_wrap=True)
+        done = _Done()
+        ended: AccmpegError | KeyboardInterrupt | None = None
         with opened as steered:
             started = time.monotonic()
-            with (
-                _open_output(output, steered.encoder) as sink,
-                _overlay_writer(overlay, dnn, settings) as watcher,
-            ):
-                frames, size_bytes = _run(footage, steered, sink, watcher, limit)
+            try:
+                with (
+                    _open_output(output, steered.encoder) as sink,
+                    _overlay_writer(overlay, dnn, settings) as watcher,
+                ):
+                    _run(footage, steered, sink, watcher, limit, done)
+            except (AccmpegError, KeyboardInterrupt) as error:
+                ended = error
+                if not done.written:
+                    raise
             elapsed_s = time.monotonic() - started
-        summary = _summary(frames, size_bytes, elapsed_s, footage, times)
+        summary = _summary(done, elapsed_s, footage, times) | {"remarks": remarks}
     output = describe(output)
     if as_json:
-        print_json({"output": output, "policy": policy.value, **summary})
+        reason = "interrupted" if isinstance(ended, KeyboardInterrupt) else ended and str(ended)
+        print_json({"output": output, "policy": policy.value, **summary, "ended": reason})
     else:
         _print(output, summary)
+    if isinstance(ended, KeyboardInterrupt):
+        raise ended
+    if isinstance(ended, SinkError):
+        raise ended  # it says itself what is left
+    if ended is not None:
+        raise AccmpegError(f"{ended}: {output} is finished and holds the {done.written} frames before that")
 
 
 def _check_names(source: str, output: str, overlay: Path | None) -> None:
@@ -159,36 +178,75 @@ def _settings(
     )
 
 
+def _shape_lost(settings: "EncoderSettings") -> list[str]:
+    """A remark where pixels that are not square go into a bitstream that can't say so."""
+    if settings.pixel_aspect == 1 or settings.codec in ("libx264", "libx265"):
+        return []
+    width_px = 2 * round(settings.width_px * settings.pixel_aspect / 2)
+    return [
+        f"its pixels are {settings.pixel_aspect} as wide as high, which {settings.codec} can't say: "
+        f"--size {width_px}x{settings.height_px} makes them square"
+    ]
+
+
+@dataclass
+class _Done:
+    """What has been encoded and written so far. `end_s`: where the last frame ends, in the stream's time."""
+
+    frames: int = 0
+    written: int = 0
+    size_bytes: int = 0
+    end_s: float = 0.0
+
+
 def _run(
-    footage: "Source", steered: "SteeredEncoder", sink: Any, watcher: Any, limit: int | None
-) -> tuple[int, int]:
-    frames = size_bytes = 0
+    footage: "Source", steered: "SteeredEncoder", sink: Any, watcher: Any, limit: int | None, done: _Done
+) -> None:
+    """Encodes until the end, or to the failure that it raises; what came before that is written."""
+    try:
+        _encode_frames(footage, steered, sink, watcher, limit, done)
+    except SinkError:
+        raise
+    except (AccmpegError, KeyboardInterrupt):
+        with suppress(AccmpegError):
+            _write(steered.flush(), sink, done)
+        raise
+    _write(steered.flush(), sink, done)
+
+
+def _encode_frames(
+    footage: "Source", steered: "SteeredEncoder", sink: Any, watcher: Any, limit: int | None, done: _Done
+) -> None:
+    info = footage.info
     iterator = iter(footage)
     with progress_bar() as progress:
-        task = progress.add_task("encoding", total=limit or footage.info.frame_count)
-        while limit is None or frames < limit:
+        task = progress.add_task("encoding", total=limit or info.frame_count)
+        while limit is None or done.frames < limit:
             with steered.times.measure("read"):
                 frame = next(iterator, None)
             if frame is None:
-                break
+                if info.is_live:
+                    raise SourceError(f"{info.name} ended: the sender closed the stream")
+                return
             units = steered.encode(frame)
-            frames += 1
+            done.frames += 1
+            if frame.pts is not None and frame.time_base is not None:
+                done.end_s = float(frame.pts * frame.time_base + 1 / info.frame_rate)
             with steered.times.measure("write"):
-                for unit in units:
-                    size_bytes += unit.size_bytes
-                    sink.write(unit)
+                _write(units, sink, done)
             if watcher is not None:
                 watcher.add(frame, units, steered)
             progress.advance(task)
-        for unit in steered.flush():
-            size_bytes += unit.size_bytes
-            sink.write(unit)
-    return frames, size_bytes
+
+
+def _write(units: "list[AccessUnit]", sink: Any, done: _Done) -> None:
+    for unit in units:
+        sink.write(unit)
+        done.written += 1
+        done.size_bytes += unit.size_bytes
 
 
 def _overlay_writer(path: Path | None, dnn: Path | None, settings: "EncoderSettings") -> Any:
-    from contextlib import nullcontext
-
     if path is None:
         return nullcontext()
     from accmpeg.cli.overlay import OverlayWriter
@@ -196,15 +254,15 @@ def _overlay_writer(path: Path | None, dnn: Path | None, settings: "EncoderSetti
     return OverlayWriter(path, dnn, settings)
 
 
-def _summary(frames: int, size_bytes: int, elapsed_s: float, footage: "Source", times: Any) -> dict[str, Any]:
-    duration_s = frames / float(footage.info.frame_rate)
+def _summary(done: _Done, elapsed_s: float, footage: "Source", times: Any) -> dict[str, Any]:
     return {
-        "frames": frames,
+        "frames": done.written,
         "skipped_frames": footage.skipped_frames,
-        "bytes": size_bytes,
-        "bitrate_kbps": round(size_bytes * 8 / duration_s / 1000, 1) if duration_s else 0.0,
-        "frames_per_s": round(frames / elapsed_s, 1) if elapsed_s else 0.0,
-        "cpu_ms_per_frame": {stage: round(ms, 3) for stage, ms in times.per_frame_ms(frames).items()},
+        "bytes": done.size_bytes,
+        "seconds": round(done.end_s, 3),
+        "bitrate_kbps": round(done.size_bytes * 8 / done.end_s / 1000, 1) if done.end_s else 0.0,
+        "frames_per_s": round(done.frames / elapsed_s, 1) if elapsed_s else 0.0,
+        "cpu_ms_per_frame": {stage: round(ms, 3) for stage, ms in times.per_frame_ms(done.frames).items()},
     }
 
 

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from accmpeg.cli.common import out, print_json, progress_bar
+from accmpeg.cli.common import err, out, print_json, progress_bar
 
 __all__ = ["label"]
+
+_REASONS_SHOWN = 10
 
 
 def label(
@@ -57,12 +59,15 @@ def label(
             restart=restart,
             progress=lambda done, expected: progress.update(bar, completed=done, total=expected),
         )
+    for reason in report.reasons[:_REASONS_SHOWN]:
+        err.print(f"skipped: {reason}", style="yellow", soft_wrap=True)
     if json:
         print_json(
             {
                 "labels": report.new + report.kept,
                 "new": report.new,
                 "skipped": report.skipped,
+                "reasons": report.reasons,
                 "seconds": round(report.seconds, 3),
                 "ms_per_frame": None if math.isnan(report.ms_per_frame) else round(report.ms_per_frame, 2),
             }

@@ -8,9 +8,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from accmpeg.errors import MediaError
 from accmpeg.media.decoder import Decoder
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
-from accmpeg.media.frames import rgb_of
+from accmpeg.media.frames import rgb_of, to_yuv420p
 from accmpeg.media.heatmap import heat_over, offsets_over
 from accmpeg.media.sink import open_sink
 
@@ -42,6 +43,7 @@ class OverlayWriter:
                 height_px=self._panel[1],
                 frame_rate=settings.frame_rate,
                 time_base=settings.time_base,
+                pixel_aspect=settings.pixel_aspect,
                 crf=20,
                 steerable=False,
             )
@@ -71,7 +73,7 @@ class OverlayWriter:
             panels += [heat_over(rgb, steered.scores.accgrad), offsets_over(rgb, steered.qp_offsets)]
         panels += [rgb] * (3 - len(panels))
         small = [_resized(panel, self._panel) for panel in panels]
-        return av.VideoFrame.from_ndarray(np.hstack(small), format="rgb24").reformat(format="yuv420p")
+        return to_yuv420p(av.VideoFrame.from_ndarray(np.hstack(small), format="rgb24"))
 
     def _with_results(self, decoded: av.VideoFrame, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._dnn is None:
@@ -88,9 +90,11 @@ class OverlayWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            for unit in self._encoder.flush():
+                self._sink.write(unit)
+        except MediaError:
             if kind is None:
-                for unit in self._encoder.flush():
-                    self._sink.write(unit)
+                raise
         finally:
             self._sink.__exit__(kind, error, trace)
             self._encoder.close()

@@ -36,7 +36,8 @@ def render_clip(seed: int, frames: int, folder: Path) -> Path:
     settings = EncoderSettings.for_source(
         scene.info, frame_rate=Fraction(1), time_base=Fraction(1), crf=_CRF, gop_frames=1, steerable=False
     )
-    with Encoder(settings) as encoder, open_sink(path, encoder) as sink:
+    unfinished = path.with_stem(f"{path.stem}-unfinished")
+    with Encoder(settings) as encoder, open_sink(unfinished, encoder) as sink:
         for pts, frame_index in enumerate(np.linspace(0, _SPAN_FRAMES - 1, frames).astype(int)):
             frame = scene.frame(int(frame_index))
             frame.pts, frame.time_base = pts, Fraction(1)
@@ -44,6 +45,7 @@ def render_clip(seed: int, frames: int, folder: Path) -> Path:
                 sink.write(unit)
         for unit in encoder.flush():
             sink.write(unit)
+    unfinished.replace(path)
     return path
 
 

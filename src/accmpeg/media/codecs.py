@@ -47,7 +47,8 @@ class EncoderSettings:
     default 1/90000 s). `preset` takes x264's names; VP9 reads them as cpu-used 9 (ultrafast) to 1 (veryslow),
     and takes a number too, as SVT-AV1 does. `aq_mode` and `aq_strength` default to what steers: `qp` has
     adaptive quantisation practically off, the other modes have mode 1. `steerable=False` gives an encoder
-    that takes no maps and is not probed. `extra` holds further FFmpeg options, which win over all others.
+    that takes no maps and is not probed. `pixel_aspect` is the width of a pixel over its height, by which
+    players stretch the picture. `extra` holds further FFmpeg options, which win over all others.
     """
 
     width_px: int
@@ -66,17 +67,20 @@ class EncoderSettings:
     aq_strength: float | None = None
     threads: int = 1
     steerable: bool = True
+    pixel_aspect: Fraction = Fraction(1)
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def for_source(cls, info: "SourceInfo", **settings: Any) -> Self:
-        """Settings for a source's own size, frame rate and timestamps; `settings` are further fields."""
+        """Settings for a source's own size, shape, rate and time base; `settings` are further fields."""
+        size_px = {"width_px": info.width_px, "height_px": info.height_px}
+        size_px |= {name: settings[name] for name in size_px if name in settings}
         return cls(
             **{
-                "width_px": info.width_px,
-                "height_px": info.height_px,
+                **size_px,
                 "frame_rate": info.frame_rate,
                 "time_base": info.time_base,
+                "pixel_aspect": info.pixel_aspect_at(**size_px),
                 **settings,
             }
         )

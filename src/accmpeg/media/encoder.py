@@ -222,6 +222,7 @@ class Encoder:
             time_base=self._time_base,
             threads=self._settings.threads,
             colour=self._colour,
+            pixel_aspect=self._settings.pixel_aspect,
             flags=flags,
         )
 

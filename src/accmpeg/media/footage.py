@@ -3,21 +3,66 @@
 import io
 import os
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import av
+from av.container import InputContainer
 
 from accmpeg.errors import SourceError
-from accmpeg.media.frames import FrameTurner, to_yuv420p
+from accmpeg.media.frames import FrameTurner, tiled, to_yuv420p, turned
+from accmpeg.media.heif import HeifPicture, is_heif, read_heif
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Footage", "find_footage", "folder_pictures", "read_still"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "Footage",
+    "find_footage",
+    "folder_pictures",
+    "natural_order",
+    "read_picture",
+    "read_still",
+]
 
+# Those that FFmpeg does not read are here too, so that they are told and not passed over.
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".dib",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".avif",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".jxl",
+        ".tga",
+        ".exr",
+        ".psd",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".orf",
+        ".rw2",
+        ".raf",
+    }
 )
 VIDEO_SUFFIXES = frozenset(
     {
@@ -55,6 +100,10 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 FRAME_RATE = Fraction(25)
+SQUARE = Fraction(1)
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's markers
+_APP1 = 0xE1
 
 
 @dataclass(frozen=True)
@@ -70,11 +119,11 @@ class Footage:
 
 
 def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
-    """All footage under files and folders, in a stable order.
+    """All footage under files and folders, in natural order.
 
     Folders are walked recursively, hidden entries and other kinds of files passed over. A folder whose
-    pictures all have purely numeric names is one clip; other pictures are stills. Nothing is opened here.
-    Raises SourceError for a path that does not exist, and if nothing is found at all.
+    pictures all have purely numeric names and one size is one clip; other pictures are stills. Only the
+    sizes are read here. Raises SourceError for a path that does not exist, and if nothing is found at all.
     """
     found: list[Footage] = []
     for given in paths:
@@ -98,14 +147,30 @@ def folder_pictures(folder: Path) -> list[Path]:
     pictures = [
         entry for entry in _entries(folder) if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES
     ]
-    return sorted(pictures, key=_natural_order)
+    return sorted(pictures, key=natural_order)
+
+
+def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Sorts names as people count: 2 before 10. Frames and whatever belongs to them are sorted by this.
+
+    >>> [path.name for path in sorted(map(Path, ["10.jpg", "2.jpg", "1.jpg"]), key=natural_order)]
+    ['1.jpg', '2.jpg', '10.jpg']
+    """
+    parts = re.split(r"(\d+)", path.stem)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
 def read_still(path: str | Path) -> av.VideoFrame:
     """A picture as a yuv420p frame of its own size, odd or not, upright as its EXIF data says; pts 0.
 
-    Raises SourceError for a file that is missing, empty or no picture.
+    Pictures made of tiles (HEIC, AVIF) come whole. Raises SourceError for a file that is missing, empty or no
+    picture.
     """
+    return read_picture(path)[0]
+
+
+def read_picture(path: str | Path) -> tuple[av.VideoFrame, Fraction]:
+    """`read_still`, and the width of a pixel over its height."""
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -114,25 +179,53 @@ def read_still(path: str | Path) -> av.VideoFrame:
     if not data:
         raise SourceError(f"{path} is empty (0 bytes)")
     try:
+        parts = read_heif(data) if is_heif(data) else None
         # From memory, because FFmpeg reads "%03d" in a picture's name as a pattern.
         with av.open(io.BytesIO(data), "r") as container:
-            frame = next((f for f in container.decode(video=0) if not f.is_corrupt), None)
+            still, aspect = _single(container) if parts is None else (_assembled(container, parts), SQUARE)
+    except SourceError as error:
+        raise SourceError(f"can't read {path}: {error}") from error
     except (av.FFmpegError, IndexError, ValueError) as error:
         raise SourceError(f"{path} is not a picture that FFmpeg can read: {_short(error)}") from error
-    if frame is None:
-        raise SourceError(f"{path} is damaged: no picture in it")
-    still = FrameTurner(frame).turn(to_yuv420p(frame))
     still.pts, still.time_base = 0, 1 / FRAME_RATE
-    return still
+    return still, aspect
+
+
+def _single(container: InputContainer) -> tuple[av.VideoFrame, Fraction]:
+    stream = container.streams.video[0]
+    frame = next((f for f in container.decode(stream) if not f.is_corrupt), None)
+    if frame is None:
+        raise SourceError("it is damaged: no picture in it")
+    turner = FrameTurner(frame)
+    aspect = stream.sample_aspect_ratio or SQUARE
+    return turner.turn(to_yuv420p(frame)), 1 / aspect if turner.swaps_sides else aspect
+
+
+def _assembled(container: InputContainer, picture: HeifPicture) -> av.VideoFrame:
+    streams = [stream for stream in container.streams.video if stream.id in picture.items]
+    found: dict[int, av.VideoFrame] = {}
+    for packet in container.demux(streams):
+        for frame in packet.decode():
+            if isinstance(frame, av.VideoFrame) and not frame.is_corrupt:
+                found.setdefault(packet.stream.id, to_yuv420p(frame))
+    if missing := [item for item in picture.items if item not in found]:
+        raise SourceError(f"{len(missing)} of its {len(picture.items)} parts can't be decoded")
+    if not picture.is_grid:
+        return turned(found[picture.items[0]], picture.filters)
+    tiles = [found[item] for item in picture.items]
+    whole = tiled(tiles, picture.columns, picture.width_px, picture.height_px)
+    return turned(whole, picture.filters)
 
 
 def _walk(root: Path) -> Iterator[Footage]:
     for folder, names, _ in os.walk(root):
-        names[:] = sorted(name for name in names if not name.startswith("."))
+        names[:] = sorted(
+            (name for name in names if not name.startswith(".")), key=lambda n: natural_order(Path(n))
+        )
         here = Path(folder)
         label = here.relative_to(root.parent if root.name else root).as_posix()
         pictures = folder_pictures(here)
-        if pictures and all(picture.stem.isdecimal() for picture in pictures):
+        if pictures and _is_clip(pictures):
             yield Footage(here, "frames", label)
         else:
             yield from (Footage(picture, "still", f"{label}/{picture.stem}") for picture in pictures)
@@ -143,9 +236,57 @@ def _walk(root: Path) -> Iterator[Footage]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise SourceError(f"can't read the folder {folder}: {error.strerror or error}") from error
+    return sorted(entries, key=natural_order)
+
+
+def _is_clip(pictures: list[Path]) -> bool:
+    """Numbers for names are no proof: photographs of data sets have them too, but not all one size."""
+    if not all(picture.stem.isdecimal() for picture in pictures):
+        return False
+    known: tuple[int, int] | None = None
+    for picture in pictures:
+        size_px = _picture_size(picture)
+        if known is not None and size_px is not None and size_px != known:
+            return False
+        known = known or size_px
+    return True
+
+
+def _picture_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture as it is shown; None where it can't be read. JPEG and PNG at no cost."""
+    try:
+        with path.open("rb") as file:
+            size_px = _stored_size(file)
+        if size_px is None:
+            still = read_still(path)
+            size_px = still.width, still.height
+    except (OSError, SourceError):
+        return None
+    return size_px
+
+
+def _stored_size(file: BinaryIO) -> tuple[int, int] | None:
+    """The size in the head of a PNG or JPEG file without EXIF data, which may turn it; else None."""
+    head = file.read(2)
+    if head == b"\x89P":
+        chunk = file.read(64)
+        if chunk[10:14] == b"IHDR" and b"eXIf" not in chunk:
+            width_px, height_px = struct.unpack_from(">II", chunk, 14)
+            return width_px, height_px
+    while head == b"\xff\xd8" and (marker := file.read(4)):
+        if len(marker) < 4 or marker[0] != 0xFF:
+            return None
+        kind, length = marker[1], int.from_bytes(marker[2:])
+        if kind in _START_OF_FRAME:
+            height_px, width_px = struct.unpack(">xHH", file.read(5))
+            return width_px, height_px
+        if kind == _APP1 or length < 2:
+            return None
+        file.seek(length - 2, os.SEEK_CUR)
+    return None
 
 
 def _uniquely_named(found: list[Footage]) -> list[Footage]:
@@ -159,10 +300,5 @@ def _uniquely_named(found: list[Footage]) -> list[Footage]:
     return list(named.values())
 
 
-def _natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
-    parts = re.split(r"(\d+)", path.stem)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
-
-
 def _short(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

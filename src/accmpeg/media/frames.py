@@ -1,6 +1,9 @@
 """Frames as every door of this package wants them: 8-bit limited-range yuv420p, odd sizes included."""
 
 import struct
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -12,22 +15,34 @@ from numpy.typing import NDArray
 
 from accmpeg.media import native
 
-__all__ = ["FrameCropper", "FrameTurner", "pad_to_even", "plane_view", "rgb_of", "to_yuv420p"]
+__all__ = [
+    "Deinterlacer",
+    "FrameCropper",
+    "FrameTurner",
+    "pad_to_even",
+    "plane_view",
+    "rgb_of",
+    "tiled",
+    "to_yuv420p",
+    "turned",
+]
 
 _ANY_TIME_BASE = Fraction(1, 25)
 _FULL_RANGE = int(ColorRange.JPEG)
+_RGB_MATRIX, _BT601_MATRIX = 0, 6  # AVColorSpace
 
 
 def to_yuv420p(frame: av.VideoFrame) -> av.VideoFrame:
     """Converts any pixel format, bit depth and range; a limited-range yuv420p frame passes untouched.
 
-    The YCbCr matrix of the frame is kept and stays tagged on it; RGB becomes BT.601.
+    The YCbCr matrix of the frame is kept and stays tagged on it; RGB becomes BT.601, and so do grey and
+    palette pictures that are tagged as RGB (as all PNG files are), which YCbCr can't be.
     """
     name = frame.format.name
     full_range = name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
     if name == "yuv420p" and not full_range:
         return frame
-    is_rgb = frame.format.is_rgb
+    is_rgb = frame.format.is_rgb or frame.format.has_palette or int(frame.colorspace) == _RGB_MATRIX
     converted = frame.reformat(
         format="yuv420p",
         src_color_range=ColorRange.JPEG if full_range or is_rgb else ColorRange.MPEG,
@@ -36,6 +51,8 @@ def to_yuv420p(frame: av.VideoFrame) -> av.VideoFrame:
         threads=1,
     )
     converted.color_range = int(ColorRange.MPEG)
+    if is_rgb:
+        converted.colorspace = _BT601_MATRIX
     return converted
 
 
@@ -69,6 +86,36 @@ def pad_to_even(frame: av.VideoFrame) -> av.VideoFrame:
     return padded
 
 
+def tiled(tiles: Sequence[av.VideoFrame], columns: int, width_px: int, height_px: int) -> av.VideoFrame:
+    """One yuv420p picture of equal yuv420p tiles, row by row, cut to its size.
+
+    Raises ValueError for tiles that differ, have odd sizes, or do not cover the picture.
+    """
+    first = tiles[0]
+    rows = len(tiles) // columns
+    if any((tile.width, tile.height) != (first.width, first.height) for tile in tiles):
+        raise ValueError("its tiles differ in size")
+    if first.width % 2 or first.height % 2:
+        raise ValueError(f"its tiles have {first.width}x{first.height} px, an odd size")
+    if columns * first.width < width_px or rows * first.height < height_px:
+        raise ValueError("its tiles do not cover it")
+    whole = av.VideoFrame(columns * first.width, rows * first.height, "yuv420p")
+    for index in range(3):
+        target = plane_view(whole, index)
+        for number, tile in enumerate(tiles):
+            part = plane_view(tile, index)
+            top, left = number // columns * part.shape[0], number % columns * part.shape[1]
+            target[top : top + part.shape[0], left : left + part.shape[1]] = part
+    whole.colorspace, whole.color_range = first.colorspace, first.color_range
+    whole.color_primaries, whole.color_trc = first.color_primaries, first.color_trc
+    return FrameCropper(width_px, height_px).crop(whole)
+
+
+def turned(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> av.VideoFrame:
+    """The frame after these FFmpeg filters, each with its options."""
+    return _Filters(list(filters)).apply(frame)
+
+
 class FrameCropper:
     """Cuts frames to their top-left `width_px` × `height_px`, without a copy, side data kept."""
 
@@ -90,8 +137,78 @@ class FrameTurner:
         axes = _display_axes(first)
         self._filters = _Filters(_TURNS.get(axes, []) if axes else [])
 
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether frames are turned by a quarter, so that width becomes height."""
+        return any(name == "transpose" for name, _ in self._filters.chain)
+
     def turn(self, frame: av.VideoFrame) -> av.VideoFrame:
         return self._filters.apply(frame)
+
+
+class Deinterlacer:
+    """Makes whole pictures of pairs of fields (`bwdif`), one frame later; progressive frames pass untouched.
+
+    The filter is built for the first interlaced frame, and anew where size or format change; until then
+    frames go straight through. Timestamps stay with their frames.
+    """
+
+    def __init__(self) -> None:
+        self._graph: Graph | None = None
+        self._input: tuple[int, int, str] | None = None
+        self._inside: deque[av.VideoFrame] = deque()
+
+    def push(self, frame: av.VideoFrame) -> list[av.VideoFrame]:
+        """The frames that this one completes, in order."""
+        done: list[av.VideoFrame] = []
+        kind = frame.width, frame.height, frame.format.name
+        if self._graph is not None and kind != self._input:
+            done = self.flush()
+        if self._graph is None:
+            # Two fields of one line can't be told apart, and bwdif takes no picture of fewer than four.
+            if not frame.interlaced_frame or min(frame.width, frame.height) < 4:
+                return [*done, frame]
+            self._graph, self._input = self._built(frame), kind
+        self._inside.append(frame)
+        self._graph.vpush(frame)
+        return done + self._pulled()
+
+    def flush(self) -> list[av.VideoFrame]:
+        """The frame that waits for its successor."""
+        if self._graph is None:
+            return []
+        self._graph.vpush(None)
+        done = self._pulled()
+        self._graph = None
+        self._inside.clear()
+        return done
+
+    def _pulled(self) -> list[av.VideoFrame]:
+        assert self._graph is not None
+        done = []
+        with suppress(BlockingIOError, EOFError):
+            while True:
+                frame, origin = self._graph.vpull(), self._inside.popleft()
+                frame.pts = origin.pts
+                if origin.time_base is not None:
+                    frame.time_base = origin.time_base
+                done.append(frame)
+        return done
+
+    @staticmethod
+    def _built(frame: av.VideoFrame) -> Graph:
+        graph = Graph()
+        graph.link_nodes(
+            graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=frame.time_base or _ANY_TIME_BASE,
+            ),
+            graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced"),
+            graph.add("buffersink"),
+        ).configure()
+        return graph
 
 
 # By the signs of a, b, c, d of the display matrix: x' = a·x + c·y, y' = b·x + d·y, y downwards.
@@ -123,12 +240,14 @@ class _Filters:
     """FFmpeg filters, one frame in and one out; none leave frames as they are."""
 
     def __init__(self, filters: list[tuple[str, str]]) -> None:
-        self._chain = filters
+        self.chain = filters
+        if ("vflip", "") in filters:
+            self.chain = [*filters, ("copy", "")]  # vflip alone only turns line sizes negative
         self._graph: Graph | None = None
         self._input_size = (0, 0)
 
     def apply(self, frame: av.VideoFrame) -> av.VideoFrame:
-        if not self._chain:
+        if not self.chain:
             return frame
         if self._graph is None or self._input_size != (frame.width, frame.height):
             self._input_size = (frame.width, frame.height)
@@ -140,7 +259,7 @@ class _Filters:
                     format=frame.format,
                     time_base=frame.time_base or _ANY_TIME_BASE,
                 ),
-                *(self._graph.add(name, options) for name, options in self._chain),
+                *(self._graph.add(name, options) for name, options in self.chain),
                 self._graph.add("buffersink"),
             ).configure()
         self._graph.vpush(frame)

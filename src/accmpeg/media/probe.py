@@ -102,6 +102,7 @@ def open_context(
     time_base: Fraction,
     threads: int = 1,
     colour: ColourTags = UNTAGGED,
+    pixel_aspect: Fraction = Fraction(1),
     flags: int = 0,
 ) -> VideoCodecContext:
     if codec.name == "libsvtav1":
@@ -114,6 +115,8 @@ def open_context(
     context.framerate = frame_rate
     context.thread_count = threads
     context.colorspace, context.color_primaries, context.color_trc, context.color_range = colour
+    if pixel_aspect != 1:
+        context.sample_aspect_ratio = pixel_aspect
     context.flags |= flags
     context.options = dict(options)
     try:

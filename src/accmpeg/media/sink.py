@@ -1,7 +1,7 @@
 """Where access units go: mp4, mkv and ts files, or any address that FFmpeg muxes to.
 
-A file is written under its name plus `.part` and renamed when it is complete, so that a file of the final
-name is always whole.
+A file is written under its name plus `.part` and renamed when it is finished. What ends early, by a failure
+or a full disk, is finished too: nothing that was recorded is thrown away.
 """
 
 import contextlib
@@ -61,12 +61,19 @@ _SCHEMES = {
     "http": "mpegts",
     "https": "mpegts",
 }
+# A file that is cut off stays readable: fragments of a second, made one piece at the end.
+_FORMAT_OPTIONS = {
+    name: {"movflags": "+hybrid_fragmented", "frag_duration": "1000000"} for name in ("mp4", "mov")
+}
 _PORTS = {"rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
 _TIMEOUT_S = 5.0
 
 
 class Sink:
-    """Made by `open_sink`. Every method raises SinkError, naming the file or address, when writing fails."""
+    """Made by `open_sink`. Every method raises SinkError, naming the file or address, when writing fails.
+
+    Leaving `with` closes it, whatever happened inside: a recording that breaks off is kept.
+    """
 
     def __init__(self, name: str, container: OutputContainer, encoder: Encoder, path: Path | None) -> None:
         self._name = name
@@ -78,7 +85,10 @@ class Sink:
         self.bytes_written = 0
 
     def write(self, unit: AccessUnit) -> None:
-        """Adds one access unit; they come in the order in which the encoder gave them."""
+        """Adds one access unit; they come in the order in which the encoder gave them.
+
+        Where that fails, what was written before is kept as far as it can be read.
+        """
         if self._container is None:
             raise SinkError(f"{self._name} is closed: nothing more can be written to it")
         try:
@@ -88,8 +98,7 @@ class Sink:
             packet.duration = self._frame_ticks
             self._container.mux(packet)
         except (av.FFmpegError, OSError, ValueError) as error:
-            self._drop()
-            raise SinkError(f"can't write {self._name}: {_reason(error)}") from None
+            raise self._given_up(f"can't write {self._name}: {_reason(error)}") from None
         self.bytes_written += unit.size_bytes
 
     def close(self) -> None:
@@ -97,24 +106,21 @@ class Sink:
         if self._container is None:
             return
         if not self.bytes_written:
-            self._drop()
+            self.discard()
             raise SinkError(f"nothing was written to {self._name}: no frames came")
         try:
             self._container.close()
         except (av.FFmpegError, OSError, ValueError) as error:
-            self._drop()
-            raise SinkError(f"can't finish {self._name}: {_reason(error)}") from None
+            raise self._given_up(f"can't finish {self._name}: {_reason(error)}") from None
         self._container = None
         if self._path is not None:
-            try:
-                _part(self._path).replace(self._path)
-            except OSError as error:
-                raise SinkError(f"can't give {self._path} its name: {error.strerror or error}") from error
+            self._name_file(self._path)
 
     def discard(self) -> None:
-        """Gives up: an unfinished file is deleted, an older one of the same name stays."""
+        """Throws away what was written; an older file of the same name stays."""
         if self._container is not None:
-            self._drop()
+            self._let_go()
+            self._delete()
 
     def __enter__(self) -> Self:
         return self
@@ -122,17 +128,41 @@ class Sink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Ctrl-C keeps what is written; a failure must not leave a short file that looks complete.
-        if error is None or (isinstance(error, KeyboardInterrupt) and self.bytes_written):
+        if error is None:
             self.close()
+        elif self.bytes_written:
+            with contextlib.suppress(SinkError):  # what went wrong before says more
+                self.close()
         else:
             self.discard()
 
-    def _drop(self) -> None:
+    def _given_up(self, problem: str) -> SinkError:
+        """Keeps what can be read of the file; returns the error that says so."""
+        self._let_go()
+        if self._path is None:
+            return SinkError(problem)
+        frames = _readable_frames(_part(self._path))
+        if not frames:
+            self._delete()
+            return SinkError(problem)
+        self._name_file(self._path)
+        return SinkError(f"{problem}; it holds the {frames} frames before that")
+
+    def _let_go(self) -> None:
         container, self._container = self._container, None
         if container is not None:
             with contextlib.suppress(av.FFmpegError, OSError, ValueError):
                 container.close()
+
+    def _name_file(self, path: Path) -> None:
+        try:
+            _part(path).replace(path)
+        except OSError as error:
+            raise SinkError(
+                f"can't give {path} its name: {error.strerror or error}; it is {_part(path)}"
+            ) from error
+
+    def _delete(self) -> None:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 _part(self._path).unlink()
@@ -167,9 +197,9 @@ def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
         _check_reachable(str(address), name)
         if scheme_of(address) == "tcp" and "?" not in target:
             target += f"?timeout={int(_TIMEOUT_S * 1e6)}"
-    options = (
-        {"rtsp_transport": "tcp", "timeout": str(int(_TIMEOUT_S * 1e6))} if format_name == "rtsp" else {}
-    )
+    options = _FORMAT_OPTIONS.get(format_name, {})
+    if format_name == "rtsp":
+        options = {"rtsp_transport": "tcp", "timeout": str(int(_TIMEOUT_S * 1e6))}
     try:
         container = av.open(target, "w", format=format_name, container_options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -235,6 +265,18 @@ def _check_file(path: Path) -> None:
         _part(path).touch()
     except OSError as error:
         raise SinkError(f"can't write {path}: {error.strerror or error}") from error
+
+
+def _readable_frames(path: Path) -> int:
+    """How many frames a player would find in a file that was not finished."""
+    frames = 0
+    with (
+        contextlib.suppress(av.FFmpegError, OSError, ValueError, IndexError),
+        av.open(f"file:{path}") as file,
+    ):
+        for packet in file.demux(video=0):
+            frames += packet.size > 0 and not packet.is_corrupt
+    return frames
 
 
 def _part(path: Path) -> Path:

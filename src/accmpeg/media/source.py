@@ -2,14 +2,18 @@
 
 | address | Source |
 |---|---|
-| a video file, or a single picture | its frames, upright; damaged ones are passed over and counted |
+| a video file, or a single picture | its frames, upright, whole; damaged ones are passed over and counted |
 | a folder of pictures | its pictures in order of their numbers, at 25 frames/s |
 | `rtsp://`, `http://`, `udp://`, `rtmp://`, … | the stream; a dead network is an error within about 10 s |
 | `/dev/video0` | a V4L2 camera |
+
+Live streams without timestamps (MJPEG over HTTP, raw H.264) are timed by their arrival.
 """
 
+import errno
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,9 +33,12 @@ from accmpeg.media.footage import (
     Footage,
     find_footage,
     folder_pictures,
+    read_picture,
     read_still,
 )
-from accmpeg.media.frames import FrameTurner, to_yuv420p
+from accmpeg.media.frames import Deinterlacer, FrameTurner, to_yuv420p
+from accmpeg.media.heif import is_heif
+from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, spread_arrivals
 
 __all__ = ["Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
 
@@ -40,11 +47,23 @@ _TIMEOUT_S = 10.0
 # connection is marked as broken for good: a stream of few frames per second would break off again and again.
 _ANALYSED_S = 1.0
 _FASTEST_FRAME_RATE = 1000
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
+_ARRIVAL_TIME_BASE = Fraction(1, 90000)
+# Where only arrival tells the frame rate: so long, and so many frames at least, unless that takes too long.
+_MEASURED_S, _MEASURED_FRAMES, _LONGEST_MEASURED_S = 1.0, 4, 5.0
+_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
+
+_Arrived = tuple[av.VideoFrame, float]
+"""A decoded frame, and when it arrived by the monotonic clock, in seconds."""
 
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What is known at open. `name` holds no secrets; `frame_count` is None where nobody can tell."""
+    """What is known at open. `name` holds no secrets; `frame_count` is None where nobody can tell.
+
+    `pixel_aspect` is the width of a pixel over its height. `remarks` are lines for a person about what does
+    not come through as it is: sound, interlacing, bit depth.
+    """
 
     name: str
     width_px: int
@@ -53,13 +72,24 @@ class SourceInfo:
     time_base: Fraction
     frame_count: int | None
     is_live: bool
+    pixel_aspect: Fraction = Fraction(1)
+    remarks: tuple[str, ...] = ()
+
+    def pixel_aspect_at(self, width_px: int, height_px: int) -> Fraction:
+        """The pixels' aspect that keeps the picture's shape in another size; square ones stay square."""
+        if self.pixel_aspect == 1:
+            return self.pixel_aspect
+        scaled = self.pixel_aspect * Fraction(self.width_px * height_px, self.height_px * width_px)
+        return scaled.limit_denominator(1000)
 
 
 class Source(ABC):
-    """Iterate once over its frames: yuv420p, all of `info`'s size, pts rising in `info.time_base`."""
+    """Iterate once over its frames: yuv420p, all of `info`'s size, pts rising from 0 in `info.time_base`."""
 
     info: SourceInfo
     skipped_frames: int = 0
+    skipped_pictures: Sequence[str] = ()
+    """Of a folder: the pictures among the skipped frames, each with the reason."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[av.VideoFrame]: ...
@@ -99,10 +129,18 @@ def open_source(address: str | Path) -> Source:
         raise SourceError(f"can't read {path}: {error.strerror or error}") from error
     if path.is_file() and size_bytes == 0:
         raise SourceError(f"{path} is empty (0 bytes)")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES or _is_heif_file(path):
         return _PictureSource(path, [path])
     # Without the prefix, FFmpeg would take "a:b.mp4" for an address of scheme a.
     return _StreamSource(f"file:{path}", str(path))
+
+
+def _is_heif_file(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and is_heif(file.read(12))
+    except OSError:
+        return False  # FFmpeg says why
 
 
 class _PictureSource(Source):
@@ -110,7 +148,7 @@ class _PictureSource(Source):
         self._pictures = pictures
         if not pictures:
             raise SourceError(f"no pictures in the folder {path}: it needs files such as 000001.jpg")
-        first = self._first_readable()
+        first, aspect = self._first_readable()
         self.info = SourceInfo(
             name=path.name or str(path),
             width_px=first.width,
@@ -119,15 +157,17 @@ class _PictureSource(Source):
             time_base=1 / FRAME_RATE,
             frame_count=len(pictures),
             is_live=False,
+            pixel_aspect=aspect,
         )
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
-        self.skipped_frames = 0
+        self.skipped_pictures = []
         for index, path in enumerate(self._pictures):
             try:
                 frame = read_still(path)
-            except SourceError:
-                self.skipped_frames += 1
+            except SourceError as error:
+                self.skipped_pictures.append(str(error))
+                self.skipped_frames = len(self.skipped_pictures)
                 continue
             if (frame.width, frame.height) != (self.info.width_px, self.info.height_px):
                 raise SourceError(
@@ -137,11 +177,11 @@ class _PictureSource(Source):
             frame.pts, frame.time_base = index, self.info.time_base
             yield frame
 
-    def _first_readable(self) -> av.VideoFrame:
+    def _first_readable(self) -> tuple[av.VideoFrame, Fraction]:
         errors: list[SourceError] = []
         for path in self._pictures:
             try:
-                return read_still(path)
+                return read_picture(path)
             except SourceError as error:
                 errors.append(error)
         raise errors[0]
@@ -152,35 +192,40 @@ class _StreamSource(Source):
         self._is_file = address.startswith("file:") and not is_url(address)
         self._name = name
         self.skipped_frames = 0
+        self._order = DisplayOrder()
         self._container = self._open(address, format_name)
         try:
             self._stream = self._find_video()
-            self._frames = self._decode()
-            self._first = next(self._frames, None)
-            if self._first is None:
+            is_live = self._is_live(address, format_name)
+            self._clocked_by_arrival = is_live and bool(self._container.format.flags & _NO_TIMESTAMPS)
+            self._decoded = self._decode()
+            self._held = self._first_frames()
+            if not self._held:
                 raise SourceError(f"no frames can be decoded from {name}: it is empty or damaged")
-            self._turner = FrameTurner(self._first)
-            self.info = self._describe(self._upright(self._first), address, format_name)
+            first = self._held[0][0]
+            self._turner = FrameTurner(first)
+            self.info = self._describe(first, is_live)
+            self._deinterlacer = Deinterlacer()
+            info = self.info
+            self._timeline = Timeline(name, info.time_base, info.frame_rate, is_live=is_live)
         except BaseException:
             self._container.close()
             raise
-        self._last_pts: int | None = None
-        self._shift = 0
         self._used = False
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
         if self._used:
             raise SourceError(f"{self._name} is read already: open it again")
         self._used = True
-        assert self._first is not None
-        first, self._first = self._first, None
-        yield self._ready(first)
-        del first
-        for frame in self._frames:
-            yield self._ready(frame)
+        for frame, arrived_s in self._arrivals():
+            self._stamp(frame, arrived_s)
+            for whole in self._deinterlacer.push(frame):
+                yield self._ready(whole)
+        for whole in self._deinterlacer.flush():
+            yield self._ready(whole)
 
     def close(self) -> None:
-        self._frames.close()
+        self._decoded.close()
         self._container.close()
 
     def _open(self, address: str, format_name: str | None) -> InputContainer:
@@ -195,16 +240,25 @@ class _StreamSource(Source):
             )
         return container
 
+    def _is_live(self, address: str, format_name: str | None) -> bool:
+        scheme = scheme_of(address)
+        if scheme in ("http", "https"):
+            return not self._container.duration and self._container.size <= 0
+        return scheme in LIVE_SCHEMES or format_name is not None
+
     def _find_video(self) -> VideoStream:
         for stream in self._container.streams.video:
-            if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+            # What depends on other streams is a part of a picture, such as one tile of a photograph.
+            kept = not stream.disposition & (Disposition.attached_pic | Disposition.dependent)
+            if kept and stream.codec_context is not None:
                 stream.thread_count = 1  # the camera's cores belong to the encoder and the AccModel
                 return stream
         kinds = sorted({stream.type for stream in self._container.streams})
         raise SourceError(f"{self._name} holds no video{': only ' + ', '.join(kinds) if kinds else ''}")
 
-    def _decode(self) -> Generator[av.VideoFrame, None, None]:
+    def _decode(self) -> Generator[_Arrived, None, None]:
         packets = self._container.demux(self._stream)
+        order = self._order
         while True:
             try:
                 packet = next(packets, None)
@@ -215,37 +269,89 @@ class _StreamSource(Source):
                 raise SourceError(f"{self._name} broke off: {_reason(error)}") from None
             if packet is None:
                 return
+            arrived_s = time.monotonic()
+            order.fed(packet.pts, packet.dts)
             try:
                 frames = packet.decode()
             except (av.FFmpegError, ValueError):
                 self.skipped_frames += packet.size > 0
+                order.failed()
                 continue
+            reorders = bool(self._stream.codec_context.has_b_frames)
             for frame in frames:
+                frame.pts = order.shown(frame.pts, is_keyframe=frame.key_frame, reorders=reorders)
                 if frame.is_corrupt:
                     self.skipped_frames += 1
                 else:
-                    yield frame
+                    yield frame, arrived_s
 
-    def _describe(self, first: av.VideoFrame, address: str, format_name: str | None) -> SourceInfo:
+    def _first_frames(self) -> list[_Arrived]:
+        """The frame that shows that there is one; where only arrival times them, enough to tell the rate."""
+        held: list[_Arrived] = []
+        began_s = time.monotonic()
+        for frame, arrived_s in self._decoded:
+            held.append((frame, arrived_s))
+            took_s = time.monotonic() - began_s
+            if not self._clocked_by_arrival or took_s > _LONGEST_MEASURED_S:
+                break
+            if took_s >= _MEASURED_S and len(held) >= _MEASURED_FRAMES:
+                break
+        return held
+
+    def _arrivals(self) -> Iterator[_Arrived]:
+        held, self._held = self._held, []
+        while held:
+            yield held.pop(0)
+        yield from self._decoded
+
+    def _describe(self, first: av.VideoFrame, is_live: bool) -> SourceInfo:
         stream = self._stream
-        rate = stream.average_rate or stream.guessed_rate or FRAME_RATE
+        # The average is the rate over gaps and jumps too, and where fields are counted it is doubled.
+        rate = stream.guessed_rate or stream.base_rate or stream.average_rate or FRAME_RATE
+        time_base = stream.time_base or 1 / FRAME_RATE
+        if self._clocked_by_arrival:
+            arrivals_s = [arrived_s for _, arrived_s in self._held]
+            rate, time_base = measured_rate(arrivals_s) or FRAME_RATE, _ARRIVAL_TIME_BASE
+            self._held = [
+                (frame, at_s)
+                for (frame, _), at_s in zip(self._held, spread_arrivals(arrivals_s, rate), strict=True)
+            ]
         if not 0 < rate <= _FASTEST_FRAME_RATE:
             rate = FRAME_RATE
-        scheme = scheme_of(address)
-        is_live = scheme in LIVE_SCHEMES or format_name is not None
-        is_live = is_live or (scheme in ("http", "https") and not self._container.duration)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        upright = self._upright(first)
         return SourceInfo(
             name=self._name.rpartition("/")[2] if self._is_file else self._name,
-            width_px=first.width,
-            height_px=first.height,
+            width_px=upright.width,
+            height_px=upright.height,
             frame_rate=rate,
-            time_base=stream.time_base or 1 / FRAME_RATE,
+            time_base=time_base,
             frame_count=stream.frames or None,
             is_live=is_live,
+            pixel_aspect=1 / aspect if self._turner.swaps_sides and aspect else aspect,
+            remarks=self._remarks(first),
         )
+
+    def _remarks(self, first: av.VideoFrame) -> tuple[str, ...]:
+        remarks = []
+        if self._container.streams.audio:
+            remarks.append("its sound is left out")
+        if first.interlaced_frame:
+            remarks.append("it is interlaced: every two fields become one frame")
+        depth = max(component.bits for component in first.format.components)
+        if depth > 8:
+            hdr = _HDR_TRANSFERS.get(int(first.color_trc))
+            remarks.append(f"its {depth} bits per sample become 8{f', still as {hdr}' if hdr else ''}")
+        return tuple(remarks)
 
     def _upright(self, frame: av.VideoFrame) -> av.VideoFrame:
         return self._turner.turn(to_yuv420p(frame))
+
+    def _stamp(self, frame: av.VideoFrame, arrived_s: float) -> None:
+        time_base = self.info.time_base
+        pts = round(arrived_s / time_base) if self._clocked_by_arrival else frame.pts
+        frame.time_base = time_base
+        frame.pts = self._timeline.stamp(pts, arrived_s)
 
     def _ready(self, frame: av.VideoFrame) -> av.VideoFrame:
         info = self.info
@@ -253,19 +359,6 @@ class _StreamSource(Source):
         if (frame.width, frame.height) != (info.width_px, info.height_px):
             # Some cameras change their size when the light or the link does; the stream's size is settled.
             frame = frame.reformat(info.width_px, info.height_px, threads=1)
-        step = max(1, round(1 / (info.frame_rate * info.time_base)))
-        pts = frame.pts
-        if pts is None:
-            pts = 0 if self._last_pts is None else self._last_pts + step
-        else:
-            pts += self._shift
-            if self._last_pts is not None and pts <= self._last_pts:
-                # A clock that wrapped or started anew: go on from here, one frame later.
-                self._shift += self._last_pts + step - pts
-                pts = self._last_pts + step
-        self._last_pts = pts
-        frame.time_base = info.time_base
-        frame.pts = pts
         return frame
 
 
@@ -289,4 +382,6 @@ def _reason(error: Exception) -> str:
         return "it is damaged, or no video"
     if isinstance(error, av.error.EOFError):
         return "it ends too early"
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        return "the sender closed the connection"
     return getattr(error, "strerror", None) or type(error).__name__

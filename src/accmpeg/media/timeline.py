@@ -1,0 +1,154 @@
+"""When frames are shown: the order that decoders lose, and clocks that jump, stand still or are not there.
+
+```
+packets ─▶ DisplayOrder.fed ─▶ decoder ─▶ DisplayOrder.shown ─▶ Timeline.stamp ─▶ pts from 0, rising
+```
+Pure arithmetic: arrival times come in as arguments.
+"""
+
+import logging
+from collections import deque
+from fractions import Fraction
+from itertools import pairwise
+
+__all__ = ["LONGEST_GAP_S", "DisplayOrder", "Timeline", "measured_rate", "spread_arrivals"]
+
+LONGEST_GAP_S = 10
+"""A longer gap between two frames is a jump of the clock, unless frames are further apart anyway."""
+
+_MOST_WAITING = 32  # no codec reorders over more frames
+
+log = logging.getLogger(__name__)
+
+
+class DisplayOrder:
+    """The time at which each decoded frame is shown, for containers that number packets as they are decoded.
+
+    AVI, ASF and some MXF and Matroska files count packets in decoding order, or give no pts at all: with
+    B-frames the frames' times then go back and forth (1, 4, 3, 5, 2). The times themselves are right, only
+    handed to the wrong frames, so the first frame out of the decoder gets the first time that went in. Where
+    times of packets do go back, as they must with B-frames, the frames' own are right and are left alone.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[int] = deque()
+        self._newest_fed: int | None = None
+        self._newest_shown: int | None = None
+        self._trusts_frames = False
+        self._trusts_packets = False
+
+    def fed(self, pts: int | None, dts: int | None) -> None:
+        """A packet goes into the decoder."""
+        stamp = pts if pts is not None else dts
+        if self._trusts_frames or stamp is None:
+            return
+        fell = self._newest_fed is not None and stamp < self._newest_fed
+        if (fell and not self._trusts_packets) or len(self._waiting) == _MOST_WAITING:
+            self._trusts_frames = True
+            self._waiting.clear()
+            return
+        self._newest_fed = stamp
+        self._waiting.append(stamp)
+
+    def failed(self) -> None:
+        """The decoder refused the packet that went in last: no frame will come of it."""
+        if self._waiting:
+            self._waiting.pop()
+
+    def shown(self, pts: int | None, *, is_keyframe: bool, reorders: bool) -> int | None:
+        """The time of a frame that comes out of the decoder with this pts."""
+        if self._trusts_frames:
+            return pts
+        if pts is not None:
+            if self._newest_shown is not None and pts < self._newest_shown and reorders:
+                self._trusts_packets = True
+            self._newest_shown = pts
+            # All that went in before a keyframe is shown before it: what is left of it was never decoded.
+            while self._waiting and self._waiting[0] < pts and (is_keyframe or not reorders):
+                self._waiting.popleft()
+        return self._waiting.popleft() if self._waiting else pts
+
+
+class Timeline:
+    """Gives frames rising times from 0 on, whatever their clock does.
+
+    Jumps (an hour between two recordings put together, a clock that starts anew) are closed up to one frame
+    and logged once. A single time that does not rise moves its frame by one tick. Frames without a time
+    follow one frame after the last, in a live source as long after it as they arrived.
+    """
+
+    def __init__(self, name: str, time_base: Fraction, frame_rate: Fraction, *, is_live: bool) -> None:
+        self._name = name
+        self._time_base = time_base
+        self._step = max(1, round(1 / (frame_rate * time_base)))
+        self._longest = max(round(LONGEST_GAP_S / time_base), 2 * self._step)
+        self._is_live = is_live
+        self._shift: int | None = None
+        self._last: int | None = None
+        self._last_arrived_s = 0.0
+        self.jumps = 0
+
+    def stamp(self, pts: int | None, arrived_s: float) -> int:
+        """The time of the next frame in ticks of the time base. `arrived_s`: a monotonic clock's."""
+        elapsed = round((arrived_s - self._last_arrived_s) / self._time_base)
+        self._last_arrived_s = arrived_s
+        if self._last is None:
+            self._last = 0
+            self._shift = None if pts is None else -pts
+            return 0
+        onward = max(1, elapsed) if self._is_live else self._step
+        if pts is None:
+            self._last += onward
+            return self._last
+        if self._shift is None:
+            self._shift = self._last + onward - pts
+        gap = pts + self._shift - self._last
+        if -2 * self._step < gap <= 0:
+            gap = 1
+        elif gap <= 0 or (gap > self._longest and not (self._is_live and gap - elapsed < self._longest)):
+            self._tell(gap)
+            self._shift += onward - gap
+            gap = onward
+        self._last += gap
+        return self._last
+
+    def _tell(self, gap: int) -> None:
+        self.jumps += 1
+        if self.jumps == 1:
+            log.warning(
+                "the clock of %s jumps by %+.1f s: closed up, as later jumps will be",
+                self._name,
+                float(gap * self._time_base),
+            )
+
+
+def measured_rate(arrivals_s: list[float]) -> Fraction | None:
+    """Frames per second of frames that arrived at these times; None where there is nothing to go by.
+
+    What came at once with the frame before it had waited somewhere and says nothing.
+
+    >>> measured_rate([0.0, 0.0, 0.0, 0.2, 0.4, 0.61])
+    Fraction(5, 1)
+    """
+    gaps_s = [after - before for before, after in pairwise(arrivals_s)]
+    longest_s = max(gaps_s, default=0.0)
+    apart_s = [gap_s for gap_s in gaps_s if gap_s > longest_s / 4]
+    if longest_s < 1e-3:
+        return None
+    rate = len(apart_s) / sum(apart_s)
+    whole = round(rate)
+    return Fraction(whole) if abs(rate - whole) < 0.06 * rate else Fraction(rate).limit_denominator(100)
+
+
+def spread_arrivals(arrivals_s: list[float], frame_rate: Fraction) -> list[float]:
+    """The same times, but frames that had waited and came at once are put one frame apart, before the last.
+
+    >>> spread_arrivals([0.0, 0.0, 0.2, 0.4], Fraction(5))
+    [-0.2, 0.0, 0.2, 0.4]
+    """
+    interval_s = float(1 / frame_rate)
+    spread = list(arrivals_s)
+    for index in reversed(range(len(spread) - 1)):
+        if spread[index + 1] - spread[index] < interval_s / 4:
+            spread[index] = spread[index + 1] - interval_s
+    return spread
