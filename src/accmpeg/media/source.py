@@ -5,9 +5,13 @@
 | a video file, or a single picture | its frames, upright; damaged ones are passed over and counted |
 | a folder of pictures | its pictures in order of their numbers, at 25 frames/s |
 | `rtsp://`, `http://`, `udp://`, `rtmp://`, … | the stream; a dead network is an error within about 10 s |
-| `/dev/video0` | a V4L2 camera |
+| `/dev/video0`, `/dev/v4l/by-id/…`, a link to one | a V4L2 camera |
+| a named pipe, or `-` for standard input | what another program writes into it, as it comes |
 """
 
+import logging
+import stat
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -32,19 +36,31 @@ from accmpeg.media.footage import (
     read_still,
 )
 from accmpeg.media.frames import FrameTurner, to_yuv420p
+from accmpeg.media.inputs import (
+    TIMEOUT_S,
+    InputOptions,
+    ffmpeg_options,
+    reason,
+    refusal,
+    tries_udp,
+    why_not_as_asked,
+)
+from accmpeg.media.v4l2 import is_device
 
 __all__ = ["Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
 
-_TIMEOUT_S = 10.0
-# FFmpeg looks at 5 to 7 s of a stream unless told otherwise, and where PyAV's time-out ends that, the
-# connection is marked as broken for good: a stream of few frames per second would break off again and again.
-_ANALYSED_S = 1.0
+log = logging.getLogger(__name__)
+
+_STANDARD_INPUT = "/dev/stdin"
 _FASTEST_FRAME_RATE = 1000
 
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What is known at open. `name` holds no secrets; `frame_count` is None where nobody can tell."""
+    """What is known at open. `name` holds no secrets; `frame_count` is None where nobody can tell.
+
+    `reopens`: a live source that ended may be opened again; standard input can't be.
+    """
 
     name: str
     width_px: int
@@ -53,6 +69,7 @@ class SourceInfo:
     time_base: Fraction
     frame_count: int | None
     is_live: bool
+    reopens: bool = True
 
 
 class Source(ABC):
@@ -77,32 +94,36 @@ class Source(ABC):
         self.close()
 
 
-def open_source(address: str | Path) -> Source:
+def open_source(address: str | Path, options: InputOptions | None = None) -> Source:
     """Opens footage or a camera and decodes its first frame, so that what comes back surely has one.
 
     Raises SourceError, naming the address without its secrets, if there is nothing to read, no video in it,
-    or no answer within about 10 s.
+    or no answer within about 10 s; UsageError for options that this kind of source does not have.
     """
+    asked = options or InputOptions()
     text = str(address)
     if not text:
         raise SourceError("the name of the footage is empty")
     if is_url(address):
-        return _StreamSource(text, describe(text))
-    path = Path(text)
-    if text.startswith("/dev/video"):
-        return _StreamSource(text, text, format_name="v4l2")
+        asked.check(text, is_device=False)
+        return _StreamSource(text, describe(text), asked)
+    path = Path(_STANDARD_INPUT if text == "-" else text)
+    of_device = is_device(path)
+    asked.check(text, is_device=of_device)
+    if of_device:
+        return _StreamSource(text, text, asked, format_name="v4l2")
     if path.is_dir():
         return _PictureSource(path, folder_pictures(path))
     try:
-        size_bytes = path.stat().st_size
+        found = path.stat()
     except OSError as error:
-        raise SourceError(f"can't read {path}: {error.strerror or error}") from error
-    if path.is_file() and size_bytes == 0:
+        raise SourceError(f"can't read {describe(address)}: {error.strerror or error}") from error
+    if path.is_file() and found.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes)")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return _PictureSource(path, [path])
     # Without the prefix, FFmpeg would take "a:b.mp4" for an address of scheme a.
-    return _StreamSource(f"file:{path}", str(path))
+    return _StreamSource(f"file:{path}", str(path), asked, is_pipe=stat.S_ISFIFO(found.st_mode))
 
 
 class _PictureSource(Source):
@@ -148,13 +169,25 @@ class _PictureSource(Source):
 
 
 class _StreamSource(Source):
-    def __init__(self, address: str, name: str, *, format_name: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        name: str,
+        asked: InputOptions,
+        *,
+        format_name: str | None = None,
+        is_pipe: bool = False,
+    ) -> None:
+        self._address = address
+        self._asked = asked
+        self._is_pipe = is_pipe
         self._is_file = address.startswith("file:") and not is_url(address)
         self._name = name
         self.skipped_frames = 0
         self._container = self._open(address, format_name)
         try:
             self._stream = self._find_video()
+            self._check_device()
             self._frames = self._decode()
             self._first = next(self._frames, None)
             if self._first is None:
@@ -184,16 +217,31 @@ class _StreamSource(Source):
         self._container.close()
 
     def _open(self, address: str, format_name: str | None) -> InputContainer:
-        options = {} if self._is_file else _options(scheme_of(address))
-        timeout = None if self._is_file else _TIMEOUT_S
+        is_device = format_name == "v4l2"
+        options = {} if self._is_file else ffmpeg_options(address, self._asked, is_device=is_device)
+        timeout = None if self._is_file else TIMEOUT_S
+        started_s = time.monotonic()
         try:
-            container = av.open(address, "r", format=format_name, options=options, timeout=timeout)
+            try:
+                return av.open(address, "r", format=format_name, options=options, timeout=timeout)
+            except (av.FFmpegError, OSError) as error:
+                if not tries_udp(address, self._asked, error):
+                    raise
+                log.info("rtsp over udp", extra={"source": self._name, "reason": reason(error)})
+                options["rtsp_transport"] = "udp"
+                return av.open(address, "r", format=format_name, options=options, timeout=timeout)
         except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
+            said = refusal(error, address, self._asked, time.monotonic() - started_s, is_device=is_device)
             # Not chained for an address: libav's own error repeats it with user and password.
-            raise SourceError(f"can't open {self._name}: {_reason(error)}") from (
-                error if self._is_file else None
-            )
-        return container
+            raise SourceError(f"can't open {self._name}: {said}") from (error if self._is_file else None)
+
+    def _check_device(self) -> None:
+        """What was asked of a device is what it gives, or an error."""
+        stream = self._stream
+        size_px = (stream.codec_context.width, stream.codec_context.height)
+        said = why_not_as_asked(self._address, self._asked, size_px, stream.average_rate)
+        if said:
+            raise SourceError(f"{self._name}: {said}")
 
     def _find_video(self) -> VideoStream:
         for stream in self._container.streams.video:
@@ -212,7 +260,8 @@ class _StreamSource(Source):
                 if self._is_file:
                     self.skipped_frames += 1  # a file that breaks off: what came before it stands
                     return
-                raise SourceError(f"{self._name} broke off: {_reason(error)}") from None
+                said = reason(error, self._address)
+                raise SourceError(f"{self._name} broke off: {said}") from None
             if packet is None:
                 return
             try:
@@ -232,7 +281,7 @@ class _StreamSource(Source):
         if not 0 < rate <= _FASTEST_FRAME_RATE:
             rate = FRAME_RATE
         scheme = scheme_of(address)
-        is_live = scheme in LIVE_SCHEMES or format_name is not None
+        is_live = scheme in LIVE_SCHEMES or format_name is not None or self._is_pipe
         is_live = is_live or (scheme in ("http", "https") and not self._container.duration)
         return SourceInfo(
             name=self._name.rpartition("/")[2] if self._is_file else self._name,
@@ -242,6 +291,7 @@ class _StreamSource(Source):
             time_base=stream.time_base or 1 / FRAME_RATE,
             frame_count=stream.frames or None,
             is_live=is_live,
+            reopens=address != f"file:{_STANDARD_INPUT}",
         )
 
     def _upright(self, frame: av.VideoFrame) -> av.VideoFrame:
@@ -267,26 +317,3 @@ class _StreamSource(Source):
         frame.time_base = info.time_base
         frame.pts = pts
         return frame
-
-
-def _options(scheme: str) -> dict[str, str]:
-    """FFmpeg's options; its own time-outs are for silence, where PyAV's bound the whole of opening."""
-    timeout_us = str(int(_TIMEOUT_S * 1e6))
-    options = {"analyzeduration": str(int(_ANALYSED_S * 1e6))}
-    if scheme in ("rtsp", "rtsps"):
-        return options | {"rtsp_transport": "tcp", "timeout": timeout_us, "fflags": "nobuffer"}
-    if scheme in ("http", "https"):
-        return options | {"rw_timeout": timeout_us}
-    if scheme == "udp":
-        return options | {"timeout": timeout_us, "fflags": "nobuffer"}
-    return options
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, av.error.ExitError):
-        return "no answer in time"
-    if isinstance(error, av.error.InvalidDataError):
-        return "it is damaged, or no video"
-    if isinstance(error, av.error.EOFError):
-        return "it ends too early"
-    return getattr(error, "strerror", None) or type(error).__name__
