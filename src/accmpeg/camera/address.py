@@ -50,7 +50,10 @@ class ServerAddress:
         Raises UsageError for anything else, for a user or password in it, for a token that would cross a
         network unencrypted (unless `insecure`), and for a `ca_file` without certificates.
         """
-        found = locate(text)
+        try:
+            found = locate(text)
+        except UsageError as error:
+            raise UsageError(f"no server address: {error}") from None
         if found.scheme not in ("ws", "wss") or not found.host:
             raise UsageError(f"{describe(text)} is no server address: give wss://host:{DEFAULT_PORT}")
         if found.user is not None or "?" in found.path or found.is_doubtful:

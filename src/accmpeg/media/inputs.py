@@ -7,12 +7,14 @@
 | V4L2 | format, size and frame rate of the device can be chosen, and are the device's or an error |
 """
 
+import errno
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 import av
+from av.video.stream import VideoStream
 
 from accmpeg.errors import SourceError, UsageError
 from accmpeg.media.addresses import (
@@ -116,7 +118,7 @@ def tries_udp(address: str, asked: InputOptions, error: Exception) -> bool:
     The standard's 461 is FFmpeg's "protocol not supported"; some cameras say 400 or 406 in its place.
     """
     refused = isinstance(error, av.error.HTTPBadRequestError | av.error.HTTPOtherClientError)
-    refused = refused or getattr(error, "strerror", "") == "Protocol not supported"
+    refused = refused or getattr(error, "errno", None) == errno.EPROTONOSUPPORT
     return refused and asked.rtsp_transport == "auto" and scheme_of(address) in ("rtsp", "rtsps")
 
 
@@ -132,6 +134,8 @@ def reason(error: Exception, address: str = "", waited_s: float = 0.0) -> str:
         return "it is damaged, or no video"
     if isinstance(error, av.error.EOFError):
         return "it ends too early"
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        return "the sender closed the connection"
     return getattr(error, "strerror", None) or type(error).__name__
 
 
@@ -147,12 +151,16 @@ def refusal(
     return f"{said}{_through(address)}{_way_out(error, address, asked, said)}"
 
 
-def why_not_as_asked(
-    address: str, asked: InputOptions, size_px: tuple[int, int], rate: Fraction | None
-) -> str:
-    """What a device gives in place of what was asked, for drivers change it silently; empty if it is that."""
-    if asked.size_px is not None and size_px != asked.size_px:
-        given = f"{size_px[0]}x{size_px[1]}, not --input-size {asked.size_px[0]}x{asked.size_px[1]}"
+def why_not_as_asked(address: str, asked: InputOptions, stream: VideoStream) -> str:
+    """What a device gives in place of what was asked, for drivers and FFmpeg change it silently; empty if it
+    gives that."""
+    coded = stream.codec_context
+    format_name = (coded.pix_fmt or "") if coded.name == "rawvideo" else coded.name
+    rate = stream.average_rate
+    if asked.pixel_format is not None and format_name != _known_format(asked.pixel_format):
+        given = f"{format_name}, not --input-format {asked.pixel_format}"
+    elif asked.size_px is not None and (coded.width, coded.height) != asked.size_px:
+        given = f"{coded.width}x{coded.height}, not --input-size {asked.size_px[0]}x{asked.size_px[1]}"
     elif asked.frame_rate and rate and abs(rate / asked.frame_rate - 1) > Fraction(1, 20):
         given = f"{float(rate):g} frames/s, not --input-rate {float(asked.frame_rate):g}"
     else:
@@ -190,7 +198,7 @@ def _way_out(error: Exception, address: str, asked: InputOptions, said: str) -> 
         return ": the host is there, but not this path"
     if found.doubt:
         return found.doubt
-    if getattr(error, "strerror", "") == "Protocol not supported" and scheme in ("rtsp", "rtsps"):
+    if getattr(error, "errno", None) == errno.EPROTONOSUPPORT and scheme in ("rtsp", "rtsps"):
         other = "tcp" if asked.rtsp_transport == "udp" else "udp"
         return f": the camera refuses RTP over {asked.rtsp_transport}: try --rtsp-transport {other}"
     if said == "no answer in time" and scheme in ("rtsp", "rtsps") and asked.rtsp_transport != "udp":
@@ -223,11 +231,11 @@ def _device_options(asked: InputOptions) -> dict[str, str]:
 
 
 def _device_way_out(error: Exception, path: Path, asked: InputOptions) -> str:
-    if isinstance(error, FileNotFoundError) or not path.exists():
+    if isinstance(error, FileNotFoundError):
         return ": no such camera is plugged in: `accmpeg doctor` lists those that are"
     if isinstance(error, PermissionError):
         return ": add this user to the group 'video'"
-    if getattr(error, "strerror", "") == "Device or resource busy":
+    if getattr(error, "errno", None) == errno.EBUSY:
         return ": another program has it open"
     return _offers(path) or ": it captures no pictures: `accmpeg doctor` lists the devices that do"
 

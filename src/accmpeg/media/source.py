@@ -117,7 +117,10 @@ def open_source(address: str | Path, options: InputOptions | None = None) -> Sou
     try:
         found = path.stat()
     except OSError as error:
-        raise SourceError(f"can't read {describe(address)}: {error.strerror or error}") from error
+        shown = describe(address)
+        hint = "" if shown == text else ": if it is an address, it begins with rtsp:// or the like"
+        # Not chained: the system's own error repeats the name, and what is hidden in it.
+        raise SourceError(f"can't read {shown}: {error.strerror or error}{hint}") from None
     if path.is_file() and found.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes)")
     if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -218,18 +221,19 @@ class _StreamSource(Source):
 
     def _open(self, address: str, format_name: str | None) -> InputContainer:
         is_device = format_name == "v4l2"
+        # For the container alone: a size meant for a device would become the decoder's too, right or wrong.
         options = {} if self._is_file else ffmpeg_options(address, self._asked, is_device=is_device)
         timeout = None if self._is_file else TIMEOUT_S
         started_s = time.monotonic()
         try:
             try:
-                return av.open(address, "r", format=format_name, options=options, timeout=timeout)
+                return av.open(address, "r", format=format_name, container_options=options, timeout=timeout)
             except (av.FFmpegError, OSError) as error:
                 if not tries_udp(address, self._asked, error):
                     raise
                 log.info("rtsp over udp", extra={"source": self._name, "reason": reason(error)})
                 options["rtsp_transport"] = "udp"
-                return av.open(address, "r", format=format_name, options=options, timeout=timeout)
+                return av.open(address, "r", format=format_name, container_options=options, timeout=timeout)
         except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
             said = refusal(error, address, self._asked, time.monotonic() - started_s, is_device=is_device)
             # Not chained for an address: libav's own error repeats it with user and password.
@@ -237,9 +241,7 @@ class _StreamSource(Source):
 
     def _check_device(self) -> None:
         """What was asked of a device is what it gives, or an error."""
-        stream = self._stream
-        size_px = (stream.codec_context.width, stream.codec_context.height)
-        said = why_not_as_asked(self._address, self._asked, size_px, stream.average_rate)
+        said = why_not_as_asked(self._address, self._asked, self._stream)
         if said:
             raise SourceError(f"{self._name}: {said}")
 
