@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib.util
 import os
+import re
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -108,6 +109,25 @@ class ServerAddress:
                 final=True,
             )
         return proxy
+
+    def proxy_url(self) -> str | None:
+        """`proxy` as websockets wants it: it sends user and password as they stand, without decoding them.
+
+        Raises LinkError for a password that can't be given to it so.
+        """
+        proxy = self.proxy()
+        if proxy is None:
+            return None
+        found = proxy.location
+        if found.user is None or found.password is None:
+            return proxy.url
+        if re.search("[#/?]", found.user + found.password) or ":" in found.user:
+            raise LinkError(
+                f"the proxy {proxy.shown} can't be used: here its user and password may hold no #, / or ?, "
+                "and its user no colon",
+                final=True,
+            )
+        return f"{proxy.scheme}://{found.user}:{found.password}@{found.named}"
 
     def headers(self) -> dict[str, str]:
         """HTTP headers of the handshake."""

@@ -215,7 +215,6 @@ class CameraClient:
         if held is None:
             return  # the encoder's thread has just dropped the last of it
         hello = held.message
-        proxy = self._address.proxy()
         if self._keeps:
             # Results were lost with the connection, but those of an earlier run are not this one's to tell.
             answered = self._answered.get(stream_id, -1 if live else self._had.get(stream_id))
@@ -223,7 +222,7 @@ class CameraClient:
         async with connect(
             self._address.url,
             ssl=self._address.tls(),
-            proxy=proxy.url if proxy is not None else None,
+            proxy=self._address.proxy_url(),
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
             additional_headers=self._address.headers(),
             user_agent_header=None,

@@ -112,12 +112,11 @@ def _encrypt(address: ServerAddress) -> str:
 
 async def _talk(address: ServerAddress, name: str, findings: list[Finding]) -> None:
     part = "handshake"
-    proxy = address.proxy()
     try:
         async with connect(
             address.url,
             ssl=address.tls(),
-            proxy=proxy.url if proxy is not None else None,
+            proxy=address.proxy_url(),
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
             additional_headers=address.headers(),
             compression=None,

@@ -13,7 +13,7 @@ from accmpeg.errors import MissingExtraError, UsageError
 from accmpeg.media.addresses import HOW_TO_ESCAPE, describe, locate
 from accmpeg.server.metrics import Metrics
 
-__all__ = ["Broker", "MqttOutlet"]
+__all__ = ["BrokerAddress", "MqttOutlet"]
 
 _QUEUE = 1024
 _LONGEST_WAIT_S = 30.0
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Broker:
+class BrokerAddress:
     """Where results are published, made by `parse`. User and password are not shown."""
 
     shown: str
@@ -60,10 +60,10 @@ class Broker:
         prefix = unquote(found.path).strip("/") or "accmpeg"
         if any(sign in prefix for sign in "+#") or not prefix.isprintable():
             raise UsageError(f"{shown}: a topic to publish to has no + or # in it, nor control characters")
-        if prefix.startswith("$") or len(prefix.encode()) > _LONGEST_PREFIX_BYTES:
-            raise UsageError(
-                f"{shown}: topics that begin with $ are the broker's own, and the longest is 60 kB"
-            )
+        if prefix.startswith("$"):
+            raise UsageError(f"{shown}: topics that begin with $ are the broker's own")
+        if len(prefix.encode()) > _LONGEST_PREFIX_BYTES:
+            raise UsageError(f"--mqtt: the prefix is longer than {_LONGEST_PREFIX_BYTES} bytes")
         if importlib.util.find_spec("aiomqtt") is None:
             raise MissingExtraError("--mqtt", "mqtt")
         return cls(
@@ -80,7 +80,7 @@ class Broker:
 class MqttOutlet:
     """Publishes to a broker, reconnecting for ever."""
 
-    def __init__(self, broker: Broker, metrics: Metrics) -> None:
+    def __init__(self, broker: BrokerAddress, metrics: Metrics) -> None:
         self._broker = broker
         self._lost = metrics.lost.labels("mqtt")
         self._texts: deque[tuple[str, str]] = deque(maxlen=_QUEUE)

@@ -7,7 +7,7 @@ from pathlib import Path
 from accmpeg.errors import UsageError
 from accmpeg.media.addresses import is_loopback, is_url, locate_peer, scheme_of
 from accmpeg.media.patience import Patience
-from accmpeg.server.mqtt import Broker
+from accmpeg.server.mqtt import BrokerAddress
 from accmpeg.server.tokens import Tokens
 
 __all__ = ["Limits", "ServerSettings", "parse_input"]
@@ -84,9 +84,9 @@ class ServerSettings:
     limits: Limits = field(default_factory=Limits)
 
     @property
-    def broker(self) -> Broker | None:
+    def broker(self) -> BrokerAddress | None:
         """Of `mqtt`."""
-        return Broker.parse(self.mqtt) if self.mqtt is not None else None
+        return BrokerAddress.parse(self.mqtt) if self.mqtt is not None else None
 
     def check(self) -> None:
         if not self.dnns:
