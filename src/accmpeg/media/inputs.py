@@ -134,6 +134,8 @@ def reason(error: Exception, address: str = "", waited_s: float = 0.0) -> str:
         return "it is damaged, or no video"
     if isinstance(error, av.error.EOFError):
         return "it ends too early"
+    if isinstance(error, av.error.ProtocolNotFoundError):
+        return f"the FFmpeg in this PyAV can't read {scheme_of(address)}://"
     if isinstance(error, OSError) and error.errno == errno.EIO:
         return "the sender closed the connection"
     return getattr(error, "strerror", None) or type(error).__name__
