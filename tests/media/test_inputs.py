@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,11 @@ def test_a_transport_that_is_refused_names_the_other() -> None:
 def test_encoded_passwords_open_the_camera(digest: bool) -> None:
     with RtspCamera(login=("me", HARD), digest=digest) as camera:
         assert len(read(camera.address(f"me:{ENCODED}@"))) == 3
+
+
+def test_some_signs_may_stand_in_a_password_as_they_are() -> None:
+    with RtspCamera(login=("me", "a@b:c")) as camera:
+        assert len(read(camera.address("me:a@b:c@"))) == 3
 
 
 def test_a_wrong_password_says_what_to_encode() -> None:
@@ -186,7 +192,7 @@ class Pictures(BaseHTTPRequestHandler):
 def web(make_clip: Callable[..., Path]) -> Iterator[Any]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Pictures) as server:
         server.clip, server.asked = make_clip("clip.ts", 30).read_bytes(), []
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         yield server
         server.shutdown()
 
@@ -205,6 +211,27 @@ def test_this_machine_is_never_reached_through_a_proxy(
 ) -> None:
     monkeypatch.setenv(variable, f"http://127.0.0.1:{closed_port}")
     assert len(read(f"http://{host}:{web.server_port}/live")) == 3
+
+
+@pytest.mark.parametrize("scheme", ["rtsps", "rtmps", "https", "rtmpt"])
+def test_neither_are_encrypted_and_tunnelled_streams(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setenv("no_proxy", "elsewhere.invalid")
+
+    def greet(listener: socket.socket, heard: list[bytes]) -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                heard.append(connection.recv(100))
+
+    with socket.create_server(("127.0.0.1", 0)) as camera, socket.create_server(("127.0.0.1", 0)) as proxy:
+        to_camera: list[bytes] = []
+        to_proxy: list[bytes] = []
+        threading.Thread(target=greet, args=[camera, to_camera], daemon=True).start()
+        threading.Thread(target=greet, args=[proxy, to_proxy], daemon=True).start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        assert "proxy" not in refused(f"{scheme}://127.0.0.1:{camera.getsockname()[1]}/live/x")
+    assert to_camera
+    assert not to_proxy
 
 
 def test_elsewhere_the_proxy_is_taken_with_its_password(web: Any, monkeypatch: pytest.MonkeyPatch) -> None:

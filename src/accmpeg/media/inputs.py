@@ -8,6 +8,7 @@
 """
 
 import errno
+import os
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ from accmpeg.media.addresses import (
     HOW_TO_ESCAPE,
     LIVE_SCHEMES,
     describe,
+    is_loopback,
     is_url,
     locate,
     locate_peer,
@@ -34,7 +36,7 @@ __all__ = [
     "InputOptions",
     "RtspTransport",
     "ffmpeg_options",
-    "http_proxy_option",
+    "proxy_options",
     "reason",
     "refusal",
     "tries_udp",
@@ -51,6 +53,7 @@ _SILENCE_S = 15.0
 # connection is marked as broken for good: a stream of few frames per second would break off again and again.
 _ANALYSED_S = 1.0
 _HTTP = ("http", "https")
+_TUNNELLED = ("rtsps", "rtmps", "rtmpt", "rtmpts", "rtmpte")
 _OFFERS_NAMED = 12
 
 
@@ -90,26 +93,38 @@ def ffmpeg_options(address: str, asked: InputOptions, *, is_device: bool) -> dic
     if is_device:
         return options | _device_options(asked)
     scheme = scheme_of(address)
-    if scheme in LIVE_SCHEMES or scheme in _HTTP:
+    if scheme in LIVE_SCHEMES or scheme in (*_HTTP, *_TUNNELLED):
         try:
             locate_peer(address)
         except UsageError as error:
             raise SourceError(str(error)) from None
     timeout_us = str(int(_SILENCE_S * 1e6))
+    options |= proxy_options(address)
     if scheme in ("rtsp", "rtsps"):
         transport = "udp" if asked.rtsp_transport == "udp" else "tcp"
         return options | {"rtsp_transport": transport, "timeout": timeout_us, "fflags": "nobuffer"}
     if scheme in _HTTP:
-        return options | {"rw_timeout": timeout_us} | http_proxy_option(address)
+        return options | {"rw_timeout": timeout_us}
     if scheme == "udp":
         return options | {"timeout": timeout_us, "fflags": "nobuffer"}
     return options
 
 
-def http_proxy_option(address: str) -> dict[str, str]:
-    """FFmpeg's `http_proxy`: empty where it must not take the one of the environment, as it else does."""
-    proxy = _http_proxy(address)
-    return {"http_proxy": proxy.url if proxy is not None else ""}
+def proxy_options(address: str) -> dict[str, str]:
+    """What keeps FFmpeg, for a source or a sink, to the proxy that it should take, or to none.
+
+    Left alone it takes `http_proxy` of the environment for HTTP and for all that goes through TLS, also to
+    this machine. Where it has no option for that, `no_proxy` gets the loopback host that it was given.
+    """
+    scheme = scheme_of(address)
+    if scheme in _HTTP:
+        proxy = _http_proxy(address)
+        return {"http_proxy": proxy.url if proxy is not None else ""}
+    host = locate(address).host if scheme in _TUNNELLED else ""
+    exempt = os.environ.get("no_proxy", "")
+    if host and is_loopback(host) and os.environ.get("http_proxy") and host not in exempt.split(","):
+        os.environ["no_proxy"] = f"{exempt},{host}" if exempt else host
+    return {}
 
 
 def tries_udp(address: str, asked: InputOptions, error: Exception) -> bool:
@@ -172,16 +187,18 @@ def why_not_as_asked(address: str, asked: InputOptions, stream: VideoStream) -> 
 
 def _http_proxy(address: str) -> Proxy | None:
     """The proxy that FFmpeg is to take: it knows only those that are spoken to in plain HTTP."""
-    variables = ("https_proxy", "http_proxy") if scheme_of(address) == "https" else ("http_proxy",)
+    variables = ["http_proxy"]
+    if scheme_of(address) in _HTTP:
+        variables = [*(["https_proxy"] if scheme_of(address) == "https" else []), "http_proxy", "all_proxy"]
     try:
-        proxy = proxy_of(locate(address), (*variables, "all_proxy"))
+        proxy = proxy_of(locate(address), variables)
     except UsageError as error:
         raise SourceError(f"can't open {describe(address)}: {error}") from None
     return proxy if proxy is not None and proxy.scheme == "http" else None
 
 
 def _through(address: str) -> str:
-    proxy = _http_proxy(address) if scheme_of(address) in _HTTP else None
+    proxy = _http_proxy(address) if scheme_of(address) in (*_HTTP, *_TUNNELLED) else None
     if proxy is None:
         return ""
     return f", through the proxy {proxy.shown}; no_proxy={locate(address).host} goes past it"
@@ -189,7 +206,7 @@ def _through(address: str) -> str:
 
 def _way_out(error: Exception, address: str, asked: InputOptions, said: str) -> str:
     scheme = scheme_of(address)
-    if scheme not in LIVE_SCHEMES and scheme not in _HTTP:
+    if scheme not in LIVE_SCHEMES and scheme not in (*_HTTP, *_TUNNELLED):
         return ""
     found = locate(address)
     if isinstance(error, av.error.HTTPUnauthorizedError):

@@ -19,7 +19,7 @@ from av.stream import Stream
 from accmpeg.errors import MediaError, SinkError, UsageError
 from accmpeg.media.addresses import describe, is_url, locate, locate_peer, scheme_of
 from accmpeg.media.encoder import AccessUnit, Encoder
-from accmpeg.media.inputs import http_proxy_option
+from accmpeg.media.inputs import proxy_options
 
 __all__ = ["Sink", "check_address", "open_sink"]
 
@@ -186,20 +186,23 @@ def check_address(address: str) -> None:
 
 
 def _options(address: str, format_name: str) -> dict[str, str]:
+    options = {}
     if format_name == "rtsp":
-        return {"rtsp_transport": "tcp", "timeout": str(int(_TIMEOUT_S * 1e6))}
-    if scheme_of(address) in ("http", "https"):
-        try:
-            return http_proxy_option(address)
-        except MediaError as error:
-            raise SinkError(str(error)) from None
-    return {}
+        options = {"rtsp_transport": "tcp", "timeout": str(int(_TIMEOUT_S * 1e6))}
+    return options | _proxy_options(address)
+
+
+def _proxy_options(address: str) -> dict[str, str]:
+    try:
+        return proxy_options(address)
+    except MediaError as error:
+        raise SinkError(str(error)) from None
 
 
 def _check_reachable(address: str, name: str) -> None:
     """Connects once and hangs up: here libav's own connecting has no timeout and holds Python's lock."""
     scheme = scheme_of(address)
-    if scheme not in _PORTS or (scheme in ("http", "https") and _options(address, "")["http_proxy"]):
+    if scheme not in _PORTS or _proxy_options(address).get("http_proxy"):
         return  # the proxy is what must be there
     found = locate(address)
     try:
