@@ -15,11 +15,13 @@ from live_clients import WAIT_S, Camera, Recorded, eventually
 
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.errors import SinkError, UsageError
+from accmpeg.media.addresses import HOW_TO_ESCAPE
 from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.sink import open_sink
-from accmpeg.server import ServerThread
+from accmpeg.server import ServerSettings, ServerThread
 from accmpeg.server.cameras import CameraBook
 from accmpeg.server.metrics import Metrics
+from accmpeg.server.mqtt import BrokerAddress
 from accmpeg.server.subscribers import Hub, JsonLinesFile
 
 Start = Callable[..., ServerThread]
@@ -167,3 +169,69 @@ def test_results_reach_an_mqtt_broker(start: Start, recorded: Recorded) -> None:
 def test_another_address_is_no_broker(start: Start) -> None:
     with pytest.raises(UsageError, match="mqtt://"):
         start(mqtt="http://127.0.0.1/")
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("mqtt://me:s3cr#t@localhost/site", "# as %23"),
+        ("mqtt://me:s3c/rt@localhost/site", "/ as %2F"),
+        ("mqtt://me:s3c?rt@localhost/site", "? as %3F"),
+        ("mqtt://me:12/s3cret@localhost/site", "if it ends a password"),
+        ("mqtt://:s3cret@localhost/site", "a password needs a user"),
+        ("mqtt://localhost:99999/site", "from 1 to 65535"),
+        ("mqtt://localhost:0/site", "from 1 to 65535"),
+        ("mqtt://localhost:/site", "from 1 to 65535"),
+        ("mqtt://broker..local/site", "no name of a host"),
+        ("mqtt://[::1/site", "no name of a host"),
+        ("mqtt://::1/site", "brackets"),
+        ("mqtt:///site", "mqtt://host"),
+        ("mqtt://localhost/site/+/x", "no + or #"),
+        ("mqtt://localhost/site%23", "no + or #"),
+        ("mqtt://localhost/site#", "neither ? nor #"),
+        ("mqtt://localhost/site?qos=1", "neither ? nor #"),
+        ("mqtt://localhost/a%00b", "no + or #"),
+        ("mqtt://localhost/$SYS", "the broker's own"),
+        ("mqtt://localhost/" + "x" * 70_000, "longer than"),
+    ],
+)
+def test_brokers_that_can_not_be_meant_are_refused_before_anything_starts(
+    address: str, complaint: str
+) -> None:
+    # The card does not exist, and nothing has looked for it when the address is refused.
+    settings = ServerSettings(dnns=(Path("none.card.toml"),), mqtt=address)
+    with pytest.raises(UsageError, match="--mqtt") as refused:
+        settings.check()
+    said = str(refused.value)
+    assert complaint in said
+    for part in ("s3c", "rt@", "cret"):
+        assert part not in said.replace(HOW_TO_ESCAPE, "")
+
+
+def test_what_a_broker_address_says() -> None:
+    broker = BrokerAddress.parse("mqtts://m%65:p%23%2F%3F%40%3A%25@[::1]/site%20a/b/")
+    assert (broker.host, broker.port, broker.secure, broker.prefix) == ("::1", 8883, True, "site a/b")
+    assert (broker.user, broker.password) == ("me", "p#/?@:%")
+    assert "p#" not in repr(broker)
+    assert BrokerAddress.parse("mqtt://broker").prefix == "accmpeg"
+
+
+def test_a_broker_that_refuses_the_password_is_told_without_it(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[bytes] = []
+
+    def refuse(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            said.append(connection.recv(4096))
+            connection.sendall(b"\x20\x02\x00\x05")  # CONNACK: not authorised
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=refuse, args=[listener], daemon=True).start()
+        start(mqtt=f"mqtt://me:s3c%23ret@127.0.0.1:{listener.getsockname()[1]}/site")
+        eventually(lambda: any("mqtt lost" in each.getMessage() for each in caplog.records))
+    assert b"s3c#ret" in said[0]
+    (record, *_) = [each for each in caplog.records if "mqtt lost" in each.getMessage()]
+    assert "not authori" in record.reason.lower()  # type: ignore[attr-defined]
+    assert "s3c" not in f"{vars(record)}"

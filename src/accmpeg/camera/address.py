@@ -1,18 +1,26 @@
 """Where the server is and how to reach it: address, token, TLS; and what went wrong in words."""
 
 import contextlib
-import ipaddress
+import errno
+import importlib.util
 import os
+import re
 import socket
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, NegotiationError
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    NegotiationError,
+    ProxyError,
+)
 
 from accmpeg.errors import LinkError, UsageError
-from accmpeg.media.addresses import describe
+from accmpeg.media.addresses import describe, is_loopback, locate
+from accmpeg.media.proxies import Proxy, proxy_of
 
 __all__ = ["DEFAULT_PORT", "STREAM_PATH", "Problem", "ServerAddress", "connection_problem", "read_token"]
 
@@ -43,19 +51,20 @@ class ServerAddress:
         Raises UsageError for anything else, for a user or password in it, for a token that would cross a
         network unencrypted (unless `insecure`), and for a `ca_file` without certificates.
         """
-        parts = urlsplit(text)
         try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in ("ws", "wss") or not parts.hostname or port == -1:
+            found = locate(text)
+        except UsageError as error:
+            raise UsageError(f"no server address: {error}") from None
+        if found.scheme not in ("ws", "wss") or not found.host:
             raise UsageError(f"{describe(text)} is no server address: give wss://host:{DEFAULT_PORT}")
-        if parts.username or parts.password or parts.query:
+        if found.user is not None or "?" in found.path or found.is_doubtful:
             raise UsageError(
                 f"no secrets in the address {describe(text)}: use --token-file or {TOKEN_VARIABLE}"
             )
-        secure = parts.scheme == "wss"
-        if token and not secure and not insecure and not _is_loopback(parts.hostname):
+        if "#" in found.path:
+            raise UsageError(f"{describe(text)} is no server address: a # has no meaning in it")
+        secure = found.scheme == "wss"
+        if token and not secure and not insecure and not is_loopback(found.host):
             raise UsageError(
                 f"the token would cross the network unencrypted to {describe(text)}: use wss://, "
                 "or --insecure if the network itself is encrypted"
@@ -68,13 +77,11 @@ class ServerAddress:
                     "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
                 )
                 raise UsageError(f"--ca {ca_file}: {reason}") from error
-        path = parts.path if parts.path not in ("", "/") else STREAM_PATH
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        named = f"{host}:{port}" if port is not None else host
+        path = found.path if found.path not in ("", "/") else STREAM_PATH
         return cls(
-            url=f"{parts.scheme}://{named}{path}",
-            host=parts.hostname,
-            port=port if port is not None else (443 if secure else 80),
+            url=f"{found.scheme}://{found.named}{path}",
+            host=found.host,
+            port=found.port if found.port is not None else (443 if secure else 80),
             secure=secure,
             token=token or None,
             ca_file=ca_file,
@@ -84,6 +91,43 @@ class ServerAddress:
     def shown(self) -> str:
         """The address as logs show it."""
         return self.url
+
+    def proxy(self) -> Proxy | None:
+        """The environment's proxy on the way to the server; None to go directly, as to this machine itself.
+
+        Raises LinkError for one that can't be used.
+        """
+        kinds = ("wss", "socks", "https", "all") if self.secure else ("ws", "socks", "https", "http", "all")
+        try:
+            proxy = proxy_of(locate(self.url), [f"{kind}_proxy" for kind in kinds])
+        except UsageError as error:
+            raise LinkError(str(error), final=True) from None
+        if proxy is not None and proxy.scheme.startswith("socks") and not _has_socks():
+            raise LinkError(
+                f"the proxy {proxy.shown} speaks SOCKS: pip install 'python-socks[asyncio]', "
+                f"or go past it with no_proxy={self.host}",
+                final=True,
+            )
+        return proxy
+
+    def proxy_url(self) -> str | None:
+        """`proxy` as websockets wants it: it sends user and password as they stand, without decoding them.
+
+        Raises LinkError for a password that can't be given to it so.
+        """
+        proxy = self.proxy()
+        if proxy is None:
+            return None
+        found = proxy.location
+        if found.user is None or found.password is None:
+            return proxy.url
+        if re.search("[#/?]", found.user + found.password) or ":" in found.user:
+            raise LinkError(
+                f"the proxy {proxy.shown} can't be used: here its user and password may hold no #, / or ?, "
+                "and its user no colon",
+                final=True,
+            )
+        return f"{proxy.scheme}://{found.user}:{found.password}@{found.named}"
 
     def headers(self) -> dict[str, str]:
         """HTTP headers of the handshake."""
@@ -143,9 +187,33 @@ def connection_problem(error: BaseException, address: ServerAddress) -> Problem:
     """What an exception of connecting or talking means to the person who set the camera up."""
     if isinstance(error, BaseExceptionGroup):
         return connection_problem(error.exceptions[0], address)
-    where = f"{address.host}:{address.port}"
     if isinstance(error, LinkError):
         return Problem(str(error), error.final)
+    proxy = address.proxy()
+    if proxy is None:
+        return _direct_problem(error, address)
+    past = f"or go past it with no_proxy={address.host}"
+    if isinstance(error, ProxyError):
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status == 407:
+            return Problem(f"the proxy {proxy.shown} wants another user or password (HTTP 407), {past}")
+        answer = f"answered HTTP {status}" if status else "gave no answer that makes sense"
+        return Problem(
+            f"the proxy {proxy.shown} does not let us through to {address.host}:{address.port}, "
+            f"it {answer}: allow it there, {past}"
+        )
+    # Nothing else is connected to, nor looked up, from here.
+    if isinstance(error, socket.gaierror):
+        return Problem(f"no host is called as the proxy {proxy.shown} is: correct it, {past}")
+    if isinstance(error, OSError) and (_is_refused(error) or type(error) is OSError):
+        reason = "nothing listens there" if _is_refused(error) else error.strerror or str(error)
+        return Problem(f"the proxy {proxy.shown} can't be reached, {reason}: correct it, {past}")
+    problem = _direct_problem(error, address)
+    return Problem(f"{problem.reason} (through the proxy {proxy.shown})", problem.final)
+
+
+def _direct_problem(error: BaseException, address: ServerAddress) -> Problem:
+    where = f"{address.host}:{address.port}"
     if isinstance(error, socket.gaierror):
         return Problem(f"no host is called {address.host} (DNS: {error.strerror}): check --to")
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -170,13 +238,17 @@ def connection_problem(error: BaseException, address: ServerAddress) -> Problem:
         return Problem(f"the connection to {where} broke{f': {reason}' if reason else ''}")
     if isinstance(error, TimeoutError):
         return Problem(f"{where} did not answer in time")
-    if isinstance(error, ConnectionRefusedError):
-        return Problem(f"nothing listens at {where}: is the server running?")
+    if _is_refused(error):
+        port = "" if locate(address.url).port else f" Without a port in its address that means {address.port}"
+        return Problem(f"nothing listens at {where}: is the server running?{port}")
     return Problem(f"{where}: {getattr(error, 'strerror', None) or error or type(error).__name__}")
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _is_refused(error: BaseException) -> bool:
+    """Also of a name with several addresses, such as localhost, whose refusals asyncio puts into one text."""
+    several = isinstance(error, OSError) and f"[Errno {errno.ECONNREFUSED}]" in str(error)
+    return isinstance(error, ConnectionRefusedError) or several
+
+
+def _has_socks() -> bool:
+    return importlib.util.find_spec("python_socks") is not None

@@ -223,6 +223,7 @@ class CameraClient:
         async with connect(
             self._address.url,
             ssl=self._address.tls(),
+            proxy=self._address.proxy_url(),
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
             additional_headers=self._address.headers(),
             user_agent_header=None,

@@ -202,7 +202,8 @@ class Capture(threading.Thread):
                 if not self.info.is_live:
                     raise
                 log.warning("source lost", extra={"source": self.info.name, "reason": str(error)})
-            if not (self.info.is_live or self._loop) or self._halt.is_set():
+            comes_back = self.info.is_live and self.info.reopens
+            if not (comes_back or self._loop) or self._halt.is_set():
                 return
             pause_s = self._open_again(pause_s)
             if self._halt.is_set():

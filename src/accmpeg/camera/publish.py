@@ -24,7 +24,7 @@ from accmpeg.camera.stats import CameraStats
 from accmpeg.errors import SinkError
 from accmpeg.media.addresses import describe, is_url
 from accmpeg.media.encoder import AccessUnit, Encoder
-from accmpeg.media.sink import open_sink
+from accmpeg.media.sink import check_address, open_sink
 
 __all__ = ["Publisher", "RemoteSink"]
 
@@ -178,8 +178,11 @@ class Publisher(threading.Thread):
         self._waits_for_keyframe = True
         self._ended = False
         self._sink: _Sink | None = None
-        if not is_url(address):
-            self._sink = open_sink(address, encoder)  # a bad file name is told at once
+        # What can never be written is told at once.
+        if is_url(address):
+            check_address(address)
+        else:
+            self._sink = open_sink(address, encoder)
 
     def put(self, unit: AccessUnit) -> None:
         """Adds one access unit; never waits."""

@@ -144,9 +144,9 @@ def parse_bitrate(text: str) -> int:
     return bitrate_bps
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     """Width and height in pixels from `640x360`."""
     width, _, height = text.lower().partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) > 0 and int(height) > 0):
-        raise UsageError(f"--size {text}: give width x height in pixels, such as 640x360")
+        raise UsageError(f"{option} {text}: give width x height in pixels, such as 640x360")
     return int(width), int(height)

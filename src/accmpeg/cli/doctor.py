@@ -99,6 +99,7 @@ def examine() -> list[Finding]:
         *_encoders(),
         *_parts(),
         _gpu(),
+        *_cameras(),
     ]
 
 
@@ -145,3 +146,23 @@ def _gpu() -> Finding:
     if torch.cuda.is_available():
         return Finding("GPU", "ok", torch.cuda.get_device_name(0))
     return Finding("GPU", "missing", "PyTorch sees none", "optional: training then runs on the CPU")
+
+
+def _cameras() -> list[Finding]:
+    """The V4L2 devices with all that they offer, for `--input-format`, `--input-size` and `--input-rate`."""
+    from accmpeg.media.v4l2 import Device, devices
+
+    findings = []
+    for found in devices():
+        if isinstance(found, Device):
+            names = "".join(f", also {name}" for name in found.names)
+            offers = "; ".join(map(str, found.modes)) or "it does not say what it offers"
+            findings.append(Finding(f"camera {found.path}", "ok", f"{found.card}{names}: {offers}"))
+        else:
+            path, error = found
+            denied = isinstance(error, PermissionError)
+            way_out = "add this user to the group 'video'" if denied else "plug it in again"
+            said = error.strerror or str(error)
+            findings.append(Finding(f"camera {path}", "failed", said, way_out))
+    missing = Finding("cameras", "missing", "no device /dev/video*", "optional: addresses and files work too")
+    return findings or [missing]

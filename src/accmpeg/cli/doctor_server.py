@@ -23,6 +23,7 @@ from accmpeg.cli.doctor import Finding
 from accmpeg.errors import LinkError, WireError
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.frames import plane_view
+from accmpeg.media.proxies import Proxy
 from accmpeg.wire import (
     MESSAGE_LIMIT_BYTES,
     SUBPROTOCOL,
@@ -52,12 +53,17 @@ def examine_server(address: ServerAddress, name: str | None = None) -> list[Find
     `name` is the camera's, for a token that only it may use; its own stream is displaced by this meanwhile.
     """
     findings: list[Finding] = []
-    steps: list[tuple[str, Callable[[], str]]] = [
-        ("DNS", lambda: _resolve(address)),
-        ("TCP", lambda: _reach(address)),
-    ]
-    if address.secure:
-        steps.append(("TLS", lambda: _encrypt(address)))
+    try:
+        proxy = address.proxy()
+    except LinkError as error:
+        return [_failed("proxy", error, address)]
+    steps: list[tuple[str, Callable[[], str]]]
+    if proxy is not None:  # which then does the rest, and may be the only one that can
+        steps = [("proxy", lambda: _reach_proxy(proxy))]
+    else:
+        steps = [("DNS", lambda: _resolve(address)), ("TCP", lambda: _reach(address.host, address.port))]
+        if address.secure:
+            steps.append(("TLS", lambda: _encrypt(address)))
     for part, step in steps:
         try:
             findings.append(Finding(part, "ok", step()))
@@ -81,10 +87,16 @@ def _resolve(address: ServerAddress) -> str:
     return ", ".join(sorted({str(each[4][0]) for each in found}))
 
 
-def _reach(address: ServerAddress) -> str:
+def _reach(host: str, port: int) -> str:
     start_s = time.monotonic()
-    socket.create_connection((address.host, address.port), timeout=_TIMEOUT_S).close()
-    return f"{address.host}:{address.port} in {(time.monotonic() - start_s) * 1000:.0f} ms"
+    socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
+    return f"{host}:{port} in {(time.monotonic() - start_s) * 1000:.0f} ms"
+
+
+def _reach_proxy(proxy: Proxy) -> str:
+    found = proxy.location
+    port = found.port or proxy.default_port
+    return f"{proxy.shown}: {_reach(found.host, port)}"
 
 
 def _encrypt(address: ServerAddress) -> str:
@@ -104,6 +116,7 @@ async def _talk(address: ServerAddress, name: str, findings: list[Finding]) -> N
         async with connect(
             address.url,
             ssl=address.tls(),
+            proxy=address.proxy_url(),
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
             additional_headers=address.headers(),
             compression=None,

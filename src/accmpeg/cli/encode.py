@@ -11,7 +11,15 @@ import typer
 from rich.table import Table
 
 from accmpeg.cli.common import err, out, parse_bitrate, print_json, progress_bar
-from accmpeg.cli.sources import stream_size
+from accmpeg.cli.sources import (
+    InputFormat,
+    InputRate,
+    InputSize,
+    RtspTransport,
+    RtspTransportOption,
+    input_options,
+    stream_size,
+)
 from accmpeg.errors import AccmpegError, EncoderError, SinkError, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +71,10 @@ def encode(
     ] = None,
     preset: Annotated[str, typer.Option(help="Encoder preset.")] = "veryfast",
     gop: Annotated[int, typer.Option(min=1, help="Frames from one keyframe to the next.")] = 250,
+    rtsp_transport: RtspTransportOption = RtspTransport.AUTO,
+    input_format: InputFormat = None,
+    input_size: InputSize = None,
+    input_rate: InputRate = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     overlay: Annotated[
         Path | None, typer.Option(help="Also write a side-by-side video of scores, offsets and detections.")
@@ -82,9 +94,10 @@ def encode(
     if dnn is not None and overlay is None:
         raise UsageError("--dnn only serves --overlay: give both, or neither")
     _check_names(source, output, overlay)
+    asked = input_options(rtsp_transport, input_format, input_size, input_rate)
     times = StageTimes()
     model = AccModel.load(accmodel) if accmodel is not None and policy is not PolicyName.NONE else None
-    with open_any_source(source) as footage:
+    with open_any_source(source, asked) as footage:
         settings = _settings(footage, codec, bitrate, qp, crf, size, preset, gop, model)
         try:
             opened = SteeredEncoder(settings, model, policy.value, every=every, times=times)

@@ -12,6 +12,14 @@ from accmpeg.cli.common import err, parse_bitrate, parse_size, print_json
 from accmpeg.cli.config import ConfigFile, log_effective_settings
 from accmpeg.cli.encode import PolicyName
 from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
+from accmpeg.cli.sources import (
+    InputFormat,
+    InputRate,
+    InputSize,
+    RtspTransport,
+    RtspTransportOption,
+    input_options,
+)
 from accmpeg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,6 +100,10 @@ def stream(
             help="Results as JSON lines: - (stdout), unix:PATH, tcp:127.0.0.1:PORT, none. [default: -]",
         ),
     ] = [],  # noqa: B006 - Typer reads it only
+    rtsp_transport: RtspTransportOption = RtspTransport.AUTO,
+    input_format: InputFormat = None,
+    input_size: InputSize = None,
+    input_rate: InputRate = None,
     realtime: Annotated[
         bool, typer.Option("--realtime/--no-realtime", help="Read footage at its frame rate.")
     ] = True,
@@ -147,10 +159,11 @@ def stream(
         publish=tuple(publish),
         statistics_every_s=statistics_s,
     )
+    asked = input_options(rtsp_transport, input_format, input_size, input_rate)
     model = AccModel.load(accmodel) if accmodel is not None and policy is not PolicyName.NONE else None
     to_stdout, sockets = _outputs(results or ([] if as_json else ["-"]), as_json)
     camera = Camera(
-        lambda: open_any_source(source),
+        lambda: open_any_source(source, asked),
         address,
         model,
         options,

@@ -11,17 +11,17 @@ import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import av
 from av.container import OutputContainer
 from av.stream import Stream
 
-from accmpeg.errors import SinkError
-from accmpeg.media.addresses import describe, is_url, scheme_of
+from accmpeg.errors import MediaError, SinkError, UsageError
+from accmpeg.media.addresses import describe, is_url, locate, locate_peer, scheme_of
 from accmpeg.media.encoder import AccessUnit, Encoder
+from accmpeg.media.inputs import proxy_options
 
-__all__ = ["Sink", "open_sink"]
+__all__ = ["Sink", "check_address", "open_sink"]
 
 _ALL = ("h264", "hevc", "vp9", "av1")
 _FORMATS = {  # FFmpeg's muxer → what it holds so that it can be read back
@@ -194,33 +194,53 @@ def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
     if path is not None:
         _check_file(path)
     else:
+        check_address(str(address))
         _check_reachable(str(address), name)
         if scheme_of(address) == "tcp" and "?" not in target:
             target += f"?timeout={int(_TIMEOUT_S * 1e6)}"
-    options = _FORMAT_OPTIONS.get(format_name, {})
-    if format_name == "rtsp":
-        options = {"rtsp_transport": "tcp", "timeout": str(int(_TIMEOUT_S * 1e6))}
+    options = _options(str(address), format_name) if path is None else {}
+    options = _FORMAT_OPTIONS.get(format_name, {}) | options
     try:
         container = av.open(target, "w", format=format_name, container_options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise SinkError(f"can't open {name}: {_reason(error)}") from None
+        doubt = locate(str(address)).doubt if path is None else ""
+        raise SinkError(f"can't open {name}: {_reason(error)}{doubt}") from None
     return Sink(name, container, encoder, path)
+
+
+def check_address(address: str) -> None:
+    """Raises SinkError for an address that no writer could ever reach: a bad host, port or password in it."""
+    try:
+        locate_peer(address)
+    except UsageError as error:
+        raise SinkError(str(error)) from None
+
+
+def _options(address: str, format_name: str) -> dict[str, str]:
+    options = {}
+    if format_name == "rtsp":
+        options = {"rtsp_transport": "tcp", "timeout": str(int(_TIMEOUT_S * 1e6))}
+    return options | _proxy_options(address)
+
+
+def _proxy_options(address: str) -> dict[str, str]:
+    try:
+        return proxy_options(address)
+    except MediaError as error:
+        raise SinkError(str(error)) from None
 
 
 def _check_reachable(address: str, name: str) -> None:
     """Connects once and hangs up: here libav's own connecting has no timeout and holds Python's lock."""
     scheme = scheme_of(address)
-    if scheme not in _PORTS:
-        return
+    if scheme not in _PORTS or _proxy_options(address).get("http_proxy"):
+        return  # the proxy is what must be there
+    found = locate(address)
     try:
-        parts = urlsplit(address)
-        host, port = parts.hostname or "", parts.port or _PORTS[scheme]
-    except ValueError:
-        return  # an odd password; FFmpeg reads addresses more loosely
-    try:
-        socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
+        socket.create_connection((found.host, found.port or _PORTS[scheme]), timeout=_TIMEOUT_S).close()
     except (OSError, UnicodeError) as error:
-        raise SinkError(f"can't reach {name}: {getattr(error, 'strerror', None) or error}") from None
+        said = getattr(error, "strerror", None) or error
+        raise SinkError(f"can't reach {name}: {said}{found.doubt}") from None
 
 
 def _add_stream(container: OutputContainer, unit: AccessUnit, encoder: Encoder) -> Stream:

@@ -5,12 +5,14 @@
 | a video file, or a single picture | its frames, upright, whole; damaged ones are passed over and counted |
 | a folder of pictures | its pictures in order of their numbers, at 25 frames/s |
 | `rtsp://`, `http://`, `udp://`, `rtmp://`, … | the stream; a dead network is an error within about 10 s |
-| `/dev/video0` | a V4L2 camera |
+| `/dev/video0`, `/dev/v4l/by-id/…`, a link to one | a V4L2 camera |
+| a named pipe, or `-` for standard input | what another program writes into it, as it comes |
 
 Live streams without timestamps (MJPEG over HTTP, raw H.264) are timed by their arrival.
 """
 
-import errno
+import logging
+import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
@@ -38,14 +40,23 @@ from accmpeg.media.footage import (
 )
 from accmpeg.media.frames import Deinterlacer, FrameTurner, to_yuv420p
 from accmpeg.media.heif import is_heif
+from accmpeg.media.inputs import (
+    TIMEOUT_S,
+    InputOptions,
+    ffmpeg_options,
+    reason,
+    refusal,
+    tries_udp,
+    why_not_as_asked,
+)
 from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, spread_arrivals
+from accmpeg.media.v4l2 import is_device
 
 __all__ = ["Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
 
-_TIMEOUT_S = 10.0
-# FFmpeg looks at 5 to 7 s of a stream unless told otherwise, and where PyAV's time-out ends that, the
-# connection is marked as broken for good: a stream of few frames per second would break off again and again.
-_ANALYSED_S = 1.0
+log = logging.getLogger(__name__)
+
+_STANDARD_INPUT = "/dev/stdin"
 _FASTEST_FRAME_RATE = 1000
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _ARRIVAL_TIME_BASE = Fraction(1, 90000)
@@ -62,7 +73,8 @@ class SourceInfo:
     """What is known at open. `name` holds no secrets; `frame_count` is None where nobody can tell.
 
     `pixel_aspect` is the width of a pixel over its height. `remarks` are lines for a person about what does
-    not come through as it is: sound, interlacing, bit depth.
+    not come through as it is: sound, interlacing, bit depth. `reopens`: a live source that ended may be
+    opened again; standard input can't be.
     """
 
     name: str
@@ -74,6 +86,7 @@ class SourceInfo:
     is_live: bool
     pixel_aspect: Fraction = Fraction(1)
     remarks: tuple[str, ...] = ()
+    reopens: bool = True
 
     def pixel_aspect_at(self, width_px: int, height_px: int) -> Fraction:
         """The pixels' aspect that keeps the picture's shape in another size; square ones stay square."""
@@ -107,32 +120,39 @@ class Source(ABC):
         self.close()
 
 
-def open_source(address: str | Path) -> Source:
+def open_source(address: str | Path, options: InputOptions | None = None) -> Source:
     """Opens footage or a camera and decodes its first frame, so that what comes back surely has one.
 
     Raises SourceError, naming the address without its secrets, if there is nothing to read, no video in it,
-    or no answer within about 10 s.
+    or no answer within about 10 s; UsageError for options that this kind of source does not have.
     """
+    asked = options or InputOptions()
     text = str(address)
     if not text:
         raise SourceError("the name of the footage is empty")
     if is_url(address):
-        return _StreamSource(text, describe(text))
-    path = Path(text)
-    if text.startswith("/dev/video"):
-        return _StreamSource(text, text, format_name="v4l2")
+        asked.check(text, is_device=False)
+        return _StreamSource(text, describe(text), asked)
+    path = Path(_STANDARD_INPUT if text == "-" else text)
+    of_device = is_device(path)
+    asked.check(text, is_device=of_device)
+    if of_device:
+        return _StreamSource(text, text, asked, format_name="v4l2")
     if path.is_dir():
         return _PictureSource(path, folder_pictures(path))
     try:
-        size_bytes = path.stat().st_size
+        found = path.stat()
     except OSError as error:
-        raise SourceError(f"can't read {path}: {error.strerror or error}") from error
-    if path.is_file() and size_bytes == 0:
+        shown = describe(address)
+        hint = "" if shown == text else ": if it is an address, it begins with rtsp:// or the like"
+        # Not chained: the system's own error repeats the name, and what is hidden in it.
+        raise SourceError(f"can't read {shown}: {error.strerror or error}{hint}") from None
+    if path.is_file() and found.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes)")
     if path.suffix.lower() in IMAGE_SUFFIXES or _is_heif_file(path):
         return _PictureSource(path, [path])
     # Without the prefix, FFmpeg would take "a:b.mp4" for an address of scheme a.
-    return _StreamSource(f"file:{path}", str(path))
+    return _StreamSource(f"file:{path}", str(path), asked, is_pipe=stat.S_ISFIFO(found.st_mode))
 
 
 def _is_heif_file(path: Path) -> bool:
@@ -188,7 +208,18 @@ class _PictureSource(Source):
 
 
 class _StreamSource(Source):
-    def __init__(self, address: str, name: str, *, format_name: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        name: str,
+        asked: InputOptions,
+        *,
+        format_name: str | None = None,
+        is_pipe: bool = False,
+    ) -> None:
+        self._address = address
+        self._asked = asked
+        self._is_pipe = is_pipe
         self._is_file = address.startswith("file:") and not is_url(address)
         self._name = name
         self.skipped_frames = 0
@@ -196,6 +227,7 @@ class _StreamSource(Source):
         self._container = self._open(address, format_name)
         try:
             self._stream = self._find_video()
+            self._check_device()
             is_live = self._is_live(address, format_name)
             self._clocked_by_arrival = is_live and bool(self._container.format.flags & _NO_TIMESTAMPS)
             self._decoded = self._decode()
@@ -229,22 +261,36 @@ class _StreamSource(Source):
         self._container.close()
 
     def _open(self, address: str, format_name: str | None) -> InputContainer:
-        options = {} if self._is_file else _options(scheme_of(address))
-        timeout = None if self._is_file else _TIMEOUT_S
+        is_device = format_name == "v4l2"
+        # For the container alone: a size meant for a device would become the decoder's too, right or wrong.
+        options = {} if self._is_file else ffmpeg_options(address, self._asked, is_device=is_device)
+        timeout = None if self._is_file else TIMEOUT_S
+        started_s = time.monotonic()
         try:
-            container = av.open(address, "r", format=format_name, options=options, timeout=timeout)
+            try:
+                return av.open(address, "r", format=format_name, container_options=options, timeout=timeout)
+            except (av.FFmpegError, OSError) as error:
+                if not tries_udp(address, self._asked, error):
+                    raise
+                log.info("rtsp over udp", extra={"source": self._name, "reason": reason(error)})
+                options["rtsp_transport"] = "udp"
+                return av.open(address, "r", format=format_name, container_options=options, timeout=timeout)
         except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
+            said = refusal(error, address, self._asked, time.monotonic() - started_s, is_device=is_device)
             # Not chained for an address: libav's own error repeats it with user and password.
-            raise SourceError(f"can't open {self._name}: {_reason(error)}") from (
-                error if self._is_file else None
-            )
-        return container
+            raise SourceError(f"can't open {self._name}: {said}") from (error if self._is_file else None)
+
+    def _check_device(self) -> None:
+        """What was asked of a device is what it gives, or an error."""
+        said = why_not_as_asked(self._address, self._asked, self._stream)
+        if said:
+            raise SourceError(f"{self._name}: {said}")
 
     def _is_live(self, address: str, format_name: str | None) -> bool:
         scheme = scheme_of(address)
         if scheme in ("http", "https"):
             return not self._container.duration and self._container.size <= 0
-        return scheme in LIVE_SCHEMES or format_name is not None
+        return scheme in LIVE_SCHEMES or format_name is not None or self._is_pipe
 
     def _find_video(self) -> VideoStream:
         for stream in self._container.streams.video:
@@ -266,7 +312,8 @@ class _StreamSource(Source):
                 if self._is_file:
                     self.skipped_frames += 1  # a file that breaks off: what came before it stands
                     return
-                raise SourceError(f"{self._name} broke off: {_reason(error)}") from None
+                said = reason(error, self._address)
+                raise SourceError(f"{self._name} broke off: {said}") from None
             if packet is None:
                 return
             arrived_s = time.monotonic()
@@ -330,6 +377,7 @@ class _StreamSource(Source):
             is_live=is_live,
             pixel_aspect=1 / aspect if self._turner.swaps_sides and aspect else aspect,
             remarks=self._remarks(first),
+            reopens=self._address != f"file:{_STANDARD_INPUT}",
         )
 
     def _remarks(self, first: av.VideoFrame) -> tuple[str, ...]:
@@ -360,28 +408,3 @@ class _StreamSource(Source):
             # Some cameras change their size when the light or the link does; the stream's size is settled.
             frame = frame.reformat(info.width_px, info.height_px, threads=1)
         return frame
-
-
-def _options(scheme: str) -> dict[str, str]:
-    """FFmpeg's options; its own time-outs are for silence, where PyAV's bound the whole of opening."""
-    timeout_us = str(int(_TIMEOUT_S * 1e6))
-    options = {"analyzeduration": str(int(_ANALYSED_S * 1e6))}
-    if scheme in ("rtsp", "rtsps"):
-        return options | {"rtsp_transport": "tcp", "timeout": timeout_us, "fflags": "nobuffer"}
-    if scheme in ("http", "https"):
-        return options | {"rw_timeout": timeout_us}
-    if scheme == "udp":
-        return options | {"timeout": timeout_us, "fflags": "nobuffer"}
-    return options
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, av.error.ExitError):
-        return "no answer in time"
-    if isinstance(error, av.error.InvalidDataError):
-        return "it is damaged, or no video"
-    if isinstance(error, av.error.EOFError):
-        return "it ends too early"
-    if isinstance(error, OSError) and error.errno == errno.EIO:
-        return "the sender closed the connection"
-    return getattr(error, "strerror", None) or type(error).__name__

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from accmpeg.server.settings import is_loopback
+from accmpeg.media.addresses import is_loopback
 
 __all__ = ["HEADERS", "Guard"]
 

@@ -88,8 +88,8 @@ class Live:
         if self.settings.results is not None:
             self._file = JsonLinesFile(self.settings.results, self.metrics)
             self.hub.outlets.append(self._file)
-        if self.settings.mqtt is not None:
-            outlet = MqttOutlet(self.settings.mqtt, self.metrics)
+        if self.settings.broker is not None:
+            outlet = MqttOutlet(self.settings.broker, self.metrics)
             self.hub.outlets.append(outlet)
             self.keep(asyncio.create_task(outlet.run()))
         for name, address in self.settings.inputs:

@@ -1,15 +1,16 @@
 """What a server is told at its start, checked before anything opens."""
 
-import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accmpeg.errors import UsageError
+from accmpeg.media.addresses import is_loopback, is_url, locate_peer, scheme_of
 from accmpeg.media.patience import Patience
+from accmpeg.server.mqtt import BrokerAddress
 from accmpeg.server.tokens import Tokens
 
-__all__ = ["Limits", "ServerSettings", "is_loopback", "parse_input"]
+__all__ = ["Limits", "ServerSettings", "parse_input"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -82,6 +83,11 @@ class ServerSettings:
     snapshots_per_s: float = 5.0
     limits: Limits = field(default_factory=Limits)
 
+    @property
+    def broker(self) -> BrokerAddress | None:
+        """Of `mqtt`."""
+        return BrokerAddress.parse(self.mqtt) if self.mqtt is not None else None
+
     def check(self) -> None:
         if not self.dnns:
             raise UsageError("no server DNN: give at least one card with --dnn CARD")
@@ -95,14 +101,7 @@ class ServerSettings:
         names = [name for name, _ in self.inputs]
         if len(set(names)) < len(names):
             raise UsageError(f"two --input have the same name: {', '.join(sorted(names))}")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server bound to `host`."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+        _ = self.broker  # raises for an address that no broker could have
 
 
 def parse_input(text: str) -> tuple[str, str]:
@@ -112,4 +111,9 @@ def parse_input(text: str) -> tuple[str, str]:
         raise UsageError(
             "--input takes NAME=ADDRESS, such as gate=rtsp://camera/stream (names: letters, digits, _ . -)"
         )
+    if is_url(address) and scheme_of(address) != "file":
+        try:
+            locate_peer(address)
+        except UsageError as error:
+            raise UsageError(f"--input {name}={error}") from None
     return name, address
