@@ -65,7 +65,7 @@ class Traffic:
                 self._sent[stream] = self._sent.get(stream, 0) + 1
             since = self._since_keyframe.get(stream, settings.gop_frames) + 1
             if unit.is_keyframe:
-                if own >= self._warm and since <= settings.gop_frames:
+                if own >= self._warm and since < settings.gop_frames:
                     self._early_keyframes[stream] = self._early_keyframes.get(stream, 0) + 1
                 self._keyframes.setdefault(stream, []).append(unit.size_bytes)
                 self._bytes[own] -= unit.size_bytes
