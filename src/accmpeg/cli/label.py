@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from accmpeg.cli.common import out, print_json, progress_bar
+from accmpeg.cli.common import err, out, print_json, progress_bar
 
 __all__ = ["label"]
 
@@ -63,12 +63,20 @@ def label(
                 "labels": report.new + report.kept,
                 "new": report.new,
                 "skipped": report.skipped,
+                "flat": report.flat,
                 "seconds": round(report.seconds, 3),
                 "ms_per_frame": None if math.isnan(report.ms_per_frame) else round(report.ms_per_frame, 2),
             }
         )
         return
     speed = "" if math.isnan(report.ms_per_frame) else f", {report.ms_per_frame:.0f} ms per new label"
+    if report.flat:
+        err.print(
+            f"{report.flat} of {report.new} new labels are the same for all macroblocks: the server DNN "
+            "found nothing there that depends on them",
+            style="yellow",
+            soft_wrap=True,
+        )
     out.print(
         f"{report.new + report.kept} labels in {output} ({report.new} new), {report.skipped} skipped"
         f"{f' (named in {output}/manifest.json)' if report.skipped else ''}, {report.seconds:.0f} s{speed}",
