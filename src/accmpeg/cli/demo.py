@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import err, out, parse_bitrate, print_json
+from accmpeg.cli.common import err, out, parse_bitrate, print_json, warn_of
 from accmpeg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def demo(
     dnn_card = dnn or assets_path() / "detector.card.toml"
     server_dnn = load_dnn(dnn_card)
     model = AccModel.load(accmodel or assets_path() / "accmodel.card.toml")
+    warn_of(model.card)
     with err.status("reading the clip") as status:
         clip = _own_clip(video, limit) if video else embedded_clip(limit)
         comparison = compare(
