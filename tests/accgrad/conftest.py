@@ -91,6 +91,26 @@ def detector_card(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def class_map_card(tmp_path: Path) -> Path:
+    """The brighter half of the colours, already as class numbers: no gradient."""
+    weight = np.asarray([1, -1], np.float32).reshape(2, 1, 1, 1).repeat(3, axis=1)
+    nodes = [
+        helper.make_node("Conv", ["image", "weight", "bias"], ["logits"]),
+        helper.make_node("ArgMax", ["logits"], ["classes"], axis=1, keepdims=0),
+    ]
+    constants = {"weight": weight, "bias": np.asarray([-1.5, 1.5], np.float32)}
+    return _card(tmp_path, "classes", "segmentation", "class_map", nodes, constants)
+
+
+@pytest.fixture
+def constant_card(tmp_path: Path) -> Path:
+    """A segmenter that sees the first class everywhere, whatever the picture."""
+    constants = {"weight": np.zeros((2, 3, 1, 1), np.float32), "bias": np.asarray([5, 0], np.float32)}
+    nodes = [helper.make_node("Conv", ["image", "weight", "bias"], ["logits"])]
+    return _card(tmp_path, "constant", "segmentation", "logits", nodes, constants)
+
+
+@pytest.fixture
 def nan_gradient_card(tmp_path: Path) -> Path:
     """A segmenter with finite outputs and a gradient of 0 · ∞: the square root of nothing."""
     constants = {"weight": np.ones((2, 3, 1, 1), np.float32), "nothing": np.zeros((), np.float32)}
@@ -111,11 +131,12 @@ def _card(
     constants: dict[str, np.ndarray],
     nms_iou: float | None = None,
 ) -> Path:
+    kind = TensorProto.INT64 if nodes[-1].op_type == "ArgMax" else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         name,
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, INPUT_PX, INPUT_PX])],
-        [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(nodes[-1].output[0], kind, None)],
         [numpy_helper.from_array(array, key) for key, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

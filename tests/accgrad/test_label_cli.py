@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from accmpeg.accgrad.labelling import label_footage
 from accmpeg.accgrad.labels import read_labels
 from accmpeg.cli import app
+from accmpeg.media.source import find_footage
 
 runner = CliRunner()
 
@@ -74,6 +77,42 @@ def test_nothing_but_bad_footage_fails(segmenter_card, tmp_path):
     assert done.exit_code == 1
     assert "nothing could be labelled" in done.stderr
     assert "0 bytes" in done.stderr
+
+
+def test_labels_that_say_nothing_are_a_failure(constant_card, stills, tmp_path):
+    done = runner.invoke(app, arguments(stills, constant_card, tmp_path))
+    assert done.exit_code == 1, done.output
+    assert "the result of constant does not depend on these frames" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_finished_class_maps_are_labelled_as_a_black_box(class_map_card, stills, tmp_path):
+    refused = runner.invoke(app, arguments(stills, class_map_card, tmp_path))
+    assert refused.exit_code == 1
+    assert "finished classes" in refused.stderr
+    assert "black-box" in refused.stderr
+    done = runner.invoke(app, arguments(stills, class_map_card, tmp_path, "--black-box", "12", "--restart"))
+    assert done.exit_code == 0, done.output
+    label = next(iter(read_labels(tmp_path / "labels"))).load()
+    assert set(np.unique(label.result["classes"])) == {0, 1}
+    assert np.ptp(label.accgrad_log2) > 0
+
+
+@pytest.mark.slow
+def test_an_interrupt_between_two_labels_keeps_those_in_work(segmenter_card, stills, tmp_path):
+    def interrupt(done, expected):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_footage(
+            segmenter_card,
+            find_footage([str(stills)]),
+            tmp_path / "labels",
+            workers=2,
+            progress=interrupt,
+        )
+    files = list((tmp_path / "labels").glob("*/*.npz"))
+    assert len(read_labels(tmp_path / "labels")) == len(files) > 0
 
 
 @pytest.mark.slow

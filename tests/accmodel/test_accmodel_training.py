@@ -1,4 +1,5 @@
 import hashlib
+import math
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -106,9 +107,28 @@ def test_a_checkpoint_of_another_run_is_refused(labels: Path, tmp_path: Path) ->
 def test_patience_and_time_end_a_run(labels: Path, tmp_path: Path) -> None:
     sets = [read_labels(labels)]
     patient = TrainingSettings(epochs=50, patience=1, learning_rate=1e-9, **SMALL)
-    assert train_network(sets, tmp_path / "a.safetensors", patient).epochs < 10
-    brief = TrainingSettings(minutes=0.01, **SMALL)
-    assert train_network(sets, tmp_path / "b.safetensors", brief).epochs < 40
+    stuck = train_network(sets, tmp_path / "a.safetensors", patient)
+    assert stuck.epochs < 10
+    assert stuck.ended == "no improvement"
+    brief = train_network(sets, tmp_path / "b.safetensors", TrainingSettings(minutes=0.01, **SMALL))
+    assert brief.epochs < 40
+    assert brief.ended == "minutes"
+    enough = train_network(
+        sets, tmp_path / "c.safetensors", TrainingSettings(epochs=1, minutes=60.0, **SMALL)
+    )
+    assert (enough.epochs, enough.ended) == (1, "epochs")
+
+
+def test_a_short_time_still_sees_the_whole_schedule(labels: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    settings = TrainingSettings(epochs=1000, minutes=0.05, **SMALL)
+    trained = train_network([read_labels(labels)], tmp_path / "s.safetensors", settings, progress=seen.append)
+    assert trained.epochs < 1000
+    assert [p.fraction for p in seen] == sorted(p.fraction for p in seen)
+    assert seen[-1].fraction > 0.7
+    known = [p for p in seen if not math.isnan(p.epoch_s)]
+    assert all(p.epoch <= p.epochs < 1000 for p in known)
+    assert all(p.epoch_s > 0 for p in known)
 
 
 def test_split_holds_out_whole_clips_and_is_stable(labels: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, KeypointCard
 from accmpeg.errors import WireError
 from accmpeg.server.results import RUN_LIMIT, from_json, to_json
+from accmpeg.tasks.segmentation import class_map_type
 from accmpeg.wire import HEADER_LIMIT_BYTES
 
 INPUT = InputCard(name="x", width_px=64, height_px=64)
@@ -83,10 +84,10 @@ def test_instances(compact: bool) -> None:
     np.testing.assert_array_equal(np.asarray(back.mask), masks[[0, 2]])
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 256), st.integers(0, 2**32 - 1))
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 600), st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
 def test_class_maps(width: int, height: int, classes: int, seed: int) -> None:
-    labels = np.random.default_rng(seed).integers(0, classes, (height, width)).astype(np.uint8)
+    labels = np.random.default_rng(seed).integers(0, classes, (height, width)).astype(class_map_type(classes))
     np.testing.assert_array_equal(through_json(labels, card_of("segmentation", classes)), labels)
 
 

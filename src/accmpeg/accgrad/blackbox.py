@@ -34,8 +34,6 @@ __all__ = ["black_box_gradient", "mix_frames", "tile_gradient"]
 COARSE_SHARE = 0.5
 """The part of the inferences that goes to the first, even tiling."""
 
-CERTAIN_LOGIT = 20.0
-
 BoolMap = NDArray[np.bool_]
 FloatMap = NDArray[np.float32]
 
@@ -96,8 +94,7 @@ def black_box_gradient(
 def _as_dense(result: Any, classes: int) -> Dense:
     """A task's result in the form that `Task.agreement` reads: certain of what was reported."""
     if isinstance(result, np.ndarray):
-        one_hot = np.arange(classes)[:, None, None] == result
-        return Dense(logits=torch.from_numpy(one_hot.astype(np.float32) * CERTAIN_LOGIT))
+        return Dense(class_map=torch.from_numpy(result.astype(np.int64)))
     is_points = isinstance(result, sv.KeyPoints)
     confidence = result.detection_confidence if is_points else result.confidence
     scores = np.zeros((len(confidence) + 1, classes), np.float32)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,7 +31,7 @@ from accmpeg.accgrad.labels import (
 )
 from accmpeg.accgrad.worker import Job, Labeller, LabelSettings, Outcome, start_worker, work_here
 from accmpeg.dnn.card import DnnCard, read_card
-from accmpeg.errors import LabelError, MediaError, UsageError
+from accmpeg.errors import AccmpegError, LabelError, MediaError, UsageError
 from accmpeg.media.source import Footage, open_source, read_still
 
 __all__ = ["LabelReport", "LabelSettings", "Sampling", "label_footage"]
@@ -58,13 +58,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class LabelReport:
-    """What one run did: labels made and found, frames or files skipped and why; `seconds` of wall time."""
+    """What one run did: labels made and found, frames or files skipped and why; `seconds` of wall time.
+
+    `flat` of the new labels are the same for all macroblocks: the server DNN's result did not depend on them.
+    """
 
     new: int
     kept: int
     skipped: int
     seconds: float
     reasons: tuple[str, ...] = ()
+    flat: int = 0
 
     @property
     def ms_per_frame(self) -> float:
@@ -90,7 +94,7 @@ def label_footage(
     one; 1 means this process, with all threads), so a script that calls this needs a `__main__` guard.
     Footage or frames that can't be labelled are skipped, counted, and named in the manifest. Raises
     `LabelError` where the folder holds labels of another DNN or other settings, nothing could be labelled,
-    or the disk is full; what was finished stays.
+    no label says anything, or the disk is full; what was finished stays.
     """
     folder, card_path = Path(folder), Path(card_path)
     settings, sampling = settings or LabelSettings(), sampling or Sampling()
@@ -110,21 +114,26 @@ def label_footage(
         else:
             outcomes = _outcomes_of_pool(card_path, settings, jobs, folder, workers)
         with closing(outcomes):
-            for job, outcome in outcomes:
-                run.settle(job, outcome)
-                if progress is not None:
-                    progress(run.done, run.expected)
+            _settle_all(run, outcomes, progress)
         run.finish()
     except OSError as error:
-        if isinstance(error, MediaError):
+        # Footage and weights that can't be read are OSErrors too, and say more.
+        if isinstance(error, AccmpegError):
             raise
         raise LabelError(
             f"can't write labels to {folder}: {error.strerror or error}; finished ones are kept"
         ) from error
     reasons = tuple(str(entry["reason"]) for entry in run.skipped)
-    report = LabelReport(run.new, run.kept, len(run.skipped), time.monotonic() - started, reasons)
+    took_s = time.monotonic() - started
+    report = LabelReport(run.new, run.kept, len(run.skipped), took_s, reasons, run.flat)
     if not run.journal.labels:
         raise LabelError(run.nothing_labelled())
+    if report.new and not report.kept and report.flat == report.new:
+        raise LabelError(
+            f"no label in {folder} tells one macroblock from another: the result of {run.name} does not "
+            "depend on these frames; see what it finds with `accmpeg models check CARD --image FRAME "
+            "-o drawn.png`, correct the card, and label again with --restart"
+        )
     return report
 
 
@@ -150,7 +159,8 @@ class _Run:
         self._manifest["dnn"] = self._dnn | {"input": card.input.model_dump(mode="json")}
         write_manifest(folder, self._manifest)
         self.journal = Journal.read(folder)
-        self.new = self.kept = 0
+        self.name = card.name
+        self.new = self.kept = self.flat = 0
         self.skipped: list[dict[str, Any]] = []
         self.expected = sum(_expected_frames(item, sampling) for item in footage)
 
@@ -212,6 +222,7 @@ class _Run:
             return
         self.journal.add(job.source, job.frame_index, job.clip, label_file(Path(), job.number))
         self.new += 1
+        self.flat += outcome.flat
 
     def _skip(self, source: str, clip: str, frame_index: int | None, reason: str) -> None:
         self.skipped.append({"source": source, "clip": clip, "frame_index": frame_index, "reason": reason})
@@ -240,6 +251,29 @@ class _Run:
         """Why there is no label at all, for an error message."""
         reason = self.skipped[0]["reason"] if self.skipped else "no footage was given"
         return f"nothing could be labelled: {reason}"
+
+
+def _settle_all(
+    run: _Run, outcomes: Generator[tuple[Job, Outcome], None, None], progress: Progress | None
+) -> None:
+    """Notes every outcome; on Ctrl-C also those of the frames that were in work."""
+    current: tuple[Job, Outcome] | None = None
+    try:
+        for current in outcomes:
+            run.settle(*current)
+            current = None
+            if progress is not None:
+                progress(run.done, run.expected)
+    except KeyboardInterrupt as interrupt:
+        # It comes as likely here as inside the generator, which then has not yet heard of it.
+        with suppress(KeyboardInterrupt):
+            if current is not None:
+                run.settle(*current)
+            current = outcomes.throw(interrupt)
+            while True:
+                run.settle(*current)
+                current = next(outcomes)
+        raise
 
 
 def _outcomes_of_pool(

@@ -78,10 +78,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: a label, a skipped frame (`reason`), or a `fatal` reason to stop all work."""
+    """What became of a job: a label, a skipped frame (`reason`), or a `fatal` reason to stop all work.
+
+    `flat`: the label is the same for all macroblocks, so it says nothing.
+    """
 
     reason: str | None = None
     fatal: bool = False
+    flat: bool = False
 
 
 def log2_accgrad(accgrad: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -136,14 +140,15 @@ class Labeller:
     def work(self, job: Job, folder: Path) -> Outcome:
         """Labels a job's frame and writes the file; what goes wrong comes back as an `Outcome`."""
         try:
-            write_label(label_file(folder, job.number), self.label(job.frame()))
+            label = self.label(job.frame())
+            write_label(label_file(folder, job.number), label)
         except NoGradientError as error:
             return Outcome(f"{error}: use --black-box N", fatal=True)
         except AccmpegError as error:
             return Outcome(str(error))
         except OSError as error:
             return Outcome(f"can't write labels to {folder}: {error.strerror or error}", fatal=True)
-        return Outcome()
+        return Outcome(flat=label.accgrad_log2.size > 1 and not np.ptp(label.accgrad_log2))
 
 
 _start: tuple[Path, LabelSettings] | None = None

@@ -146,6 +146,8 @@ def _record(label_sets: Sequence[LabelSet], trained: Trained, settings: Training
         held_out_frames=len(trained.held_out),
         held_out_clips=len({item.clip for item in trained.held_out}),
         epochs=round(trained.epochs, 2),
+        epochs_asked=settings.epochs,
+        ended=trained.ended,
         minutes=round(trained.minutes, 2),
         seed=settings.seed,
         device=trained.device,

@@ -13,6 +13,8 @@ from accmpeg.errors import CardError, WeightsError
 from accmpeg.media.planes import LONG_SIDE_PX, SIZE_MULTIPLE_PX
 
 __all__ = [
+    "LEAST_EPOCHS",
+    "LEAST_TOP_SHARE",
     "AccModelCard",
     "Calibration",
     "Cost",
@@ -25,6 +27,12 @@ __all__ = [
     "verified_weights",
     "write_accmodel_card",
 ]
+
+LEAST_TOP_SHARE = 0.65
+"""Below it, an AccModel is worth a warning: those of docs/results.md have 0.64 to 0.78, one whose training
+had time for a tenth of its epochs 0.615."""
+LEAST_EPOCHS = 0.5
+"""A training that did less than this share of its epochs is worth a warning."""
 
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -55,6 +63,10 @@ class TrainingRecord(_Section):
     held_out_frames: int
     held_out_clips: int
     epochs: float
+    epochs_asked: int | None = None
+    """How many the schedule would have had with enough time."""
+    ended: Literal["epochs", "minutes", "no improvement"] | None = None
+    """Why training ended: "minutes" is for lack of time."""
     minutes: float
     seed: int
     device: str
@@ -114,6 +126,35 @@ class AccModelCard(_Section):
     calibration: Calibration = Calibration()
     cost: Cost | None = None
     quality: list[Quality] = []
+
+    @property
+    def top_share(self) -> float | None:
+        """The lowest measured top share, see `Quality`; None where none was measured."""
+        shares = [q.top_share_all if q.top_share is None else q.top_share for q in self.quality]
+        return min((share for share in shares if share is not None), default=None)
+
+    def shortcomings(self) -> str | None:
+        """Why this AccModel should be trained better before anyone relies on it, as one line; else None.
+
+        That is a top share below `LEAST_TOP_SHARE`, or a training that had time for less than `LEAST_EPOCHS`
+        of its epochs.
+        """
+        found = []
+        if self.top_share is not None and self.top_share < LEAST_TOP_SHARE:
+            found.append(
+                f"its top-20 % share on held-out frames is {self.top_share:.3f}, below {LEAST_TOP_SHARE:g}"
+            )
+        record = self.training
+        if record is not None and record.ended == "minutes" and record.epochs_asked is not None:
+            done = record.epochs / record.epochs_asked
+            if done < LEAST_EPOCHS:
+                found.append(f"its training had time for {record.epochs:g} of {record.epochs_asked} epochs")
+        if not found:
+            return None
+        return (
+            f"the AccModel {self.name} may steer badly: {' and '.join(found)}; train it for longer or with "
+            "more footage"
+        )
 
 
 def card_path(path: str | Path) -> Path:

@@ -116,7 +116,7 @@ def class_shares(label: Label, classes: int) -> NDArray[np.float32]:
     )
     sampled = class_map[rows[:, None], cols]
     macroblock = (np.arange(4 * grid.rows)[:, None] // 4) * grid.cols + np.arange(4 * grid.cols) // 4
-    # Pixels that belong to no class (255) have a share in none.
+    # Pixels that belong to no class (the largest value) have a share in none.
     known = sampled < classes
     cells = macroblock[known] * classes + sampled[known]
     counts = np.bincount(cells, minlength=grid.rows * grid.cols * classes)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,14 +31,22 @@ from accmpeg.accmodel.quality import FrameQuality, frame_quality, mean_quality
 from accmpeg.accmodel.samples import LabelStore, collate, random_view, split_by_clip
 from accmpeg.errors import TrainingError
 from accmpeg.media.grid import MacroblockGrid
-from accmpeg.tasks.segmentation import IGNORED
+from accmpeg.tasks.segmentation import ignored_class
 
-__all__ = ["Progress", "Trained", "TrainingSettings", "predict_maps", "train_network"]
+__all__ = ["Ended", "Progress", "Trained", "TrainingSettings", "predict_maps", "train_network"]
+
+
+Ended = Literal["epochs", "minutes", "no improvement"]
+"""Why a run ended: all its epochs are done, its time is up, or held-out clips showed no more improvement."""
+
+STEPS_TO_KNOW_THE_SPEED, SECONDS_TO_KNOW_THE_SPEED = 5, 20.0
+"""The first steps are slower than the others: labels come from disk, and memory is taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How to train; the time limit, if any, sets the learning-rate schedule, else the epochs do."""
+    """How to train: so many epochs, or as many as `minutes` allow; the learning rate runs its whole course
+    either way."""
 
     minutes: float | None = None
     epochs: int = 40
@@ -69,12 +77,18 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands; `quality` is that of the held-out frames after the last epoch."""
+    """Where a run stands; `quality` is that of the held-out frames after the last epoch.
+
+    `fraction` of the learning-rate schedule is done; `epochs` is how many it will have been at its end at
+    the speed so far, `epoch_s` seconds each: both NaN until that is known.
+    """
 
     fraction: float
     epoch: float
     loss: float
     quality: FrameQuality | None
+    epochs: float = math.nan
+    epoch_s: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,7 @@ class Trained:
     epochs: float
     minutes: float
     device: str
+    ended: Ended
 
 
 def train_network(
@@ -144,6 +159,7 @@ class _Run:
         self.quality: FrameQuality | None = None
         self.started = time.monotonic()
         self._resume()
+        self.first_step = self.step
 
     @property
     def minutes(self) -> float:
@@ -151,11 +167,20 @@ class _Run:
 
     @property
     def fraction(self) -> float:
-        """How far the run is, 0 to 1: by time if limited, else by epochs."""
-        done = self.step / (self.settings.epochs * self.steps_per_epoch)
-        if self.settings.minutes is not None:
-            done = self.minutes / self.settings.minutes
-        return min(1.0, done)
+        """How much of the learning-rate schedule is done, 0 to 1.
+
+        By epochs or, where these take longer, by time: a machine that is slow, or becomes so, does fewer
+        epochs, but the last of them have the low learning rates that bring much of the quality.
+        """
+        return min(1.0, max(self._done_by_epochs, self._done_by_time))
+
+    @property
+    def _done_by_epochs(self) -> float:
+        return self.step / (self.settings.epochs * self.steps_per_epoch)
+
+    @property
+    def _done_by_time(self) -> float:
+        return 0.0 if self.settings.minutes is None else self.minutes / self.settings.minutes
 
     def go(self) -> Trained:
         epoch = self.step // self.steps_per_epoch
@@ -169,10 +194,15 @@ class _Run:
                 if position == 0 and time.monotonic() - saved > 10:
                     self._save()
                     saved = time.monotonic()
-                self.progress(Progress(self.fraction, self.step / self.steps_per_epoch, loss, self.quality))
+                self.progress(self._progress(loss))
         except KeyboardInterrupt:
             self._save()
             raise
+        ended: Ended = "no improvement"
+        if self._done_by_epochs >= 1:
+            ended = "epochs"
+        elif self._done_by_time >= 1:
+            ended = "minutes"
         self._judge(epoch)
         self._save()
         return Trained(
@@ -182,7 +212,21 @@ class _Run:
             self.step / self.steps_per_epoch,
             self.minutes,
             str(self.device),
+            ended,
         )
+
+    def _progress(self, loss: float) -> Progress:
+        """What is left is told from the speed of this run; an earlier one's machine may have been idle."""
+        epoch = self.step / self.steps_per_epoch
+        steps = self.step - self.first_step
+        elapsed_s = time.monotonic() - self.started
+        if steps < STEPS_TO_KNOW_THE_SPEED and elapsed_s < SECONDS_TO_KNOW_THE_SPEED:
+            return Progress(self.fraction, epoch, loss, self.quality)
+        epoch_s = elapsed_s / steps * self.steps_per_epoch
+        epochs = float(self.settings.epochs)
+        if self.settings.minutes is not None:
+            epochs = min(epochs, epoch + max(0.0, self.settings.minutes - self.minutes) * 60 / epoch_s)
+        return Progress(self.fraction, epoch, loss, self.quality, epochs, epoch_s)
 
     def _train_step(self) -> float:
         settings = self.settings
@@ -296,7 +340,7 @@ def predict_maps(network: AccModelNetwork, label: Any) -> dict[str, NDArray[np.f
 def _class_count(labels: LabelStore) -> int:
     """Classes of a server DNN that segments, by its labels; 0 for any other."""
     maps = (label.result.get("classes") for label in labels)
-    seen = (class_map[class_map != IGNORED] for class_map in maps if class_map is not None)
+    seen = (each[each != ignored_class(each)] for each in maps if each is not None)
     return max((int(ids.max()) + 1 for ids in seen if ids.size), default=0)
 
 

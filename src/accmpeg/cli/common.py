@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,6 +25,9 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from accmpeg.errors import AccmpegError, MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from accmpeg.accmodel.card import AccModelCard
 
 __all__ = [
     "TranslatingGroup",
@@ -33,11 +38,15 @@ __all__ = [
     "parse_size",
     "print_json",
     "progress_bar",
+    "warn_of",
 ]
 
 # No markup: it would swallow what stands in brackets, such as the extra in "accmpeg[server]".
 err = Console(stderr=True, highlight=False, markup=False)
 out = Console(highlight=False, markup=False)
+
+FIRST_LINE_S, LINE_EVERY_S = 5.0, 30.0
+"""When progress without a terminal is said: soon, so that a log shows life, and then seldom."""
 
 EXIT_FAILED = 1
 EXIT_BAD_USE = 2
@@ -109,20 +118,67 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
+class _ProgressLines(Progress):
+    """Progress where no terminal shows a bar: a line on stderr every `LINE_EVERY_S`, and one at the end."""
+
+    def __init__(self) -> None:
+        super().__init__(console=err, disable=True)
+        self._due_s = time.monotonic() + FIRST_LINE_S
+        self._unsaid: TaskID | None = None
+
+    def update(self, task_id: TaskID, **fields: Any) -> None:
+        super().update(task_id, **fields)
+        self._say(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._say(task_id)
+
+    def stop(self) -> None:
+        super().stop()
+        if self._unsaid is not None:
+            self._say(self._unsaid, at_once=True)
+
+    def _say(self, task_id: TaskID, *, at_once: bool = False) -> None:
+        self._unsaid = task_id
+        if not at_once and time.monotonic() < self._due_s:
+            return
+        task = next(task for task in self.tasks if task.id == task_id)
+        total = "" if task.total is None else f"/{task.total:g}"
+        left = ""
+        if task.total and task.completed and not at_once:
+            left_s = (task.elapsed or 0.0) * (task.total / task.completed - 1)
+            left = f", about {max(0.0, left_s):.0f} s left"
+        line = f"{task.description} {task.completed:g}{total}, {task.elapsed or 0.0:.0f} s{left}"
+        err.print(line, soft_wrap=True)
+        self._due_s = time.monotonic() + LINE_EVERY_S
+        self._unsaid = None
+
+
 @contextmanager
 def progress_bar(*, quiet: bool = False) -> Iterator[Progress]:
-    """A progress bar on stderr with count, elapsed and remaining time."""
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        disable=quiet,
-    ) as progress:
+    """Progress on stderr with count, elapsed and remaining time: a bar on a terminal, else lines in a log."""
+    if quiet or err.is_terminal:
+        progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            disable=quiet,
+        )
+    else:
+        progress = _ProgressLines()
+    with progress:
         yield progress
+
+
+def warn_of(card: "AccModelCard") -> None:
+    """Says on stderr why an AccModel should be trained better before it is relied on, if it should."""
+    if shortcomings := card.shortcomings():
+        err.print(f"warning: {shortcomings}", style="yellow", soft_wrap=True)
 
 
 def parse_bitrate(text: str) -> int:

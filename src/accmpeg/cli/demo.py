@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import err, out, print_json
+from accmpeg.cli.common import err, out, print_json, warn_of
 from accmpeg.errors import EvaluationError, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def demo(
     dnns = DnnSpec.read_all(
         [dnn or assets_path() / "detector.card.toml"], [accmodel or assets_path() / "accmodel.card.toml"]
     )
+    for spec in dnns:
+        if spec.accmodel is not None:
+            warn_of(spec.accmodel)
     methods = find_methods(",".join(_METHODS))
     with err.status("measuring what every stage costs") as status:
         rows = run_sweep(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import err, out, parse_bitrate, print_json, progress_bar
+from accmpeg.cli.common import err, out, parse_bitrate, print_json, progress_bar, warn_of
 from accmpeg.cli.sources import (
     InputFormat,
     InputRate,
@@ -97,6 +97,8 @@ def encode(
     asked = input_options(rtsp_transport, input_format, input_size, input_rate)
     times = StageTimes()
     model = AccModel.load(accmodel) if accmodel is not None and policy is not PolicyName.NONE else None
+    if model is not None:
+        warn_of(model.card)
     with open_any_source(source, asked) as footage:
         settings = _settings(footage, codec, bitrate, qp, crf, size, preset, gop, model)
         try:

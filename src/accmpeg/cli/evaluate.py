@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accmpeg.cli.common import err, out, print_json, progress_bar
+from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
 from accmpeg.cli.sources import EMBEDDED_SCENE
 from accmpeg.errors import SourceError, UsageError
 
@@ -128,6 +128,9 @@ def evaluate(
         clips = clips[:_QUICK_CLIPS]
     chosen = find_methods(methods)
     dnns = DnnSpec.read_all(dnn, accmodel or (), reference)
+    for spec in dnns:
+        if spec.accmodel is not None:
+            warn_of(spec.accmodel)
     with progress_bar() as bar:
         task = bar.add_task("cells", total=None)
 

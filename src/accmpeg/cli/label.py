@@ -68,12 +68,20 @@ def label(
                 "new": report.new,
                 "skipped": report.skipped,
                 "reasons": report.reasons,
+                "flat": report.flat,
                 "seconds": round(report.seconds, 3),
                 "ms_per_frame": None if math.isnan(report.ms_per_frame) else round(report.ms_per_frame, 2),
             }
         )
         return
     speed = "" if math.isnan(report.ms_per_frame) else f", {report.ms_per_frame:.0f} ms per new label"
+    if report.flat:
+        err.print(
+            f"{report.flat} of {report.new} new labels are the same for all macroblocks: the server DNN "
+            "found nothing there that depends on them",
+            style="yellow",
+            soft_wrap=True,
+        )
     out.print(
         f"{report.new + report.kept} labels in {output} ({report.new} new), {report.skipped} skipped"
         f"{f' (named in {output}/manifest.json)' if report.skipped else ''}, {report.seconds:.0f} s{speed}",

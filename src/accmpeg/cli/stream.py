@@ -1,5 +1,6 @@
 """`accmpeg stream`: a camera that streams for ever, to our server, to other addresses, or both."""
 
+import logging
 import signal
 import time
 from enum import StrEnum
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from accmpeg.camera.outputs import ResultSocket
 
 __all__ = ["stream"]
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -161,6 +164,8 @@ def stream(
     )
     asked = input_options(rtsp_transport, input_format, input_size, input_rate)
     model = AccModel.load(accmodel) if accmodel is not None and policy is not PolicyName.NONE else None
+    if model is not None and (shortcomings := model.card.shortcomings()):
+        log.warning(shortcomings)
     to_stdout, sockets = _outputs(results or ([] if as_json else ["-"]), as_json)
     camera = Camera(
         lambda: open_any_source(source, asked),

@@ -1,16 +1,17 @@
 """`accmpeg train`: an AccModel from accuracy-gradient labels."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from accmpeg.cli.common import err, out, print_json, progress_bar
+from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
 from accmpeg.errors import UsageError
 
 if TYPE_CHECKING:
-    from accmpeg.accmodel.card import AccModelCard
-    from accmpeg.accmodel.training import Progress
+    from accmpeg.accmodel.card import AccModelCard, TrainingRecord
+    from accmpeg.accmodel.training import Progress, TrainingSettings
 
 __all__ = ["train"]
 
@@ -20,7 +21,8 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="The AccModel, NAME.onnx.")],
     name: Annotated[str | None, typer.Option(help="Name in the card; the file's otherwise.")] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Train for this long, in place of --epochs.", min=0.01)
+        float | None,
+        typer.Option(help="Train for no longer than this, with fewer epochs where time is short.", min=0.01),
     ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the labels.", min=1)] = 40,
     validation: Annotated[
@@ -42,7 +44,8 @@ def train(
 ) -> None:
     """Train an AccModel from labels, and write it with its card.
 
-    Clips held out of the labels decide when to stop and calibrate the result. Ctrl-C keeps the state: the
+    Clips held out of the labels decide when to stop and calibrate the result. The learning rate runs its
+    whole course over the epochs, or over those that --minutes leaves time for. Ctrl-C keeps the state: the
     same command goes on from there.
     """
     # PyTorch takes seconds to import and is not there on a camera: only this verb pays for it.
@@ -56,6 +59,12 @@ def train(
         err.print(f"going on from {checkpoint_path(output)}", soft_wrap=True)
     with progress_bar() as bar:
         task = bar.add_task("train", total=100)
+        plan = _Plan(settings)
+
+        def show(progress: "Progress") -> None:
+            plan.announce(progress)
+            bar.update(task, completed=int(100 * progress.fraction), description=_status(progress))
+
         card = train_accmodel(
             labels,
             output,
@@ -63,20 +72,62 @@ def train(
             name=name,
             validation=validation or (),
             restart=not resume,
-            progress=lambda p: bar.update(task, completed=int(100 * p.fraction), description=_status(p)),
+            progress=show,
         )
+    warn_of(card)
     if json:
         print_json(card.model_dump(mode="json"))
     else:
-        _report(card, output)
+        _report(card, output, settings)
+
+
+class _Plan:
+    """Says once, as soon as the speed of this machine is known, what the training will take on it."""
+
+    def __init__(self, settings: "TrainingSettings") -> None:
+        self._settings = settings
+        self._said = False
+
+    def announce(self, progress: "Progress") -> None:
+        if self._said or math.isnan(progress.epoch_s):
+            return
+        self._said = True
+        asked, minutes = self._settings.epochs, self._settings.minutes
+        whole_s = (asked - progress.epoch) * progress.epoch_s
+        text = f"{asked} epochs take {_duration(whole_s)} on this machine as busy as it is now"
+        if minutes is not None and progress.epochs < asked:
+            text = (
+                f"--minutes {minutes:g} leaves time for about {progress.epochs:.1f} of {asked} epochs on "
+                f"this machine as busy as it is now; all would take {_duration(whole_s)}"
+            )
+        err.print(text, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {max(1.0, seconds):.0f} s"
 
 
 def _status(progress: "Progress") -> str:
     quality = "" if progress.quality is None else f" top share {progress.quality.top_share:.3f}"
-    return f"epoch {progress.epoch:.1f} loss {progress.loss:.3f}{quality}"
+    planned = "" if math.isnan(progress.epochs) else f" of {progress.epochs:.1f}"
+    return f"epoch {progress.epoch:.1f}{planned} loss {progress.loss:.3f}{quality}"
 
 
-def _report(card: "AccModelCard", output: Path) -> None:
+def _ending(record: "TrainingRecord", settings: "TrainingSettings") -> str:
+    """Whether the schedule was completed, for a person."""
+    done = f"{record.epochs:g} of {settings.epochs} epochs"
+    if record.ended == "minutes":
+        whole = record.minutes / max(record.epochs, 1e-6) * settings.epochs
+        return (
+            f"schedule shortened: {done}, because --minutes {settings.minutes:g} was up; the learning rate "
+            f"ran its whole course over them (all {settings.epochs} take about {whole:.0f} min here)"
+        )
+    if record.ended == "no improvement":
+        return f"schedule ended early: {done}; the last {settings.patience} brought held-out clips nothing"
+    return f"schedule completed: {done}"
+
+
+def _report(card: "AccModelCard", output: Path, settings: "TrainingSettings") -> None:
     assert card.cost is not None
     assert card.training is not None
     out.print(
@@ -85,6 +136,7 @@ def _report(card: "AccModelCard", output: Path) -> None:
         f"{card.training.epochs:g} epochs of {card.training.frames} frames, {card.training.minutes:.1f} min",
         soft_wrap=True,
     )
+    out.print(_ending(card.training, settings), soft_wrap=True)
     for quality in card.quality:
         objects = (
             ""

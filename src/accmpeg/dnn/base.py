@@ -15,12 +15,13 @@ from av import VideoFrame
 from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard, read_card
-from accmpeg.dnn.heads import Head, get_head
+from accmpeg.dnn.heads import HEADS, Head, get_head
+from accmpeg.dnn.heads.base import has_batch_axes, of_picture
 from accmpeg.dnn.preprocess import InputGeometry, Preprocessor, input_from_rgb
 from accmpeg.dnn.registry import get_adapter
 from accmpeg.dnn.results import result_of
 from accmpeg.dnn.weights import check_hash
-from accmpeg.errors import DnnError
+from accmpeg.errors import DnnError, NoGradientError
 from accmpeg.tasks import Dense, Task, get_task
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ class Network(Protocol):
         ...
 
     def run(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-        """Raw outputs for `(n, 3, height, width)`, each with a leading n, in the head's order.
+        """Raw outputs for `(n, 3, height, width)`, in the head's order, each with a leading n.
 
-        Raises `DnnError` where the network fails.
+        A network may leave the batch axis of outputs out: then it is given one picture at a time. Raises
+        `DnnError` where it fails.
         """
         ...
 
@@ -70,7 +72,7 @@ class DifferentiableDnn:
     def __call__(self, frame_rgb: "torch.Tensor") -> Dense:
         """`(3, H, W)` float RGB, 0 to 255, on `device`; returns tensors in frame pixels."""
         picture, geometry = input_from_rgb(frame_rgb, self.card.input)
-        return self._head.dense([output[0] for output in self.network(picture)], geometry)
+        return self._head.dense(of_picture(self._head, self.network(picture), 0), geometry)
 
 
 class ServerDnn:
@@ -86,6 +88,8 @@ class ServerDnn:
         )
         self._head = head
         self._preprocess = Preprocessor(card.input)
+        self._one_by_one = True
+        """Until the first answer shows that the outputs have a batch axis."""
 
     def infer(self, frame: VideoFrame, source_size_px: tuple[int, int] | None = None) -> Any:
         """The task's result for one frame: every candidate above a low floor, not only the sure ones.
@@ -112,19 +116,27 @@ class ServerDnn:
             waiting = prepared[len(results) :]
             shape = waiting[0][0].shape
             same = next((i for i, (picture, _) in enumerate(waiting) if picture.shape != shape), len(waiting))
-            group = waiting[: min(same, self.network.max_batch or same)]
+            group = waiting[: 1 if self._one_by_one else min(same, self.network.max_batch or same)]
             outputs = self.network.run(np.stack([picture for picture, _ in group]))
+            self._one_by_one = not has_batch_axes(self._head, outputs)
             results += [
-                self._result([output[i] for output in outputs], geometry, sure_only)
+                self._result(of_picture(self._head, outputs, i), geometry, sure_only)
                 for i, (_, geometry) in enumerate(group)
             ]
         return results
 
     def differentiable(self, device: str = "cpu") -> DifferentiableDnn:
         """The same DNN in PyTorch, for gradients; raises `NoGradientError` where it has none."""
+        if not HEADS[self.card.head.name].has_gradient:
+            raise NoGradientError(
+                f"{self.card.name} gives finished classes, which have no gradient: export it without the "
+                "argmax (head 'logits'), or use the black-box mode"
+            )
         return DifferentiableDnn(self.card, self._head, self.network.differentiable(device), device)
 
     def _result(self, outputs: list[NDArray[Any]], geometry: InputGeometry, sure_only: bool) -> Any:
+        # Half precision is too coarse for pixel coordinates of large frames, and sums overflow.
+        outputs = [output.astype(np.float32) if output.dtype == np.float16 else output for output in outputs]
         # A sum is NaN or infinite as soon as one value is, and costs a fraction of isfinite on each.
         if not all(np.isfinite(np.sum(output)) for output in outputs):
             raise DnnError(

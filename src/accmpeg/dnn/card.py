@@ -53,7 +53,7 @@ class _Section(BaseModel):
 
 
 class InputCard(_Section):
-    """What the network reads: a batch of pictures, NCHW float32, (value − mean) / std per channel."""
+    """What the network reads: a batch of pictures, (value − mean) / std per channel."""
 
     name: str
     width_px: int = Field(ge=1, le=16384)
@@ -65,7 +65,8 @@ class InputCard(_Section):
     std: tuple[Divisor, Divisor, Divisor] = (255.0, 255.0, 255.0)
     letterbox: Literal["stretch", "centre", "top-left"] = "centre"
     pad_value: float = Field(default=114.0, ge=0, le=255)
-    layout: Literal["NCHW"] = "NCHW"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    """Of an ONNX file's input; everything else is given NCHW."""
 
     @model_validator(mode="after")
     def _check(self) -> "InputCard":

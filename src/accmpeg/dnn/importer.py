@@ -4,6 +4,7 @@ A description says in words what a card says in keys (`input.letterbox`: "keep a
 the words do not settle is left open, and asked for.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.dnn.card import CARD_SUFFIX, DnnCard, explain, write_card
 from accmpeg.dnn.heads import HEADS, get_head
-from accmpeg.dnn.onnx_adapter import OnnxNetwork, open_session
+from accmpeg.dnn.onnx_adapter import OnnxNetwork, PictureInput, open_session
 from accmpeg.dnn.weights import sha256_of
 from accmpeg.errors import CardError, UsageError
 
@@ -49,7 +50,18 @@ QUESTIONS: Mapping[str, str] = {
 
 NOT_FOR_SEGMENTATION = ("score_threshold", "nms_iou")
 LISTS = ("classes", "keypoints.names", "head.outputs")
-OPTIONAL = ("input.pad_value", "keypoints.visibility_threshold", "source", "licence", "name", "head.outputs")
+PARAMETERS = "head.parameters."
+MOST_QUERIES = 1000
+"""Outputs with more rows are candidates of a dense detector, not queries."""
+OPTIONAL = (
+    "input.layout",
+    "input.pad_value",
+    "keypoints.visibility_threshold",
+    "source",
+    "licence",
+    "name",
+    "head.outputs",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +100,15 @@ def import_model(
     if described is not None and re.search(r"classification|backbone", str(described.get("task", "")), re.I):
         return Imported(model, None, f"skipped: {described['task']} is not a task of a server DNN")
     session = open_session(model)
-    shape = session.get_inputs()[0].shape
-    draft: Answers = {"input.name": session.get_inputs()[0].name}
-    draft |= {
-        key: size
-        for key, size in zip(("input.height_px", "input.width_px"), shape[-2:], strict=True)
-        if isinstance(size, int)
-    }
-    if "input.width_px" in draft:
-        draft["input.size_multiple"] = None
+    draft = _from_input(PictureInput(model, session))
     if described is not None:
         draft |= _from_description(described)
     for key, text in (answers or {}).items():
-        draft[key] = _parse(key, text)
-    outputs = [output.shape for output in session.get_outputs()]
+        if key.startswith(PARAMETERS):
+            draft.setdefault("head.parameters", {})[key.removeprefix(PARAMETERS)] = _parse_parameter(text)
+        else:
+            draft[key] = _parse(key, text)
+    outputs = [(output.shape, output.type) for output in session.get_outputs()]
     _complete(draft, model, ask, {"head.name": _guess_head(outputs), "score_threshold": "0.25"})
 
     card_path = cards / f"{draft.get('name', model.stem)}{CARD_SUFFIX}"
@@ -112,6 +119,20 @@ def import_model(
         raise CardError(f"{card_path} exists: give --replace to write it anew")
     write_card(card, card_path)
     return Imported(model, card_path, f"{card.task}, head {card.head.name}")
+
+
+def _from_input(picture: PictureInput) -> Answers:
+    """The card keys that the file's input settles."""
+    found: Answers = {"input.name": picture.name, "input.layout": picture.layout}
+    if picture.height_px is not None and picture.width_px is not None:
+        found |= {
+            "input.height_px": picture.height_px,
+            "input.width_px": picture.width_px,
+            "input.size_multiple": None,
+        }
+    if picture.dtype == np.uint8:
+        found |= {"input.mean": [0.0] * 3, "input.std": [1.0] * 3}
+    return found
 
 
 def _read_description(path: Path) -> dict[str, Any] | None:
@@ -233,16 +254,26 @@ def _head(outputs: Mapping[str, Any]) -> Answers:
     return {"head.name": "logits"} if "argmax" in text else {}
 
 
-def _guess_head(outputs: list[list[Any]]) -> str | None:
-    """The likeliest layout from the output shapes alone: a default for the question, no more."""
-    if len(outputs) == 1 and len(outputs[0]) == 4:
-        return "logits"
-    if len(outputs) == 2 and len(outputs[1]) == 4:
-        return "yolo_seg"
-    if len(outputs) == 2:
+def _guess_head(outputs: list[tuple[list[Any], str]]) -> str | None:
+    """The likeliest layout from shapes and types of the outputs: a default for the question, no more."""
+    shapes = [shape for shape, _ in outputs]
+    if len(shapes) == 1 and len(shapes[0]) == 3 and "int" in outputs[0][1]:
+        return "class_map"
+    if len(shapes) == 1 and len(shapes[0]) == 4:
+        return "class_map" if "int" in outputs[0][1] else "binary" if shapes[0][1] == 1 else "logits"
+    if len(shapes) == 2 and len(shapes[1]) == 4:
+        return "end2end_seg" if shapes[0][-1] == 38 else "yolo_seg"
+    if len(shapes) == 2:
         return "detr"
-    if len(outputs) == 1 and len(outputs[0]) == 3:
-        return "yolo" if isinstance(outputs[0][1], int) else "yolo_objectness"
+    if len(shapes) == 3:
+        return "final"
+    if len(shapes) == 1 and shapes[0]:
+        rows, columns = ([None] * 2 + shapes[0])[-2:]
+        if columns == 6:
+            return "end2end"
+        if isinstance(rows, int) and isinstance(columns, int) and rows > columns:
+            return "rtdetr" if rows <= MOST_QUERIES else "yolo_objectness"
+        return "yolo" if isinstance(rows, int) else "yolo_objectness"
     return None
 
 
@@ -278,12 +309,22 @@ def _parse(key: str, text: str) -> Any:
     if key in _MAY_BE_NONE and text.lower() == "none":
         return None
     if key not in QUESTIONS and key not in OPTIONAL:
-        raise UsageError(f"--set {key}: choose one of {', '.join((*QUESTIONS, *OPTIONAL))}")
+        known = ", ".join((*QUESTIONS, *OPTIONAL, f"{PARAMETERS}NAME"))
+        raise UsageError(f"--set {key}: choose one of {known}")
     if key in ("input.mean", "input.std"):
         try:
             return [float(value) for value in text.replace(",", " ").split()]
         except ValueError:
             raise UsageError(f"{key}: give three numbers such as 0,0,0, not '{text}'") from None
+    return text
+
+
+def _parse_parameter(text: str) -> Any:
+    """A head's parameter: a number or list of whole numbers where it reads as one, else the text."""
+    text = text.strip()
+    for read in (int, float, lambda value: [int(part) for part in value.split(",")]):
+        with contextlib.suppress(ValueError):
+            return read(text)
     return text
 
 

@@ -1,4 +1,7 @@
-"""ONNX files: inference in ONNX Runtime, gradients through onnx2torch."""
+"""ONNX files: inference in ONNX Runtime, gradients through PyTorch (`onnx_gradient`).
+
+The file itself says how it wants its pixels: they are cast to float16 or uint8, a fixed batch is filled up.
+"""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,16 +12,21 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from accmpeg.dnn.card import DnnCard
-from accmpeg.dnn.torch_compat import import_onnx2torch
+from accmpeg.dnn.card import DnnCard, InputCard
 from accmpeg.errors import DnnError, NoGradientError, WeightsError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OnnxNetwork", "open_onnx", "open_session"]
+__all__ = ["OnnxNetwork", "PictureInput", "open_onnx", "open_session"]
 
 ERRORS_ONLY = 3
+INPUT_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
 
 
 def open_onnx(card: DnnCard, model: Path, threads: int | None, device: str) -> "OnnxNetwork":
@@ -48,6 +56,90 @@ def open_session(model: Path, threads: int | None = None, device: str = "cpu") -
         raise WeightsError(f"{model} can't be opened as an ONNX network: {_one_line(error)}") from error
 
 
+class PictureInput:
+    """The one input of an ONNX file: pictures, in the file's own layout and number type.
+
+    Sizes are None where the file leaves them open. Raises `DnnError` for a file that reads anything else.
+    """
+
+    def __init__(self, model: Path, session: ort.InferenceSession) -> None:
+        inputs = session.get_inputs()
+        if not inputs:
+            raise DnnError(
+                f"{model} has no input: its picture was frozen into it; export the network with the picture "
+                "as an argument of forward()"
+            )
+        if len(inputs) > 1:
+            names = ", ".join(f"'{value.name}'" for value in inputs)
+            raise DnnError(
+                f"{model} has {len(inputs)} inputs ({names}), a server DNN reads one picture: export the "
+                "network without its pre- or postprocessing (for RT-DETR and DETR: outputs logits and boxes, "
+                "head 'detr'), or with the others as constants"
+            )
+        (only,) = inputs
+        self.name: str = only.name
+        if only.type not in INPUT_TYPES:
+            raise DnnError(
+                f"{model} reads {only.type}: export the network with a float32, float16 or uint8 input"
+            )
+        self.dtype = np.dtype(INPUT_TYPES[only.type])
+        shape = [size if isinstance(size, int) else None for size in only.shape]
+        is_nhwc = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
+        if len(shape) != 4 or shape[3 if is_nhwc else 1] not in (3, None):
+            raise DnnError(
+                f"{model} reads {only.shape}, not pictures of (batch, 3, height, width) or (batch, height, "
+                "width, 3): export the network with a batch of RGB or BGR pictures as its input"
+            )
+        self.layout = "NHWC" if is_nhwc else "NCHW"
+        self.batch = shape[0]
+        self.height_px, self.width_px = shape[1:3] if is_nhwc else shape[2:4]
+
+    def check(self, card: DnnCard, model: Path) -> None:
+        """Raises `DnnError` unless the card says the same."""
+        wanted = card.input
+        if wanted.name != self.name:
+            raise DnnError(
+                f"{model} has the input '{self.name}', but the card of {card.name} says '{wanted.name}': "
+                "correct input.name"
+            )
+        if wanted.layout != self.layout:
+            raise DnnError(
+                f"{model} reads {self.layout}, but the card of {card.name} says {wanted.layout}: correct "
+                "input.layout"
+            )
+        if self.dtype == np.uint8 and not _leaves_pixels(wanted):
+            raise DnnError(
+                f"{model} reads uint8 pixels and normalises them itself: say input.mean = 0,0,0 and "
+                f"input.std = 1,1,1 in the card of {card.name}"
+            )
+        for size, said, key in (
+            (self.height_px, wanted.height_px, "height_px"),
+            (self.width_px, wanted.width_px, "width_px"),
+        ):
+            if size is not None and (size != said or wanted.size_multiple is not None):
+                raise DnnError(
+                    f"{model} takes only {self.width_px or 'any'}x{self.height_px or 'any'} pictures, but "
+                    f"the card of {card.name} says input.{key} = {said}"
+                    + (" with a size_multiple" if wanted.size_multiple is not None else "")
+                )
+
+    def of(self, batch: NDArray[np.float32]) -> NDArray[Any]:
+        """`(n, 3, height, width)` float32 as the file reads it; a fixed batch is filled with the last one."""
+        if self.batch is not None and len(batch) < self.batch:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], self.batch - len(batch), axis=0)])
+        if self.layout == "NHWC":
+            batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
+        if self.dtype == np.uint8:
+            batch = np.clip(np.rint(batch), 0, 255)
+        return batch.astype(self.dtype, copy=False)
+
+    def of_tensor(self, batch: "torch.Tensor") -> "torch.Tensor":
+        """The differentiable twin, which stays float32."""
+        if self.batch is not None and len(batch) < self.batch:
+            batch = batch.repeat(-(-self.batch // len(batch)), 1, 1, 1)[: self.batch]
+        return batch.permute(0, 2, 3, 1) if self.layout == "NHWC" else batch
+
+
 class OnnxNetwork:
     """One ONNX graph with a single picture input."""
 
@@ -55,56 +147,65 @@ class OnnxNetwork:
         self._card = card
         self._model = model
         self._session = session
-        self._outputs = self._check_names()
-        shape = self._check_shape()
-        self.max_batch: int | None = shape[0] if isinstance(shape[0], int) else None
+        self._input = PictureInput(model, session)
+        self._input.check(card, model)
+        self._outputs = self._check_outputs()
+        self.max_batch: int | None = self._input.batch
 
     def run(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
         """Raw outputs for `(n, 3, height, width)`; raises `DnnError`."""
         try:
-            outputs = self._session.run(self._outputs, {self._card.input.name: batch})
+            outputs = self._session.run(self._outputs, {self._card.input.name: self._input.of(batch)})
         except Exception as error:
             raise DnnError(
                 f"{self._card.name} failed on an input of {batch.shape}: {_one_line(error)}"
             ) from error
-        return [np.asarray(output) for output in outputs]
+        named = zip(outputs, self._outputs, strict=True)
+        return [self._numbers(output, name, len(batch)) for output, name in named]
 
     def differentiable(self, device: str) -> "Callable[[torch.Tensor], Sequence[torch.Tensor]]":
         """The graph as a PyTorch module with frozen weights; raises `NoGradientError` if it can't be made."""
-        onnx2torch = import_onnx2torch()
+        # PyTorch takes seconds to import, and a server that only runs the network needs none.
+        from accmpeg.dnn.onnx_gradient import onnx_module
+
+        module = onnx_module(self._card.name, self._model, device)
         import torch
 
-        try:
-            with warnings.catch_warnings():
-                # A general remark on resizing; `accmpeg models check` measures what it is about.
-                warnings.filterwarnings("ignore", "For linear and cubic interpolation", UserWarning)
-                module: torch.nn.Module = onnx2torch.convert(str(self._model)).eval().to(device)
-        except Exception as error:
-            raise NoGradientError(
-                f"{self._card.name} can't be converted to PyTorch, so it has no gradient here "
-                f"({_one_line(error)}); use the black-box mode"
-            ) from error
-        module.requires_grad_(False)
         names = [output.name for output in self._session.get_outputs()]
         picked = [names.index(name) for name in self._outputs]
 
         def run(batch: torch.Tensor) -> list[torch.Tensor]:
-            with warnings.catch_warnings():
-                # onnx2torch's slices index with a list, which PyTorch remarks on once.
-                warnings.filterwarnings("ignore", "Using a non-tuple sequence", UserWarning)
-                outputs = module(batch)
+            try:
+                with warnings.catch_warnings():
+                    # onnx2torch's slices index with a list, which PyTorch remarks on once.
+                    warnings.simplefilter("ignore", UserWarning)
+                    outputs = module(self._input.of_tensor(batch))
+            # onnx2torch meets shapes and modes that it does not know only now.
+            except Exception as error:
+                raise NoGradientError(
+                    f"{self._card.name} fails in PyTorch after its conversion ({_one_line(error)}); export "
+                    "it with opset 17 or as a .pt2 file, or use the black-box mode"
+                ) from error
             outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
-            return [outputs[i] for i in picked]
+            return [self._cut(outputs[i], len(batch)) for i in picked]
 
         return run
 
-    def _check_names(self) -> list[str]:
-        inputs = [value.name for value in self._session.get_inputs()]
-        if inputs != [self._card.input.name]:
+    def _numbers(self, output: Any, name: str, pictures: int) -> NDArray[Any]:
+        array = np.asarray(output)
+        if array.dtype.kind not in "fiub":
             raise DnnError(
-                f"{self._model} has the input {' and '.join(map(repr, inputs))}, but the card of "
-                f"{self._card.name} says '{self._card.input.name}': correct input.name"
+                f"the output '{name}' of {self._card.name} holds no numbers: name those that do as "
+                "head.outputs in its card"
             )
+        return np.asarray(self._cut(array, pictures))
+
+    def _cut(self, output: Any, pictures: int) -> Any:
+        """Without the answers to what filled a fixed batch."""
+        filled = self._input.batch is not None and pictures < self._input.batch
+        return output[:pictures] if filled else output
+
+    def _check_outputs(self) -> list[str]:
         outputs = [value.name for value in self._session.get_outputs()]
         wanted = self._card.head.outputs or outputs
         missing = [name for name in wanted if name not in outputs]
@@ -115,22 +216,9 @@ class OnnxNetwork:
             )
         return wanted
 
-    def _check_shape(self) -> list[int | str | None]:
-        shape: list[int | str | None] = self._session.get_inputs()[0].shape
-        card = self._card.input
-        if len(shape) != 4 or (shape[1] not in (3, "3") and isinstance(shape[1], int)):
-            raise DnnError(f"{self._model} reads {shape}, not pictures of (batch, 3, height, width)")
-        for size, wanted, key in (
-            (shape[2], card.height_px, "height_px"),
-            (shape[3], card.width_px, "width_px"),
-        ):
-            if isinstance(size, int) and (size != wanted or card.size_multiple is not None):
-                raise DnnError(
-                    f"{self._model} takes only {shape[3]}x{shape[2]} pictures, but the card of "
-                    f"{self._card.name} says input.{key} = {wanted}"
-                    + (" with a size_multiple" if card.size_multiple is not None else "")
-                )
-        return shape
+
+def _leaves_pixels(card: InputCard) -> bool:
+    return set(card.mean) == {0.0} and set(card.std) == {1.0}
 
 
 def _one_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accmpeg.dnn.card import DnnCard
+from accmpeg.dnn.onnx_files import external_files
 from accmpeg.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -14,8 +15,21 @@ __all__ = ["check_hash", "read_safetensors", "sha256_of"]
 
 
 def sha256_of(path: str | Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits; raises `OSError`."""
-    with Path(path).open("rb") as stream:
+    """The SHA-256 of a model's file, 64 hexadecimal digits; raises `OSError` that names what is missing.
+
+    An ONNX file that keeps weights in files beside it has the SHA-256 of all their SHA-256 in one: a change
+    of any of them is a change of the network.
+    """
+    path = Path(path)
+    digest = _sha256(path)
+    beside = external_files(path) if path.suffix == ".onnx" else []
+    if not beside:
+        return digest
+    return hashlib.sha256(" ".join([digest, *map(_sha256, beside)]).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -24,13 +38,18 @@ def check_hash(card: DnnCard, weights: Path) -> None:
     try:
         found = sha256_of(weights)
     except OSError as error:
+        missing = error.filename or weights
+        way_out = (
+            "correct 'model' in its card" if Path(missing) == weights else f"{weights.name} needs it there"
+        )
         raise WeightsError(
-            f"the weights of {card.name} can't be read: {weights} ({error.strerror}); correct 'model' "
-            "in its card"
+            f"the weights of {card.name} can't be read: {missing} ({error.strerror}); {way_out}"
         ) from error
     if card.sha256 is not None and found != card.sha256:
+        beside = external_files(weights) if weights.suffix == ".onnx" else []
+        whole = f"{weights} with {', '.join(file.name for file in beside)}" if beside else str(weights)
         raise WeightsError(
-            f"{weights} is not the file that the card of {card.name} describes (sha256 {found[:12]}…, "
+            f"{whole} is not the file that the card of {card.name} describes (sha256 {found[:12]}…, "
             f"card says {card.sha256[:12]}…): restore the weights, or import them again"
         )
 

@@ -39,7 +39,8 @@ def ctc_rows(rows: Sequence[CellRow]) -> list[dict[str, str | float]]:
 
     Failed cells have no row, nor have those without a figure of the usual measure (nothing to find).
     """
-    done = [row for row in rows if row.role == "method" and MAIN_MEASURES[row.task] in row.measures]
+    points = [row for row in rows if row.status == "ok" and row.role == "method"]
+    done = [row for row in points if MAIN_MEASURES[row.task] in row.measures]
     return [
         dict(
             zip(

@@ -30,7 +30,7 @@ from accmpeg.evaluation.references import FrameReference, object_boxes, object_w
 from accmpeg.tasks.base import Task, TaskName
 from accmpeg.tasks.detection import MATCH_IOU, class_ids_of, confidence_of
 from accmpeg.tasks.matching import FloatArray, iou_matrix, match
-from accmpeg.tasks.segmentation import confusion_matrix
+from accmpeg.tasks.segmentation import PixelCounts
 
 __all__ = ["Counts", "frame_counts", "judged_result", "score", "scores"]
 
@@ -67,8 +67,11 @@ def scores(counts: NDArray[np.float64], task_name: TaskName) -> NDArray[np.float
 def frame_counts(task: Task, result: Any, reference: FrameReference, card: DnnCard) -> Counts:
     """The counts of one frame. `card` is that of the server DNN, whose threshold the weights go by."""
     if task.name == "segmentation":
-        pixels = confusion_matrix(result, reference.result)[: len(card.classes), : len(card.classes)]
-        return np.stack([np.diagonal(pixels), pixels.sum(axis=0), pixels.sum(axis=1)], 1).astype(np.float64)
+        pixels = PixelCounts.of(result, reference.result)
+        counts = np.zeros((len(card.classes), 3))
+        for column, each in enumerate((pixels.both, pixels.result, pixels.reference)):
+            counts[: len(each), column] = each[: len(counts)]
+        return counts
     result, weights = _weighty(result, card)
     wanted, wanted_weights = _weighty(reference.result, card)
     boxes, class_ids = object_boxes(result), _counted_classes(result, reference)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from accmpeg.dnn.card import DnnCard
 from accmpeg.errors import WireError
 from accmpeg.tasks.keypoints import boxes_of
+from accmpeg.tasks.segmentation import IGNORED, ClassMap
 
 __all__ = ["RUN_LIMIT", "from_json", "to_json"]
 
@@ -30,7 +31,7 @@ RUN_LIMIT = 60_000
 def to_json(result: Any, card: DnnCard) -> dict[str, Any]:
     """The result of one frame as plain lists, numbers and strings."""
     if card.task == "segmentation":
-        return _class_map(np.asarray(result, np.uint8), card)
+        return _class_map(result, card)
     if isinstance(result, sv.KeyPoints):
         boxes, confidence = boxes_of(result), result.detection_confidence
     else:
@@ -59,7 +60,7 @@ def to_json(result: Any, card: DnnCard) -> dict[str, Any]:
 
 
 def from_json(document: dict[str, Any]) -> Any:
-    """`supervision.Detections` or `KeyPoints`, or the class map `(h, w)` uint8, of what `to_json` wrote.
+    """`supervision.Detections` or `KeyPoints`, or the class map `(h, w)`, of what `to_json` wrote.
 
     Raises `WireError` for anything else.
     """
@@ -150,7 +151,7 @@ def _masks_back(
     )
 
 
-def _class_map(labels: NDArray[np.uint8], card: DnnCard) -> dict[str, Any]:
+def _class_map(labels: NDArray[Any], card: DnnCard) -> dict[str, Any]:
     values, lengths = _runs(labels.ravel())
     while len(values) > RUN_LIMIT:
         labels = np.ascontiguousarray(labels[::2, ::2])
@@ -166,12 +167,13 @@ def _class_map(labels: NDArray[np.uint8], card: DnnCard) -> dict[str, Any]:
     }
 
 
-def _class_map_back(document: dict[str, Any]) -> NDArray[np.uint8]:
+def _class_map_back(document: dict[str, Any]) -> ClassMap:
     width, height = _size(document["size_px"])
     runs = np.asarray(document["runs"], np.int64).reshape(-1, 2)
-    if len(runs) and not (runs[:, 0].min() >= 0 and runs[:, 0].max() <= 255):
-        raise ValueError("a class outside 0 to 255")
-    flat = _unroll(runs[:, 0].astype(np.uint8), runs[:, 1], width * height)
+    if len(runs) and not (runs[:, 0].min() >= 0 and runs[:, 0].max() <= 65535):
+        raise ValueError("a class outside 0 to 65535")
+    number = np.uint8 if len(runs) == 0 or runs[:, 0].max() <= IGNORED else np.uint16
+    flat = _unroll(runs[:, 0].astype(number), runs[:, 1], width * height)
     return flat.reshape(height, width)
 
 

@@ -40,6 +40,8 @@ class Dense:
     """`(M, h, w)`, covering exactly the frame; the mask logit is Σ coefficient·prototype."""
     logits: Array | None = None
     """`(C, h, w)` per-pixel class logits, covering exactly the frame."""
+    class_map: Array | None = None
+    """`(h, w)` finished classes, covering exactly the frame: in place of logits, and without a gradient."""
     frame_size_px: tuple[int, int] = (0, 0)
     """Width and height of the frame."""
 

@@ -102,10 +102,11 @@ def _draw_people(
     return picture
 
 
-def _draw_class_map(picture: Picture, labels: NDArray[np.uint8], classes: Sequence[str]) -> Picture:
+def _draw_class_map(picture: Picture, labels: NDArray[Any], classes: Sequence[str]) -> Picture:
     height, width = picture.shape[:2]
-    labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
-    colours = np.array([sv.ColorPalette.DEFAULT.by_idx(i).as_bgr() for i in range(256)], np.uint8)
+    labels = np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST))
+    numbers = range(int(labels.max()) + 1)
+    colours = np.array([sv.ColorPalette.DEFAULT.by_idx(i).as_bgr() for i in numbers], np.uint8)
     blended = cv2.addWeighted(colours[labels], SEGMENT_OPACITY, picture, 1 - SEGMENT_OPACITY, 0)
     background = [i for i, name in enumerate(classes) if name.startswith("background")]
     picture = np.where(np.isin(labels, background)[..., None], picture, blended).astype(np.uint8)

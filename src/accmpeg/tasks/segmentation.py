@@ -1,8 +1,8 @@
-"""Semantic segmentation: results are class maps `(h, w)` uint8 at the DNN's own resolution.
+"""Semantic segmentation: results are class maps `(h, w)` at the DNN's own resolution.
 
-A map covers exactly the frame. Accuracy is mIoU over the classes that the reference holds, from one confusion
-matrix of the whole clip; pixel agreement goes with it. Reference pixels of `IGNORED` (unlabelled in true
-labels) do not count.
+A map covers exactly the frame; it is uint8, and uint16 for more than 255 classes. Accuracy is mIoU over the
+classes that the reference holds, from the pixel counts of the whole clip; pixel agreement goes with it.
+Reference pixels of `ignored_class` (255 of uint8: unlabelled in true labels) do not count.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from accmpeg.tasks.base import ClipAccuracy, Dense, TaskName
 
-__all__ = ["IGNORED", "ClassMap", "SegmentationTask", "confusion_matrix"]
+__all__ = ["IGNORED", "ClassMap", "PixelCounts", "SegmentationTask", "class_map_type", "ignored_class"]
 
 IGNORED = 255
 
-ClassMap = NDArray[np.uint8]
+ClassMap = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +29,18 @@ class SegmentationTask:
 
     def frame_accuracy(self, result: ClassMap, reference: ClassMap) -> float:
         """mIoU of one frame."""
-        return _mean_iou(confusion_matrix(result, reference))
+        return PixelCounts.of(result, reference).mean_iou()
 
     def clip_accuracy(self, results: Sequence[ClassMap], references: Sequence[ClassMap]) -> ClipAccuracy:
         """`value` = mIoU of the pooled confusion matrix; extras: pixel_agreement, iou_CLASS per class id."""
-        pooled = np.zeros((IGNORED, IGNORED), np.int64)
-        per_frame = []
-        for result, reference in zip(results, references, strict=True):
-            counts = confusion_matrix(result, reference)
-            per_frame.append(_mean_iou(counts))
-            pooled += counts
-        total = pooled.sum()
-        ious = _class_ious(pooled)
-        extras = {"pixel_agreement": float(np.trace(pooled) / total) if total else 1.0}
-        extras |= {f"iou_{class_id}": iou for class_id, iou in ious.items()}
-        return ClipAccuracy(_mean_iou(pooled), float(np.mean(per_frame)) if per_frame else 1.0, extras)
+        frames = [PixelCounts.of(*pair) for pair in zip(results, references, strict=True)]
+        nothing = np.zeros(0, np.int64)
+        pooled = sum(frames, PixelCounts(nothing, nothing, nothing))
+        total = pooled.reference.sum()
+        extras = {"pixel_agreement": float(pooled.both.sum() / total) if total else 1.0}
+        extras |= {f"iou_{class_id}": iou for class_id, iou in pooled.ious().items()}
+        per_frame = float(np.mean([frame.mean_iou() for frame in frames])) if frames else 1.0
+        return ClipAccuracy(pooled.mean_iou(), per_frame, extras)
 
     def object_boxes(self, result: ClassMap) -> None:
         """None: a class map has no objects."""
@@ -56,48 +53,83 @@ class SegmentationTask:
     def agreement(self, dense: Dense, reference: ClassMap) -> Any:
         """Mean soft IoU over the classes of the reference, a scalar tensor.
 
-        With p the softmax of the logits and y the reference as 0 and 1, IoU_c = Σ p·y / Σ (p + y − p·y).
+        With p the softmax of the logits (1 or 0 for finished classes) and y the reference as 0 and 1,
+        IoU_c = Σ p·y / Σ (p + y − p·y).
         """
         import torch
 
-        logits = dense.logits
-        assert logits is not None
-        labels = torch.as_tensor(
-            _resized(reference, logits.shape[-2:]).astype(np.int64), device=logits.device
-        )
-        counted = labels != IGNORED
-        present = np.unique(reference[reference != IGNORED]).astype(np.int64)
+        shown = dense.logits if dense.class_map is None else dense.class_map
+        assert shown is not None
+        ignored = ignored_class(reference)
+        labels = torch.as_tensor(_resized(reference, shown.shape[-2:]).astype(np.int64), device=shown.device)
+        counted = labels != ignored
+        present = np.unique(reference[reference != ignored]).astype(np.int64)
         if len(present) == 0:
-            return logits.sum() * 0.0
+            return shown.sum() * 0.0
         # One index for all classes: the backward pass of one per class fills a whole map of zeros for each.
-        classes = torch.as_tensor(present, device=logits.device)
-        p = logits.softmax(dim=0).index_select(0, classes) * counted
+        classes = torch.as_tensor(present, device=shown.device)
+        if dense.class_map is None:
+            p = shown.softmax(dim=0).index_select(0, classes)
+        else:
+            p = (shown == classes[:, None, None]).to(torch.float32)
+        p = p * counted
         y = (labels == classes[:, None, None]).to(p.dtype)
         shared = (p * y).sum(dim=(1, 2))
         return (shared / (p.sum(dim=(1, 2)) + y.sum(dim=(1, 2)) - shared).clamp(min=1e-6)).mean()
 
 
-def confusion_matrix(result: ClassMap, reference: ClassMap) -> NDArray[np.int64]:
-    """Pixel counts `(255, 255)`, reference class × result class.
-
-    A result of another resolution is sampled at the reference's pixels.
-    """
-    result = _resized(result, reference.shape)
-    counted = reference != IGNORED
-    pairs = reference[counted].astype(np.int64) * 256 + result[counted]
-    return np.bincount(pairs, minlength=65536).reshape(256, 256)[:IGNORED, :IGNORED]
+def class_map_type(classes: int) -> type[np.uint8] | type[np.uint16]:
+    """What class maps of so many classes are stored as: one value is left for `ignored_class`."""
+    return np.uint8 if classes <= IGNORED else np.uint16
 
 
-def _class_ious(counts: NDArray[np.int64]) -> dict[int, float]:
-    present = np.flatnonzero(counts.sum(axis=1))
-    hits = np.diagonal(counts)
-    union = counts.sum(axis=0) + counts.sum(axis=1) - hits
-    return {int(class_id): float(hits[class_id] / union[class_id]) for class_id in present}
+def ignored_class(labels: ClassMap) -> int:
+    """The value of pixels that do not count: the largest of the map's type, `IGNORED` for uint8."""
+    return int(np.iinfo(labels.dtype).max)
 
 
-def _mean_iou(counts: NDArray[np.int64]) -> float:
-    ious = _class_ious(counts)
-    return float(np.mean(list(ious.values()))) if ious else 1.0
+@dataclass(frozen=True, slots=True)
+class PixelCounts:
+    """Pixels per class: of the reference, of the result, and of both at once."""
+
+    reference: NDArray[np.int64]
+    result: NDArray[np.int64]
+    both: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, result: ClassMap, reference: ClassMap) -> "PixelCounts":
+        """A result of another resolution is sampled at the reference's pixels."""
+        counted = reference != ignored_class(reference)
+        right, found = reference[counted], _resized(result, reference.shape)[counted]
+        length = int(max(right.max(), found.max())) + 1 if right.size else 0
+        return cls(
+            np.bincount(right, minlength=length),
+            np.bincount(found, minlength=length),
+            np.bincount(right[right == found], minlength=length),
+        )
+
+    def __add__(self, other: "PixelCounts") -> "PixelCounts":
+        return PixelCounts(
+            _sum(self.reference, other.reference),
+            _sum(self.result, other.result),
+            _sum(self.both, other.both),
+        )
+
+    def ious(self) -> dict[int, float]:
+        """IoU of each class of the reference."""
+        union = self.reference + self.result - self.both
+        return {int(i): float(self.both[i] / union[i]) for i in np.flatnonzero(self.reference)}
+
+    def mean_iou(self) -> float:
+        ious = self.ious()
+        return float(np.mean(list(ious.values()))) if ious else 1.0
+
+
+def _sum(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    total = np.zeros(max(len(a), len(b)), np.int64)
+    total[: len(a)] += a
+    total[: len(b)] += b
+    return total
 
 
 def _resized(labels: ClassMap, shape: tuple[int, ...]) -> ClassMap:

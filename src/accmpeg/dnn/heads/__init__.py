@@ -9,8 +9,9 @@ from typing import Any
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.heads.base import Head
 from accmpeg.dnn.heads.boxes import BoxesHead, FinalHead, FinalKeypointsHead
-from accmpeg.dnn.heads.detr import DetrHead
-from accmpeg.dnn.heads.logits import LogitsHead
+from accmpeg.dnn.heads.detr import DetrHead, RtDetrHead
+from accmpeg.dnn.heads.end2end import End2EndHead, End2EndPoseHead, End2EndSegHead
+from accmpeg.dnn.heads.logits import BinaryHead, ClassMapHead, LogitsHead
 from accmpeg.dnn.heads.nanodet import NanodetHead
 from accmpeg.dnn.heads.yolo import YoloHead, YoloPoseHead, YoloSegHead
 from accmpeg.dnn.heads.yolo_objectness import YoloObjectnessHead
@@ -21,10 +22,11 @@ __all__ = ["HEADS", "Head", "HeadRow", "get_head"]
 
 @dataclass(frozen=True, slots=True)
 class HeadRow:
-    """A head's class and the tasks that it can answer."""
+    """A head's class, the task that it answers, and whether its outputs can carry a gradient."""
 
     make: Callable[..., Head]
     task: str
+    has_gradient: bool = True
 
 
 HEADS: Mapping[str, HeadRow] = {
@@ -34,10 +36,16 @@ HEADS: Mapping[str, HeadRow] = {
     "yolo_objectness": HeadRow(YoloObjectnessHead, "detection"),
     "nanodet": HeadRow(NanodetHead, "detection"),
     "detr": HeadRow(DetrHead, "detection"),
+    "rtdetr": HeadRow(RtDetrHead, "detection"),
+    "end2end": HeadRow(End2EndHead, "detection"),
+    "end2end_pose": HeadRow(End2EndPoseHead, "keypoints"),
+    "end2end_seg": HeadRow(End2EndSegHead, "instances"),
     "boxes": HeadRow(BoxesHead, "detection"),
     "final": HeadRow(FinalHead, "detection"),
     "final_keypoints": HeadRow(FinalKeypointsHead, "keypoints"),
     "logits": HeadRow(LogitsHead, "segmentation"),
+    "binary": HeadRow(BinaryHead, "segmentation"),
+    "class_map": HeadRow(ClassMapHead, "segmentation", has_gradient=False),
 }
 
 
@@ -59,10 +67,22 @@ def get_head(card: DnnCard) -> Head:
     if "keypoints" in known and card.keypoints is not None:
         given["keypoints"] = len(card.keypoints.names)
     own = [name for name in known if name not in given]
-    for name in card.head.parameters:
+    for name, value in card.head.parameters.items():
         if name not in own:
             raise CardError(f"{card.name}: the head has no parameter '{name}': {_hint(name, own)}")
+        wanted = signature(row.make).parameters[name].default
+        if not _is_like(value, wanted):
+            raise CardError(
+                f"{card.name}: head.parameters.{name} = {value!r}: give something like {wanted!r}"
+            )
     return row.make(**given, **card.head.parameters)
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Whether a parameter has the type of its default; a whole number is a float too."""
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, list if isinstance(default, tuple) else type(default))
 
 
 def _hint(name: str, valid: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -10,11 +10,23 @@ from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.errors import DnnError
 from accmpeg.tasks.base import Array, Dense
 
-__all__ = ["Head", "boxes_from_centres", "expect", "namespace", "sigmoid", "softmax"]
+__all__ = [
+    "Head",
+    "boxes_from_centres",
+    "expect",
+    "has_batch_axes",
+    "namespace",
+    "of_picture",
+    "sigmoid",
+    "softmax",
+]
 
 
 class Head(Protocol):
     """One output layout; made with the card's `head.parameters` as keyword arguments."""
+
+    ranks: ClassVar[tuple[int, ...]]
+    """How many axes each output of one picture has: a network's outputs have one more, or no batch axis."""
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         """Reads the outputs of one picture (no batch axis); raises `DnnError` for other shapes."""
@@ -52,6 +64,19 @@ def boxes_from_centres(centres: Array, geometry: InputGeometry) -> Array:
         ],
         -1,
     )
+
+
+def has_batch_axes(head: Head, outputs: Sequence[Array]) -> bool:
+    """Whether all outputs have a batch axis; networks that suppress duplicates themselves often have none."""
+    return not any(output.ndim <= rank for output, rank in zip(outputs, head.ranks, strict=False))
+
+
+def of_picture(head: Head, outputs: Sequence[Array], index: int) -> list[Array]:
+    """The outputs of one picture of a batch, as `Head.dense` reads them; `index` 0 without a batch axis."""
+    ranks = [*head.ranks, *(0 for _ in outputs)]
+    return [
+        output[index] if output.ndim > rank else output for output, rank in zip(outputs, ranks, strict=False)
+    ]
 
 
 def expect(outputs: Sequence[Array], head: str, shapes: Sequence[tuple[int | None, ...]]) -> None:

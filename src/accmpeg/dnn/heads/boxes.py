@@ -8,12 +8,13 @@ The gradient flows through scores, boxes and visibilities; labels carry none.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from accmpeg.dnn.heads.base import expect, namespace
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
 
-__all__ = ["BoxesHead", "FinalHead", "FinalKeypointsHead"]
+__all__ = ["BoxesHead", "FinalHead", "FinalKeypointsHead", "dense_boxes", "scatter_scores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,11 @@ class BoxesHead:
     """Detection by candidates: outputs boxes, scores."""
 
     classes: int
+    ranks: ClassVar[tuple[int, ...]] = (2, 2)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "boxes", [(None, 4), (None, self.classes)])
-        return _dense(outputs[0], outputs[1], geometry)
+        return dense_boxes(outputs[0], outputs[1], geometry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,12 @@ class FinalHead:
 
     classes: int
     first_label: int = 0
+    ranks: ClassVar[tuple[int, ...]] = (2, 1, 1)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "final", [(None, 4), (None,), (None,)])
         boxes, scores, labels = outputs
-        return _dense(boxes, _scatter(scores, labels, self.first_label, self.classes), geometry)
+        return dense_boxes(boxes, scatter_scores(scores, labels, self.first_label, self.classes), geometry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class FinalKeypointsHead:
     classes: int
     keypoints: int
     first_label: int = 0
+    ranks: ClassVar[tuple[int, ...]] = (2, 1, 1, 3)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "final_keypoints", [(None, 4), (None,), (None,), (None, self.keypoints, 3)])
@@ -57,10 +61,21 @@ class FinalKeypointsHead:
         keypoints = namespace(points).stack(
             [geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1]), points[..., 2]], -1
         )
-        return _dense(boxes, _scatter(scores, labels, self.first_label, self.classes), geometry, keypoints)
+        return dense_boxes(
+            boxes, scatter_scores(scores, labels, self.first_label, self.classes), geometry, keypoints
+        )
 
 
-def _dense(boxes: Array, scores: Array, geometry: InputGeometry, keypoints: Array | None = None) -> Dense:
+def dense_boxes(
+    boxes: Array,
+    scores: Array,
+    geometry: InputGeometry,
+    keypoints: Array | None = None,
+    *,
+    mask_coefficients: Array | None = None,
+    prototypes: Array | None = None,
+) -> Dense:
+    """`Dense` of corners `(N, 4)` in input pixels and scores `(N, C)`; the rest is in the frame's already."""
     corners = [
         geometry.x_to_frame(boxes[:, 0]),
         geometry.y_to_frame(boxes[:, 1]),
@@ -71,11 +86,13 @@ def _dense(boxes: Array, scores: Array, geometry: InputGeometry, keypoints: Arra
         boxes_xyxy=namespace(boxes).stack(corners, -1),
         scores=scores,
         keypoints=keypoints,
+        mask_coefficients=mask_coefficients,
+        prototypes=prototypes,
         frame_size_px=(geometry.frame_width, geometry.frame_height),
     )
 
 
-def _scatter(scores: Array, labels: Array, first_label: int, classes: int) -> Array:
+def scatter_scores(scores: Array, labels: Array, first_label: int, classes: int) -> Array:
     """Each score in the column of its label, 0 elsewhere: `(N, C)`."""
     columns = [scores * (labels == first_label + class_id) for class_id in range(classes)]
     return namespace(scores).stack(columns, -1)

@@ -7,6 +7,7 @@ softmax of its bins (generalised focal loss, Li et al., NeurIPS 2020).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ class NanodetHead:
     classes: int
     strides: Sequence[int] = (8, 16, 32, 64)
     bins: int = 8
+    ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "nanodet", [(self.classes + 4 * self.bins, None)])

@@ -6,6 +6,7 @@ values per keypoint (x, y, visibility) or the mask coefficients.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from accmpeg.dnn.heads.base import boxes_from_centres, expect, namespace
 from accmpeg.dnn.preprocess import InputGeometry
@@ -19,6 +20,7 @@ class YoloHead:
     """Detection: `(4 + C, N)`."""
 
     classes: int
+    ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "yolo", [(4 + self.classes, None)])
@@ -35,6 +37,7 @@ class YoloPoseHead:
 
     classes: int
     keypoints: int
+    ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "yolo_pose", [(4 + self.classes + 3 * self.keypoints, None)])
@@ -54,6 +57,7 @@ class YoloSegHead:
     """Instance masks: `(4 + C + M, N)` and prototypes `(M, height/4, width/4)`."""
 
     classes: int
+    ranks: ClassVar[tuple[int, ...]] = (2, 3)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         masks = outputs[1].shape[0] if len(outputs) == 2 else None

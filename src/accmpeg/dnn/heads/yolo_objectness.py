@@ -6,6 +6,7 @@ The score of a class is objectness × class probability.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from accmpeg.dnn.heads.base import boxes_from_centres, expect
 from accmpeg.dnn.preprocess import InputGeometry
@@ -19,6 +20,7 @@ class YoloObjectnessHead:
     """Detection: `(N, 5 + C)`."""
 
     classes: int
+    ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "yolo_objectness", [(None, 5 + self.classes)])

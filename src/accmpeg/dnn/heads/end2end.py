@@ -1,0 +1,92 @@
+"""End-to-end detectors: one row per detection that the network has chosen itself, in input pixels.
+
+YOLOv10, YOLO26 and Ultralytics exports with `nms=True` give `(N, 6)`: x1, y1, x2, y2, score, class; with
+keypoints or mask coefficients behind them. Others order the same columns differently, which `columns` says:
+YOLOv7's end-to-end export is "batch,x1,y1,x2,y2,class,score", PaddleDetection's "class,score,x1,y1,x2,y2".
+The gradient flows through scores, boxes and visibilities; the class carries none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from accmpeg.dnn.heads.base import expect, namespace
+from accmpeg.dnn.heads.boxes import dense_boxes, scatter_scores
+from accmpeg.dnn.preprocess import InputGeometry
+from accmpeg.errors import CardError
+from accmpeg.tasks.base import Array, Dense
+
+__all__ = ["End2EndHead", "End2EndPoseHead", "End2EndSegHead"]
+
+COLUMNS = "x1,y1,x2,y2,score,class"
+REQUIRED = tuple(COLUMNS.split(","))
+
+
+@dataclass(frozen=True, slots=True)
+class End2EndHead:
+    """Detection: `(N, 6)`, or as many columns as `columns` names; those it need not know are passed over."""
+
+    classes: int
+    columns: str = COLUMNS
+    first_label: int = 0
+    ranks: ClassVar[tuple[int, ...]] = (2,)
+
+    def __post_init__(self) -> None:
+        for name in REQUIRED:
+            if self._names().count(name) != 1:
+                raise CardError(
+                    f"head.parameters.columns is '{self.columns}': it must name each of {COLUMNS} once"
+                )
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        names = self._names()
+        expect(outputs, "end2end", [(None, len(names))])
+        column = {name: outputs[0][:, index] for index, name in enumerate(names)}
+        boxes = namespace(outputs[0]).stack([column[name] for name in ("x1", "y1", "x2", "y2")], -1)
+        scores = scatter_scores(column["score"], column["class"], self.first_label, self.classes)
+        return dense_boxes(boxes, scores, geometry)
+
+    def _names(self) -> list[str]:
+        return [name.strip() for name in self.columns.split(",")]
+
+
+@dataclass(frozen=True, slots=True)
+class End2EndPoseHead:
+    """Keypoints: `(N, 6 + 3·K)`."""
+
+    classes: int
+    keypoints: int
+    first_label: int = 0
+    ranks: ClassVar[tuple[int, ...]] = (2,)
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        expect(outputs, "end2end_pose", [(None, 6 + 3 * self.keypoints)])
+        rows = outputs[0]
+        points = rows[:, 6:].reshape(-1, self.keypoints, 3)
+        keypoints = namespace(rows).stack(
+            [geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1]), points[..., 2]], -1
+        )
+        scores = scatter_scores(rows[:, 4], rows[:, 5], self.first_label, self.classes)
+        return dense_boxes(rows[:, :4], scores, geometry, keypoints)
+
+
+@dataclass(frozen=True, slots=True)
+class End2EndSegHead:
+    """Instance masks: `(N, 6 + M)` and prototypes `(M, height/4, width/4)`."""
+
+    classes: int
+    first_label: int = 0
+    ranks: ClassVar[tuple[int, ...]] = (2, 3)
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        masks = outputs[1].shape[0] if len(outputs) == 2 else None
+        expect(outputs, "end2end_seg", [(None, None if masks is None else 6 + masks), (masks, None, None)])
+        rows = outputs[0]
+        scores = scatter_scores(rows[:, 4], rows[:, 5], self.first_label, self.classes)
+        return dense_boxes(
+            rows[:, :4],
+            scores,
+            geometry,
+            mask_coefficients=rows[:, 6:],
+            prototypes=geometry.crop(outputs[1]),
+        )
