@@ -97,7 +97,7 @@ class Bench:
         if ceiling.status == "failed":
             # A clip or a network that can't be used: say so once for each method.
             for method in self._group.methods.values():
-                first = next_quality({}, self._settings.points, shift=method.quality_shift) or 0
+                first = self._next_quality({}, method) or 0
                 yield self._failed(method.name, first, "method", ceiling.reason or "")
             return
         # By the row, because a clip whose cells are all known need not be opened.
@@ -107,8 +107,7 @@ class Bench:
         best = self._score(ceiling)
         for method in self._group.methods.values():
             measured: dict[int, float] = {}
-            shift, count = method.quality_shift, self._settings.points
-            while (quality := next_quality(measured, count, shift=shift)) is not None:
+            while (quality := self._next_quality(measured, method)) is not None:
                 row = self._cell(known, method.name, quality, "method")
                 yield row
                 if row.status == "failed":
@@ -117,6 +116,13 @@ class Bench:
             if method.name == NULL_METHOD:
                 for halfway in between(list(measured)):
                     yield self._cell(known, method.name, halfway, "null")
+
+    def _next_quality(self, measured: Mapping[int, float], method: Method) -> int | None:
+        settings, shift = self._settings, method.quality_shift
+        if settings.qualities:
+            asked = [min(51, max(1, quality + shift)) for quality in settings.qualities]
+            return next((quality for quality in asked if quality not in measured), None)
+        return next_quality(measured, settings.points, shift=shift)
 
     def _score(self, row: CellRow) -> float:
         """By the reference that the points are chosen by: the strictest one there is."""
@@ -193,7 +199,7 @@ class Bench:
         return CellRow(
             **self._common(key, PLAIN_METHOD, 0, "uncoded"),
             blocks=Blocks(frames=[], bytes=[], counts=self._counts(results)),
-            measures=self._measures(results),
+            **self._accuracies(results),
         )
 
     def _common(self, key: str, method: str, quality: float, role: Role) -> dict[str, Any]:
@@ -255,7 +261,7 @@ class Bench:
                 counts=self._counts(results),
                 delay_ms=block_delays,
             ),
-            measures=self._measures(results),
+            **self._accuracies(results),
             camera_ms=round(camera_ms, 4),
             camera_ratio=round(camera_ms / plain_ms, 4) if plain_ms else 0.0,
             stage_ms={stage: round(ms / frames, 4) for stage, ms in sorted(session.stage_ms.items())},
@@ -288,6 +294,16 @@ class Bench:
             empty = np.zeros(shape)
             counted[name] = [np.round(empty if each is None else each, 5).tolist() for each in sums]
         return counted
+
+    def _accuracies(self, results: Sequence[Any]) -> dict[str, Any]:
+        """The row's fields that are not S."""
+        measures = self._measures(results)
+        main = MAIN_MEASURES[self._task]
+        return {
+            "accuracy": measures.get(main),
+            "label_accuracy": measures.get(f"labels_{main}"),
+            "measures": measures,
+        }
 
     def _measures(self, results: Sequence[Any]) -> dict[str, float]:
         task = self._context.dnn.task

@@ -58,6 +58,8 @@ class SweepSettings:
 
     points: int = 7
     """Operating points of each method on each clip, chosen as it goes (see `points.next_quality`)."""
+    qualities: tuple[int, ...] = ()
+    """In place of them, these QPs or CRFs, to which a method's `quality_shift` is added."""
     limit: int | None = None
     """Frames per clip."""
     step: int = 1
@@ -78,7 +80,9 @@ class SweepSettings:
 
     def __post_init__(self) -> None:
         if self.points < 3:
-            raise UsageError(f"--points {self.points}: a curve needs 3 operating points or more")
+            raise UsageError(f"{self.points} operating points: a curve needs 3 or more")
+        if not all(1 <= quality <= 51 for quality in self.qualities):
+            raise UsageError(f"--points {self.qualities}: give QPs or CRFs from 1 to 51")
         if min(self.step, self.every, self.limit or 1) < 1:
             raise UsageError("--step, --every and --limit must be 1 or more")
         if self.server_ms <= 0 or (self.server_cores or 1) < 1:

@@ -34,7 +34,7 @@ def write_record(
     """Writes `run.json`. `primary` are the comparisons named before the sweep. Raises EvaluationError."""
     document = {
         "settings": {
-            "points": settings.points,
+            "points": list(settings.qualities) or settings.points,
             "limit": settings.limit,
             "step": settings.step,
             "every": settings.every,

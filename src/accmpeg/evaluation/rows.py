@@ -127,6 +127,10 @@ class CellRow(_Frozen):
     source_bitrate_bps: float = 0.0
     """Of the clip's own file; 0 where it has none (pictures)."""
     blocks: Blocks = Blocks(frames=[], bytes=[])
+    accuracy: float | None = None
+    """The task's usual measure, pooled over the clip, against the DNN's own answers: AP@0.5, OKS AP, mIoU."""
+    label_accuracy: float | None = None
+    """The same against true labels, where the clip has them."""
     measures: dict[str, float] = {}
     """The measures that people know, against the DNN's own answers: ap50, f1, recall, miou, …; with the
     prefix `labels_` against true labels."""
