@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["along_figure", "camera_figure", "curves_figure", "delay_figure", "save_png", "svg_of"]
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f")
-_GREYS = ("#222222", "#666666", "#999999", "#bbbbbb")
+_GREYS = ("#000000", "#777777", "#999999", "#555555", "#bbbbbb")
 _DASHES = ("-", "--", ":", "-.")
 _MOST_LINES = 10
 _COLUMNS = 3
