@@ -1,8 +1,6 @@
 """TLS by certificate files."""
 
-import shutil
 import ssl
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,19 +16,6 @@ from accmpeg.server import ServerThread
 from accmpeg.wire import SUBPROTOCOL, Welcome, pack, unpack
 
 Start = Callable[..., ServerThread]
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A self-signed certificate of 127.0.0.1, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl here to make a certificate with")
-    paths = tmp_path / "server.pem", tmp_path / "server.key"
-    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
-    options += " -addext subjectAltName=IP:127.0.0.1"
-    files = ["-out", str(paths[0]), "-keyout", str(paths[1])]
-    subprocess.run(["openssl", *options.split(), *files], check=True, capture_output=True)
-    return paths
 
 
 def test_a_camera_connects_by_wss(start: Start, certificate: tuple[Path, Path]) -> None:

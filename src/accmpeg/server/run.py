@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from types import TracebackType
@@ -12,11 +13,11 @@ from typing import Self
 
 import uvicorn
 
-from accmpeg.errors import UsageError
+from accmpeg.server.acceptor import Acceptor
 from accmpeg.server.app import make_app
 from accmpeg.server.live import Live
 from accmpeg.server.settings import ServerSettings
-from accmpeg.server.transport import uvicorn_config
+from accmpeg.server.transport import Http, tls_context, uvicorn_config
 
 __all__ = ["ServerThread", "serve", "start_server"]
 
@@ -26,21 +27,40 @@ log = logging.getLogger(__name__)
 class _Server(uvicorn.Server):
     """Uvicorn, with cameras drained before connections are closed, and signals left to its starter."""
 
-    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        live: Live,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         super().__init__(config)
-        self._live = live
+        self.live = live
+        self._listener = listener
+        self._tls = tls
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])  # it accepts nothing itself
+        self.acceptor = Acceptor(
+            self._listener, self._protocol, self.live.limits, self._tls, self.live.metrics
+        )
+        self.acceptor.start()
+
+    def _protocol(self) -> Http:
+        return Http(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        draining = asyncio.create_task(self._live.drain())
+        draining = asyncio.create_task(self.live.drain())
         while not draining.done() and not self.force_exit:
             await asyncio.wait([draining], timeout=0.1)
         draining.cancel()
+        self.acceptor.close()
         await super().shutdown(sockets)
-        await self._live.close()
+        await self.live.close()
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
@@ -58,18 +78,13 @@ def _listen(settings: ServerSettings) -> socket.socket:
         raise OSError(error.errno, f"can't listen on {settings.host}:{settings.port}: {reason}") from None
 
 
-async def _make(settings: ServerSettings) -> _Server:
+async def _make(settings: ServerSettings, listener: socket.socket) -> _Server:
+    tls = tls_context(settings)
     live = Live(settings, await asyncio.to_thread(Live.load, settings))
     config = uvicorn_config(make_app(live), settings)
-    try:
-        config.load()
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageError(
-            f"--tls-certificate {settings.tls_certificate} and --tls-key {settings.tls_key} "
-            f"can't be used: {error}"
-        ) from error
+    config.load()
     await live.start()
-    return _Server(config, live)
+    return _Server(config, live, listener, tls)
 
 
 def serve(settings: ServerSettings) -> None:
@@ -78,7 +93,7 @@ def serve(settings: ServerSettings) -> None:
     listener = _listen(settings)
 
     async def run() -> None:
-        server = await _make(settings)
+        server = await _make(settings, listener)
 
         def stop() -> None:
             # The second time, without waiting.
@@ -89,7 +104,7 @@ def serve(settings: ServerSettings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
         log.info("listening", extra={"url": _url(settings, listener)})
-        await server.serve(sockets=[listener])
+        await server.serve()
 
     with listener:
         asyncio.run(run())
@@ -158,10 +173,10 @@ class ServerThread:
             self._ready.set()
 
     async def _serve(self, listener: socket.socket) -> None:
-        self._server = await _make(self.settings)
-        self.live = self._server._live
+        self._server = await _make(self.settings, listener)
+        self.live = self._server.live
         self.url = _url(self.settings, listener)
-        serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        serving = asyncio.create_task(self._server.serve())
         while not self._server.started and not serving.done():
             await asyncio.sleep(0.01)
         self._ready.set()

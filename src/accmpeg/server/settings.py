@@ -19,6 +19,9 @@ class Limits:
     """What one client may ask of the server; beyond it, it is slowed down, refused or cut off."""
 
     max_connections: int = 512
+    max_connections_per_address: int = 256
+    max_unproven: int = 128
+    """Connections that have not sent a whole request yet; beyond it, the oldest of them go."""
     max_cameras: int = 64
     max_viewers: int = 64
     """Subscribers and dashboards together."""
@@ -27,7 +30,7 @@ class Limits:
     """Decoded pixels of one camera; a faster one is slowed down by not reading it."""
     max_units_per_s: float = 240.0
     handshake_s: float = 10.0
-    """Until the whole HTTP request, and then the hello, must be there."""
+    """For the TLS handshake, then for a whole HTTP request, then for the hello."""
     idle_s: float = 60.0
     """Without a whole message for so long, a camera is cut off."""
     send_s: float = 20.0
