@@ -10,6 +10,7 @@ from av import VideoFrame
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.media.patience import Patience
 from accmpeg.server.batcher import Batcher, Job, Outcome
+from accmpeg.server.models import LoadedDnn, ModelIdentity
 
 WAIT_S = 20
 PATIENCE = Patience(standing_s=10, burst_s=100)
@@ -30,12 +31,16 @@ class HeldDnn:
         raise RuntimeError("no result: only what was taken counts")
 
 
+def loaded(*copies: Any) -> LoadedDnn:
+    return LoadedDnn([cast(ServerDnn, each) for each in copies], ModelIdentity("held", None, "cpu"))
+
+
 class Asked:
     """Submits jobs to one lane of a batcher whose DNN is busy; notes what becomes of each."""
 
     def __init__(self, capacity: int, patience: Patience) -> None:
         self.dnn = HeldDnn()
-        self.batcher = Batcher("held", [cast(ServerDnn, self.dnn)], max_batch=8, window_ms=0)
+        self.batcher = Batcher("held", loaded(self.dnn), max_batch=8, window_ms=0)
         self.lane = self.batcher.open_lane("gate", capacity, patience)
         self.dropped: list[str] = []
         self.submit("first", 0)
@@ -76,7 +81,7 @@ def test_the_oldest_frame_of_a_full_lane_gives_way() -> None:
 
 def test_each_copy_takes_batches() -> None:
     copies = HeldDnn(), HeldDnn()
-    batcher = Batcher("held", [cast(ServerDnn, each) for each in copies], max_batch=1, window_ms=0)
+    batcher = Batcher("held", loaded(*copies), max_batch=1, window_ms=0)
     lane = batcher.open_lane("gate", 8)
     for _ in copies:
         batcher.submit(lane, Job(VideoFrame(16, 16), (16, 16), lambda outcome: None))
@@ -90,7 +95,7 @@ def test_each_copy_takes_batches() -> None:
 def test_a_full_batch_leaves_out_the_cameras_of_the_last_one() -> None:
     took: list[str] = []
     dnn = HeldDnn()
-    batcher = Batcher("held", [cast(ServerDnn, dnn)], max_batch=2, window_ms=0)
+    batcher = Batcher("held", loaded(dnn), max_batch=2, window_ms=0)
     lanes = {name: batcher.open_lane(name, 8) for name in ("gate", "roof", "yard")}
 
     def submit(name: str, age_s: float) -> None:
@@ -117,7 +122,7 @@ def test_a_full_batch_leaves_out_the_cameras_of_the_last_one() -> None:
 def test_only_where_every_frame_counts_a_batch_has_several_of_a_camera() -> None:
     sizes: dict[str, list[int]] = {"newest": [], "every": []}
     dnn = HeldDnn()
-    batcher = Batcher("held", [cast(ServerDnn, dnn)], max_batch=8, window_ms=0)
+    batcher = Batcher("held", loaded(dnn), max_batch=8, window_ms=0)
     lanes = {"newest": batcher.open_lane("newest", 8, PATIENCE), "every": batcher.open_lane("every", 8)}
 
     def submit(name: str) -> None:

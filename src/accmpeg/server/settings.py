@@ -1,17 +1,15 @@
 """What a server is told at its start, checked before anything opens."""
 
 import ipaddress
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accmpeg.errors import UsageError
 from accmpeg.media.patience import Patience
 from accmpeg.server.tokens import Tokens
+from accmpeg.wire import is_name
 
 __all__ = ["Limits", "ServerSettings", "is_loopback", "parse_input"]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +79,16 @@ class ServerSettings:
     max_batch: int = 8
     batch_window_ms: float = 5.0
     """The longest that a frame waits for company."""
+    infer_timeout_s: float = 10.0
+    """A batch that runs for longer is given up: the DNN hangs."""
     drain_s: float = 10.0
     snapshots_per_s: float = 5.0
+    memory_bytes: int | None = None
+    """What decoded pictures may take; None: half of the memory that the process may use."""
+    forget_s: float = 86_400.0
+    """A camera that has been away for so long is forgotten."""
+    insecure: bool = False
+    """Tokens may cross the network unencrypted."""
     limits: Limits = field(default_factory=Limits)
 
     def check(self) -> None:
@@ -92,6 +98,11 @@ class ServerSettings:
             raise UsageError(
                 f"--host {self.host} lets others in, and no token is configured: give --tokens FILE "
                 f'(lines such as gate = "…"), or stay on 127.0.0.1'
+            )
+        if not is_loopback(self.host) and self.tls_certificate is None and not self.insecure:
+            raise UsageError(
+                f"tokens would cross the network unencrypted to --host {self.host}: give --tls-certificate "
+                "and --tls-key, or --insecure where the network itself is encrypted or a proxy speaks TLS"
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise UsageError("--tls-certificate and --tls-key belong together: give both, or neither")
@@ -111,7 +122,7 @@ def is_loopback(host: str) -> bool:
 def parse_input(text: str) -> tuple[str, str]:
     """Name and address from `gate=rtsp://camera/stream`."""
     name, equals, address = text.partition("=")
-    if not equals or not address or not _NAME.fullmatch(name):
+    if not equals or not address or not is_name(name):
         raise UsageError(
             "--input takes NAME=ADDRESS, such as gate=rtsp://camera/stream (names: letters, digits, _ . -)"
         )

@@ -148,7 +148,7 @@ def uvicorn_config(app: Any, settings: ServerSettings) -> uvicorn.Config:
         h11_max_incomplete_event_size=limits.header_bytes,
         limit_concurrency=None,
         timeout_keep_alive=5,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=3,
         backlog=256,
         proxy_headers=False,
         server_header=False,
