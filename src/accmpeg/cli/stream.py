@@ -44,7 +44,10 @@ def stream(
     policy: Annotated[
         PolicyName, typer.Option(help="How scores become QP offsets; none streams plainly.")
     ] = PolicyName.GRADED,
-    name: Annotated[str, typer.Option(help="The camera's name at the server.")] = "camera",
+    name: Annotated[
+        str | None,
+        typer.Option(help="The camera's name at the server. [default: this machine's name and a mark]"),
+    ] = None,
     dnn: Annotated[str | None, typer.Option(help="Server DNN wanted. [default: the server's first]")] = None,
     bitrate: Annotated[
         str, typer.Option(help="'auto' adapts to the link; or a fixed rate such as 800k or 1.5M.")

@@ -138,7 +138,8 @@ async def _check_name(live: "Live", hello: Hello, client: str) -> None:
     """Refuses a second camera of one name; a camera that comes back, or was started anew, is none."""
     if hello.camera in live.pulls:
         raise RefusalError(
-            "busy", f"{hello.camera} is the name of an input of the server: give this camera another --name"
+            "busy",
+            f"the server has an input of the same name, {hello.camera}: give this camera another --name",
         )
     before = live.sessions.get(hello.camera)
     if before is None or before.stream_id == hello.stream_id:
@@ -153,7 +154,7 @@ async def _check_name(live: "Live", hello: Hello, client: str) -> None:
         live.book.record(hello.camera).refused_rival(client)
         raise RefusalError(
             "busy",
-            f"another camera named {hello.camera} streams already, from {before.client}: give one of the two "
-            "another --name",
+            f"a camera of the same name, {hello.camera}, streams already, from {before.client}: give one of "
+            "the two another --name",
             retry=True,
         )

@@ -161,7 +161,7 @@ class CameraRecord:
             dnn_problem=dnn_problem,
         )
         if found.state == "live" and now_s - self.rival_s < RIVAL_S:
-            return Health("live", "rival", f"another camera of this name was refused, from {self.rival}")
+            return Health("live", "rival", f"another camera of the same name was refused, from {self.rival}")
         return found
 
     def summary(self, dnn_problem: str = "") -> dict[str, Any]:
