@@ -275,9 +275,8 @@ class Batcher:
                     self._count_failures(failed, failure)
                 if failed < len(jobs):
                     self._failed_in_a_row = 0
-                if not given_up:
-                    frame_s = taken_s / len(jobs)
-                    self._frame_s += (0.2 if self._frame_s else 1.0) * (frame_s - self._frame_s)
+                frame_s = min(taken_s, self._infer_timeout_s) / len(jobs)
+                self._frame_s += (0.2 if self._frame_s else 1.0) * (frame_s - self._frame_s)
             if given_up:
                 log.warning(
                     "a hanging inference came back", extra={"dnn": self.name, "after_s": round(taken_s, 1)}
@@ -299,9 +298,10 @@ class Batcher:
         with self._changed:
             while not self._closed.is_set():
                 limit = min(self._max_batch, self.dnn.network.max_batch or self._max_batch)
-                if self._frame_s > 0 and math.isfinite(self._infer_timeout_s):
+                if math.isfinite(self._infer_timeout_s):
                     # A DNN that is only slow must not look like one that hangs.
-                    limit = min(limit, max(1, int(self._infer_timeout_s / 2 / self._frame_s)))
+                    in_time = int(self._infer_timeout_s / 2 / self._frame_s) if self._frame_s else 1
+                    limit = min(limit, max(1, in_time))
                 ready = [lane for lane in self._lanes if lane.jobs]
                 if not ready:
                     self._changed.wait()
@@ -317,7 +317,10 @@ class Batcher:
         return None
 
     def _take(self, ready: list[Lane], limit: int, now_s: float) -> list[Job]:
-        """A job of each live lane, the longest unserved lane first; then what a backlog may have.
+        """A job of each live lane, the longest unserved lane first; of backlogs, where no live frame waits.
+
+        A place that is free in a batch of live frames is not left over: it makes the batch longer. So that
+        no backlog waits for ever, one of its frames comes with every tenth.
 
         The oldest frame first would be fair only to cameras whose frames come at lucky times: where all
         frames wait about as long, those that come just before a batch lose every time.
@@ -329,11 +332,9 @@ class Batcher:
         due = int(bool(backlogs) and self._owed >= LIVE_PER_BACKLOG)
         jobs = [self._pop(lane, now_s) for lane in live[: limit - due]]
         self._owed = self._owed + len(jobs) if backlogs else 0
-        room = limit - len(jobs)
-        if any(lane.patience is not None and lane.last_s > now_s - BUSY_LANE_S for lane in self._lanes):
-            spare_s = BACKLOG_BATCH_S - len(jobs) * self._frame_s
-            least = due if jobs else 1
-            room = min(room, max(least, int(spare_s / self._frame_s) if self._frame_s else least))
+        room = due if jobs else limit
+        if not jobs and self._frame_s and self._live_is_busy(now_s):
+            room = min(limit, max(1, int(BACKLOG_BATCH_S / self._frame_s)))
         while room and backlogs:
             for lane in backlogs[:room]:
                 jobs.append(self._pop(lane, now_s))
@@ -341,6 +342,9 @@ class Batcher:
                 self._owed = 0
             backlogs = [lane for lane in backlogs if lane.jobs]
         return jobs
+
+    def _live_is_busy(self, now_s: float) -> bool:
+        return any(lane.patience is not None and lane.last_s > now_s - BUSY_LANE_S for lane in self._lanes)
 
     def _pop(self, lane: Lane, now_s: float) -> Job:
         lane.served = self._batches
