@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-__all__ = ["DECODER_FRAMES", "MemoryBudget", "available_bytes"]
+__all__ = ["LEAST_FRAMES", "MemoryBudget", "available_bytes"]
 
 DECODER_FRAMES = 5
 """What the decoder of a 4K stream holds at its level: references, and the frame that it is at."""

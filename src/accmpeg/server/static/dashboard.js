@@ -257,6 +257,9 @@ function noContact(why) {
     card.health.textContent = `no contact${since}`;
     card.health.className = "health";
     card.forget.hidden = true;
+    for (const name of card.facts.querySelectorAll("dt")) {
+      if (name.textContent === "last frame") name.nextElementSibling.textContent = "–";
+    }
   }
 }
 
