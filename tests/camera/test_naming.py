@@ -29,7 +29,7 @@ def test_a_name_that_none_can_have_is_one_sentence(name: str, scene: Any) -> Non
 
 
 def test_the_message_offers_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match="such as front-door$"):
+    with pytest.raises(UsageError, match=r"such as front-door$"):
         checked_name("front door", "--name")
 
 
