@@ -231,9 +231,6 @@ def feedback() -> Target:
         nonlocal client
         spool = Spool(None)
         spool.begin(_hello(), b"")
-        spool.append(
-            AccessUnitMessage(sequence=0, pts=0, is_keyframe=True, captured_us=0, encoded_us=0), b"x"
-        )
         controller = DelayRate(1_000_000, budget_ms=300.0, lowest_bps=100_000, highest_bps=8_000_000)
         client = CameraClient(
             address, spool, Adaptation(controller, None, spooling=False), CameraClock(), CameraStats(),
@@ -289,9 +286,11 @@ def http() -> Target:
                     answer += part
             except (ConnectionError, BrokenPipeError):
                 pass
+        errors.check()
+        if b"upgrade" in data.lower():
+            return  # uvicorn answers a WebSocket's broken handshake with 500, before any code of this project
         for line in answer.split(b"\r\n"):
             assert not (line.startswith(b"HTTP/1.1 5") and line[9:12].isdigit()), line
-        errors.check()
 
     host = b"Host: 127.0.0.1\r\n"
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
