@@ -69,6 +69,10 @@ class Http(H11Protocol):
         self._start_deadline()
 
     def handle_websocket_upgrade(self, event: Any) -> None:
+        if any(name.startswith(b"sec-websocket") and not value.isascii() for name, value in self.headers):
+            # The handshake would answer 500 and log a traceback.
+            self.send_400_response("WebSocket headers are ASCII.")
+            return
         self._stop_deadline()
         self.proven()
         super().handle_websocket_upgrade(event)
