@@ -152,7 +152,8 @@ class Server:
             name="gate",
         )
         with camera:
-            assert len(list(camera)) == frames
+            results = list(camera)
+        assert len(results) == frames
 
     def __enter__(self) -> Self:
         return self
