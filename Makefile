@@ -39,6 +39,6 @@ bench: $(VENV)/.dev  ## what every stage costs on this machine
 FUZZ_S ?= 600
 fuzz: $(VENV)/.dev  ## look for crashes in what strangers can send
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
-	for target in wire bitstream cards; do $(BIN)/python fuzz/fuzz.py $$target -max_total_time=$(FUZZ_S) || exit 1; done
+	for target in wire bitstream hello units feedback http cards; do $(BIN)/python fuzz/fuzz.py $$target -max_total_time=$(FUZZ_S) || exit 1; done
 clean:  ## remove .venv and what was made here
 	rm -rf $(VENV) accmpeg-demo

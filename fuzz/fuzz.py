@@ -4,6 +4,10 @@
 |-----------|-----------------------------------------------------------------------------------|
 | wire      | `wire.unpack`, from messages of every kind; what is taken must pack again          |
 | bitstream | the server's `StreamDecoder`, with the access units of a real stream, mutated      |
+| hello     | a camera's first message, to the server's application                              |
+| units     | what a welcomed camera sends, from real access units; all of it is answered        |
+| feedback  | what a server may say, to the camera's client                                      |
+| http      | bytes, to the port of a running server                                             |
 | cards     | the parsers of DNN and AccModel cards, from the demo's own                         |
 
 Anything but the errors that callers handle, a hang, or memory beyond the limit ends it with an exit code
@@ -16,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import atheris
+import session
 
 with atheris.instrument_imports(include=["accmpeg"]):
     from accmpeg.accmodel.card import read_accmodel_card
@@ -128,7 +133,15 @@ def cards() -> Target:
     return one, [each.read_bytes() for each in sorted(assets_path().glob("*.card.toml"))]
 
 
-TARGETS: dict[str, Callable[[], Target]] = {"wire": wire, "bitstream": bitstream, "cards": cards}
+TARGETS: dict[str, Callable[[], Target]] = {
+    "wire": wire,
+    "bitstream": bitstream,
+    "hello": session.hello,
+    "units": lambda: session.units(_encoded("libx264"), _mutated),
+    "feedback": session.feedback,
+    "http": session.http,
+    "cards": cards,
+}
 
 
 def _encoded(codec: str) -> list[AccessUnit]:

@@ -23,6 +23,7 @@ microseconds: `…_us` of the sender's own clock unless the field says whose. Fr
 `sequence`, which rises with every sent frame of a stream and never repeats, over reconnections too.
 """
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -47,6 +48,7 @@ __all__ = [
     "TimeRequest",
     "Unpacked",
     "Welcome",
+    "is_name",
     "pack",
     "unpack",
 ]
@@ -61,13 +63,23 @@ MESSAGE_LIMIT_BYTES = 8 << 20
 _PREFIX = struct.Struct(">2sBBI")
 _MAGIC = b"AM"
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+Name = Annotated[str, Field(pattern=_NAME)]
 Side = Annotated[int, Field(ge=16, le=8192)]
 Sequence = Annotated[int, Field(ge=0, lt=1 << 53)]
 Microseconds = Annotated[int, Field(ge=-(1 << 62), lt=1 << 62)]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Milliseconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Reason = Annotated[str, Field(max_length=500)]
+
+
+def is_name(text: str) -> bool:
+    """Whether a camera, stream or DNN can be named so: letters, digits, `_ . -`, at most 64.
+
+    >>> is_name("gate"), is_name("front door")
+    (True, False)
+    """
+    return re.fullmatch(_NAME, text) is not None and "\n" not in text
 
 
 class _Header(BaseModel):
@@ -108,6 +120,8 @@ class Hello(Message):
     """The last frame whose result has come back, −1 for none: results that were lost on their way come again,
     and up to it no frame is answered. None is for a camera that can't tell."""
     software: Annotated[str, Field(max_length=100)] = ""
+    probe: bool = False
+    """Only tries the way: its frames are answered, but it takes no camera's place and leaves no trace."""
 
 
 class Welcome(Message):

@@ -1,15 +1,24 @@
 """`accmpeg serve` as a process: what it refuses to start with, what it says, and how it stops."""
 
+import importlib
+import json
 import os
 import re
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
+
+import accmpeg
+from accmpeg.demo.scene import SceneSource, SceneSpec
+from accmpeg.errors import LinkError
 
 COMMAND = [sys.executable, "-m", "accmpeg", "serve"]
 
@@ -29,6 +38,33 @@ def refused(*arguments: str, **environment: str) -> str:
 
 def test_a_public_address_needs_tokens() -> None:
     assert "no token is configured" in refused("--host", "0.0.0.0")
+
+
+def test_tokens_do_not_cross_a_network_in_the_clear(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.toml"
+    file.write_text('gate = "gate-token-0123456789"\n')
+    said = refused("--host", "0.0.0.0", "--tokens", str(file))
+    assert "--tls-certificate" in said
+    assert "--insecure" in said
+
+
+def test_a_token_for_a_name_that_no_camera_can_have_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.toml"
+    file.write_text('"front door" = "gate-token-0123456789"\n')
+    assert "no camera can be named 'front door'" in refused("--tokens", str(file))
+
+
+def test_a_device_that_is_not_there_is_one_sentence() -> None:
+    done = subprocess.run(
+        [*COMMAND, "--device", "cuda:7", "--port", "0"],
+        env={**os.environ, "COLUMNS": "400", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 1
+    assert "cuda:7" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_a_short_token_is_refused_and_not_shown(tmp_path: Path) -> None:
@@ -74,3 +110,145 @@ def test_it_says_its_configuration_serves_and_ends_on_sigterm(tmp_path: Path) ->
     assert '"setting": "viewer_token", "value": "***"' in text
     assert "viewer-token" not in text
     assert "server stopped" in text
+
+
+class Server:
+    """A real `accmpeg serve`, whose log lines can be waited for."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "--port", "0", "--log-format", "json", "--threads", "1", *arguments],
+            env={**os.environ, **environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.url: str = self.line("listening")["url"]
+
+    def line(self, event: str) -> dict[str, Any]:
+        """The fields of the next log line of an event."""
+        assert self.process.stderr is not None
+        for text in self.process.stderr:
+            fields: dict[str, Any] = json.loads(text)
+            if fields["event"] == event:
+                return fields
+        raise AssertionError(f"it ended without {event!r}")
+
+    def status(self, path: str, token: str) -> int:
+        request = urllib.request.Request(f"{self.url}{path}", headers={"Authorization": f"Bearer {token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def stream(self, *, token: str = "", frames: int = 3) -> None:
+        """Sends so many frames and waits for their answers; raises `LinkError` where it is refused."""
+        camera = accmpeg.stream(
+            lambda: SceneSource(SceneSpec(3, frame_count=frames, width_px=320, height_px=180)),
+            "ws" + self.url.removeprefix("http"),
+            token=token or None,
+            drop="none",
+            name="gate",
+        )
+        with camera:
+            results = list(camera)
+        assert len(results) == frames
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_sighup_reads_tokens_inputs_and_settings_anew_and_reopens_the_results(tmp_path: Path) -> None:
+    old, new = "old-token-0123456789", "new-token-0123456789"
+    tokens, results, config = (tmp_path / name for name in ("tokens.toml", "results.jsonl", "serve.toml"))
+
+    def write(token: str, settings: str) -> None:
+        tokens.write_text(f'gate = "{token}"\n[viewers]\ndesk = "{token}-desk"\n')
+        config.write_text(f'tokens = "{tokens}"\nresults = "{results}"\n{settings}')
+
+    write(old, "")
+    with Server("--config", str(config)) as server:
+        server.stream(token=old)
+        results.rename(tmp_path / "rotated.jsonl")
+        write(new, 'max-batch = 3\ninput = ["yard=nosuch.mp4"]\n')
+        server.process.send_signal(signal.SIGHUP)
+        assert server.line("reloaded")["needs_restart"] == "max_batch"
+        assert server.line("input lost, trying again")["camera"] == "yard"
+        assert (server.status("/metrics", f"{old}-desk"), server.status("/metrics", f"{new}-desk")) == (
+            401,
+            200,
+        )
+        with pytest.raises(LinkError, match="token"):
+            server.stream(token=old)
+        server.stream(token=new)
+
+        tokens.write_text("gate = 3")
+        server.process.send_signal(signal.SIGHUP)
+        assert "tokens.toml" in server.line("not reloaded, the old settings go on")["reason"]
+        config.write_text("port = [")
+        server.process.send_signal(signal.SIGHUP)
+        assert "not valid TOML" in server.line("not reloaded, the old settings go on")["reason"]
+        server.stream(token=new, frames=4)
+
+        server.process.send_signal(signal.SIGTERM)
+        server.line("server stopped")
+        assert server.process.wait(60) == 0
+    assert len((tmp_path / "rotated.jsonl").read_text().splitlines()) == 3
+    assert len(results.read_text().splitlines()) == 3 + 4
+
+
+def test_sighup_puts_a_new_certificate_in_place(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here to make certificates with")
+    pem, key = tmp_path / "server.pem", tmp_path / "server.key"
+
+    def renew() -> str:
+        options = (
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj /CN=localhost"
+        )
+        files = ["-out", str(pem), "-keyout", str(key)]
+        subprocess.run(["openssl", *options.split(), *files], check=True, capture_output=True)
+        return ssl.PEM_cert_to_DER_cert(pem.read_text()).hex()
+
+    def served(url: str) -> str:
+        host, port = url.removeprefix("https://").split(":")
+        return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((host, int(port)))).hex()
+
+    first = renew()
+    with Server("--tls-certificate", str(pem), "--tls-key", str(key)) as server:
+        assert served(server.url) == first
+        second = renew()
+        server.process.send_signal(signal.SIGHUP)
+        server.line("reloaded")
+        assert served(server.url) == second
+        key.write_text("nonsense")
+        server.process.send_signal(signal.SIGHUP)
+        server.line("not reloaded, the old settings go on")
+        assert served(server.url) == second
+
+
+def test_sigterm_ends_a_server_whose_dnn_hangs(tmp_path: Path) -> None:
+    module = Path(__file__).parents[1] / "server"
+    hang = tmp_path / "hang"
+    card = tmp_path / "stubborn.card.toml"
+    sys.path.insert(0, str(module))
+    try:
+        stubborn = importlib.import_module("stubborn")
+    finally:
+        sys.path.remove(str(module))
+    card = stubborn.write_card(tmp_path, hang_file=hang)
+    path = os.pathsep.join([str(module), *filter(None, [os.environ.get("PYTHONPATH")])])
+    arguments = ("--dnn", str(card), "--copies", "1", "--infer-timeout", "0.5", "--drain-s", "1")
+    with Server(*arguments, PYTHONPATH=path) as server:
+        server.stream()
+        hang.touch()
+        server.stream()
+        server.line("an inference hangs: its frames are answered as failed")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.line("server stopped")["left_hanging"] is True
+        assert server.process.wait(60) == 0

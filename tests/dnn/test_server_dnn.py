@@ -143,5 +143,17 @@ def test_a_file_that_is_no_network(tmp_path, content):
 
 
 def test_a_device_that_is_not_there(detector):
-    with pytest.raises(AccmpegError, match="runs on 'cpu' or 'cuda', not on 'tpu'"):
+    with pytest.raises(AccmpegError, match="no device 'tpu': use 'cpu', 'cuda' or 'cuda:N'"):
         load_dnn(detector, device="tpu")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "cuda:", "cuda:x", "cpu:1", "meta"])
+def test_a_device_is_the_one_that_was_named_or_an_error(detector, device):
+    try:
+        dnn = load_dnn(detector, device=device)
+    except AccmpegError as error:
+        assert f"'{device}'" in str(error)  # noqa: PT017 - machines with a GPU take the other way
+    else:
+        assert dnn.network._session.get_providers()[0] == "CUDAExecutionProvider"
+        number = dnn.network._session.get_provider_options()["CUDAExecutionProvider"]["device_id"]
+        assert number == (device.partition(":")[2] or "0")

@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -211,10 +212,55 @@ def test_a_dnn_is_exchanged_while_a_camera_streams(
         camera.send_frames(0, 3)
         before = camera.results(3)
         assert ask(server, path + "sure.card.toml", "PUT", Authorization=f"Bearer {VIEWER}")[0] == 401
-        for wrong in ("../outside.card.toml", "/etc/passwd", "nosuch.card.toml", "detector.onnx"):
+        strange = ("%00", "a%00.card.toml", "x" * 400 + ".card.toml", "%0a.card.toml", "")
+        for wrong in ("../outside.card.toml", "/etc/passwd", "nosuch.card.toml", "detector.onnx", *strange):
             assert ask(server, path + wrong, "PUT", **admin)[0] == 400
         assert ask(server, path + "sure.card.toml", "PUT", **admin)[0] == 200
         camera.send_frames(3, 3)
         after = camera.results(3)
     assert any(each.result and each.result["objects"] for each in before)
     assert not any(each.result and each.result["objects"] for each in after), "nothing is that sure"
+
+
+def test_a_camera_that_is_away_can_be_forgotten(start: Start, recorded: Recorded) -> None:
+    server = start(tokens=tokens(gate="gate-token-0123456789"))
+    viewer, admin = ({"Authorization": f"Bearer {token}"} for token in (VIEWER, ADMIN))
+    with Camera(server, recorded, token="gate-token-0123456789") as camera:
+        camera.welcome()
+        assert ask(server, "/v1/cameras/gate", "DELETE", **viewer)[0] == 401
+        assert ask(server, "/v1/cameras/gate", "DELETE", **admin)[0] == 409, "it is here"
+        assert ask(server, "/v1/cameras/nosuch", "DELETE", **admin)[0] == 404
+    eventually(lambda: ask(server, "/v1/cameras/gate", "DELETE", **admin)[0] == 204)
+    assert json.loads(ask(server, "/v1/cameras", **viewer)[2])["cameras"] == []
+    assert 'camera="gate"' not in ask(server, "/metrics", **viewer)[2].decode()
+
+
+def test_cameras_that_are_away_for_long_vanish(start: Start, recorded: Recorded) -> None:
+    server = start(forget_s=0.0)
+    with Camera(server, recorded) as camera:
+        camera.welcome()
+        assert len(json.loads(ask(server, "/v1/cameras")[2])["cameras"]) == 1
+    eventually(lambda: json.loads(ask(server, "/v1/cameras")[2])["cameras"] == [])
+    assert 'camera="gate"' not in ask(server, "/metrics")[2].decode()
+
+
+def test_wrong_tokens_are_counted_logged_with_their_address_and_slowed(
+    start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accmpeg.server.logins.FIRST_WAIT_S", 0.2)
+    server = start(tokens=tokens(gate="gate-token-0123456789"))
+    with caplog.at_level("WARNING", logger="accmpeg.server.logins"):
+        begun_s = time.monotonic()
+        for _ in range(5):
+            status, _, _ = ask(server, "/v1/session", "POST", Authorization="Bearer wrong-0123456789")
+            assert status == 401
+        assert time.monotonic() - begun_s > 0.2 + 0.4, "the fourth and fifth wait"
+    assert caplog.records
+    assert (caplog.records[0].client, caplog.records[0].door) == ("127.0.0.1", "viewer")  # type: ignore[attr-defined]
+    assert "wrong-" not in str([each.__dict__ for each in caplog.records])
+    viewer = {"Authorization": f"Bearer {VIEWER}"}
+    status, _, body = ask(server, "/metrics", **viewer)
+    assert status == 200, "who knows a token is let in at once"
+    assert 'accmpeg_failed_logins_total{door="viewer"} 5.0' in body.decode()
+    assert ask(server, "/v1/cameras")[0] == 401
+    assert 'door="viewer"} 5.0' in ask(server, "/metrics", **viewer)[2].decode(), "no token is no guess"

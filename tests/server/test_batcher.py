@@ -2,14 +2,17 @@
 
 import threading
 import time
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
 
+import supervision as sv
 from av import VideoFrame
 
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.media.patience import Patience
 from accmpeg.server.batcher import Batcher, Job, Outcome
+from accmpeg.server.models import LoadedDnn, ModelIdentity
 
 WAIT_S = 20
 PATIENCE = Patience(standing_s=10, burst_s=100)
@@ -30,12 +33,16 @@ class HeldDnn:
         raise RuntimeError("no result: only what was taken counts")
 
 
+def loaded(*copies: Any) -> LoadedDnn:
+    return LoadedDnn([cast(ServerDnn, each) for each in copies], ModelIdentity("held", None, "cpu"))
+
+
 class Asked:
     """Submits jobs to one lane of a batcher whose DNN is busy; notes what becomes of each."""
 
     def __init__(self, capacity: int, patience: Patience) -> None:
         self.dnn = HeldDnn()
-        self.batcher = Batcher("held", [cast(ServerDnn, self.dnn)], max_batch=8, window_ms=0)
+        self.batcher = Batcher("held", loaded(self.dnn), max_batch=8, window_ms=0)
         self.lane = self.batcher.open_lane("gate", capacity, patience)
         self.dropped: list[str] = []
         self.submit("first", 0)
@@ -76,7 +83,7 @@ def test_the_oldest_frame_of_a_full_lane_gives_way() -> None:
 
 def test_each_copy_takes_batches() -> None:
     copies = HeldDnn(), HeldDnn()
-    batcher = Batcher("held", [cast(ServerDnn, each) for each in copies], max_batch=1, window_ms=0)
+    batcher = Batcher("held", loaded(*copies), max_batch=1, window_ms=0)
     lane = batcher.open_lane("gate", 8)
     for _ in copies:
         batcher.submit(lane, Job(VideoFrame(16, 16), (16, 16), lambda outcome: None))
@@ -90,7 +97,7 @@ def test_each_copy_takes_batches() -> None:
 def test_a_full_batch_leaves_out_the_cameras_of_the_last_one() -> None:
     took: list[str] = []
     dnn = HeldDnn()
-    batcher = Batcher("held", [cast(ServerDnn, dnn)], max_batch=2, window_ms=0)
+    batcher = Batcher("held", loaded(dnn), max_batch=2, window_ms=0)
     lanes = {name: batcher.open_lane(name, 8) for name in ("gate", "roof", "yard")}
 
     def submit(name: str, age_s: float) -> None:
@@ -114,22 +121,94 @@ def test_a_full_batch_leaves_out_the_cameras_of_the_last_one() -> None:
     batcher.close()
 
 
-def test_only_where_every_frame_counts_a_batch_has_several_of_a_camera() -> None:
-    sizes: dict[str, list[int]] = {"newest": [], "every": []}
+def test_a_backlog_has_batches_of_its_own_after_the_live_frames() -> None:
+    order: list[str] = []
     dnn = HeldDnn()
-    batcher = Batcher("held", [cast(ServerDnn, dnn)], max_batch=8, window_ms=0)
+    batcher = Batcher("held", loaded(dnn), max_batch=8, window_ms=0)
     lanes = {"newest": batcher.open_lane("newest", 8, PATIENCE), "every": batcher.open_lane("every", 8)}
 
     def submit(name: str) -> None:
-        job = Job(VideoFrame(16, 16), (16, 16), lambda outcome: sizes[name].append(outcome.batch))
+        job = Job(VideoFrame(16, 16), (16, 16), lambda outcome: order.append(f"{name} of {outcome.batch}"))
         batcher.submit(lanes[name], job)
 
     submit("newest")
     assert dnn.began.wait(WAIT_S), "what comes now waits together"
-    for name in ("newest", "newest", "every", "every", "every"):
+    for name in ("every", "every", "every", "newest", "newest"):
         submit(name)
     dnn.go_on.set()
-    while sum(map(len, sizes.values())) < 6:
+    while len(order) < 6:
         time.sleep(0.001)
-    assert sizes == {"newest": [1, 4, 1], "every": [4, 4, 4]}
+    assert order[:3] == ["newest of 1"] * 3
+    assert all(each.startswith("every") for each in order[3:])
+    batcher.close()
+
+
+class PacedDnn:
+    """Takes so long for each frame, and finds nothing."""
+
+    network = SimpleNamespace(max_batch=None)
+    card = SimpleNamespace(name="paced", task="detection", score_threshold=0.5, classes=["thing"])
+
+    def __init__(self, frame_s: float) -> None:
+        self._frame_s = frame_s
+
+    def infer_many(self, frames: list[VideoFrame], *_: Any, **__: Any) -> list[Any]:
+        time.sleep(self._frame_s * len(frames))
+        return [sv.Detections.empty() for _ in frames]
+
+
+class Feeder:
+    """Keeps lanes full: a live one has a new frame as soon as one is taken, a backlog always eight."""
+
+    def __init__(self, batcher: Batcher, backlogs: set[str], live: set[str]) -> None:
+        self._batcher = batcher
+        self.results: Counter[str] = Counter()
+        self.total = threading.Semaphore(0)
+        self._ending = False
+        self._lanes = {name: batcher.open_lane(name, 8) for name in backlogs}
+        self._lanes |= {name: batcher.open_lane(name, 8, PATIENCE) for name in live}
+        for name in live:
+            self.submit(name)
+        for name in backlogs:
+            for _ in range(8):
+                self.submit(name)
+
+    def submit(self, name: str) -> None:
+        def finish(outcome: Outcome) -> None:
+            if outcome.result is not None:
+                self.results[name] += 1
+                self.total.release()
+                if not self._ending:
+                    self.submit(name)
+
+        self._batcher.submit(self._lanes[name], Job(VideoFrame(16, 16), (16, 16), finish))
+
+    def wait(self, count: int) -> None:
+        for _ in range(count):
+            assert self.total.acquire(timeout=WAIT_S)
+        self._ending = True
+
+
+def test_a_backlog_gets_what_live_cameras_leave_over_and_a_tenth_at_least() -> None:
+    batcher = Batcher("paced", loaded(PacedDnn(0.002)), max_batch=8, window_ms=0)
+    feeder = Feeder(batcher, {"spool"}, {"gate", "roof", "yard"})
+    feeder.wait(400)
+    batcher.close()
+    least_live = min(feeder.results[name] for name in ("gate", "roof", "yard"))
+    assert 20 <= feeder.results["spool"] < least_live, "a tenth: it is not starved"
+
+
+def test_backlogs_alone_share_everything() -> None:
+    batcher = Batcher("paced", loaded(PacedDnn(0.001)), max_batch=8, window_ms=0)
+    feeder = Feeder(batcher, {"one", "two"}, set())
+    feeder.wait(160)
+    batcher.close()
+    assert abs(feeder.results["one"] - feeder.results["two"]) <= 16
+
+
+def test_a_slow_dnn_has_smaller_batches_and_does_not_look_like_one_that_hangs() -> None:
+    batcher = Batcher("slow", loaded(PacedDnn(0.1)), max_batch=8, window_ms=0, infer_timeout_s=0.75)
+    feeder = Feeder(batcher, {"spool"}, set())
+    feeder.wait(12)
+    assert batcher.failed == 0
     batcher.close()

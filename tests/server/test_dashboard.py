@@ -103,6 +103,38 @@ def test_cameras_are_seen_live_on_a_desk_and_a_phone(
             page.close()
 
 
+def test_a_dead_server_is_not_shown_as_live(
+    browser: Any, start: Callable[..., ServerThread], recorded: Recorded
+) -> None:
+    server = start()
+    with Streaming(server, recorded, {"gate": None}):
+        page, _ = open_page(browser, server, 390)
+        page.locator(".health.live").wait_for()
+    server.stop()
+    page.get_by_text("no contact since").first.wait_for()
+    page.locator(".health", has_text="no contact since").wait_for()
+    assert "live" not in page.inner_text(".health")
+    assert " ago" not in page.inner_text(".facts")
+    assert page.evaluate("getComputedStyle(document.querySelector('main')).filter") == "grayscale(1)"
+    page.close()
+
+
+def test_a_camera_that_is_away_says_so_and_can_be_forgotten(
+    browser: Any, start: Callable[..., ServerThread], recorded: Recorded
+) -> None:
+    server = start()
+    with Streaming(server, recorded, {"gate": None}):
+        page, problems = open_page(browser, server, 390)
+        page.locator(".health.live").wait_for()
+        assert page.locator(".forget").is_hidden()
+    page.locator(".health.away").wait_for()
+    page.get_by_text("connection lost").wait_for()
+    page.click(".forget")
+    page.get_by_text("No camera is here yet.").wait_for()
+    assert problems == []
+    page.close()
+
+
 def test_a_token_opens_the_dashboard(
     browser: Any, start: Callable[..., ServerThread], recorded: Recorded
 ) -> None:

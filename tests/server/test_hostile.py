@@ -151,6 +151,18 @@ def test_silence_after_the_handshake_is_cut_off(server: ServerThread) -> None:
         assert refusal_of(camera).reason.startswith("no hello")
 
 
+def test_a_websocket_key_that_is_no_text_is_a_bad_request(
+    server: ServerThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    with raw(server) as connection:
+        connection.sendall(
+            b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: \xff\xff\xff\r\n\r\n"
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+    assert not [each for each in caplog.records if each.exc_info]
+
+
 def test_endless_headers_are_cut_off(server: ServerThread) -> None:
     with raw(server) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")

@@ -5,21 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from accmpeg.server import ServerSettings, live
+from accmpeg.server import ServerSettings, models
 from accmpeg.server.live import Live
 
 
 def copies(card: Path, **settings: int) -> int:
     (found,) = Live.load(ServerSettings(dnns=(card,), **settings)).values()
-    return len(found)
+    return len(found.copies)
 
 
 def test_a_quick_dnn_runs_on_every_core_and_a_slow_one_once(
     card: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "QUICK_MS", 1e6)
-    assert copies(card) == min(len(os.sched_getaffinity(0)), live.MOST_COPIES)
-    monkeypatch.setattr(live, "QUICK_MS", 0.0)
+    monkeypatch.setattr(models, "QUICK_MS", 1e6)
+    assert copies(card) == min(len(os.sched_getaffinity(0)), models.MOST_COPIES)
+    monkeypatch.setattr(models, "QUICK_MS", 0.0)
     assert copies(card) == 1
 
 

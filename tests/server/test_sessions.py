@@ -3,11 +3,14 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import pytest
 from live_clients import Camera, Recorded, eventually, record, unit_message
 
 from accmpeg.server import ServerThread
+from accmpeg.server.memory import LEAST_FRAMES
 from accmpeg.server.results import from_json
 from accmpeg.wire import Feedback, Goodbye, Refused, TimeReply, TimeRequest, Welcome
 
@@ -145,6 +148,106 @@ def test_a_camera_that_comes_back_takes_over_its_dead_connection(
         new.send_frames(10, 2, sequence=4)
         assert [each.sequence for each in new.results(2)] == [4, 5]
     old.close()
+
+
+def test_a_second_camera_of_one_name_is_refused_and_told_why(
+    start: Start, recorded: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start()
+    with Camera(server, recorded, stream_id="run-1") as first:
+        first.welcome()
+        with (
+            caplog.at_level("WARNING", logger="accmpeg"),
+            Camera(server, recorded, stream_id="run-2") as second,
+        ):
+            refusal = second.greet()
+        assert isinstance(refusal, Refused)
+        assert (refusal.code, refusal.retry) == ("busy", True)
+        assert "same name, gate, streams already, from 127.0.0.1" in refusal.reason
+        assert any("same name" in str(each.__dict__.get("reason")) for each in caplog.records)
+        first.send_frames(0, 2)
+        assert len(first.results(2)) == 2, "undisturbed"
+        assert server.live is not None
+        health = server.live.book.records["gate"].health()
+        assert (health.state, health.code) == ("live", "rival")
+    with Camera(server, recorded, stream_id="run-2") as second:
+        assert isinstance(second.greet(), Welcome), "the first has left"
+
+
+def test_a_camera_that_was_started_anew_takes_the_place_of_a_silent_connection(
+    start: Start, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accmpeg.server.admission.HEARD_S", 0.0)
+    monkeypatch.setattr("accmpeg.server.admission.RIVAL_WAIT_S", 0.1)
+    server = start()
+    with (
+        Camera(server, recorded, stream_id="run-1") as dead,
+        Camera(server, recorded, stream_id="run-2") as new,
+    ):
+        dead.welcome()
+        assert isinstance(new.greet(), Welcome)
+        new.send_frames(0, 2)
+        assert len(new.results(2)) == 2
+
+
+def test_a_camera_does_not_get_the_name_of_an_input(start: Start, recorded: Recorded, tmp_path: Path) -> None:
+    server = start(inputs=(("yard", str(tmp_path / "nosuch.mp4")),))
+    with Camera(server, recorded, camera="yard") as camera:
+        refusal = camera.greet()
+    assert isinstance(refusal, Refused)
+    assert (refusal.code, refusal.retry) == ("busy", False)
+    assert "input of the same name, yard" in refusal.reason
+
+
+def test_a_probe_is_answered_displaces_nobody_and_leaves_nothing(
+    start: Start, recorded: Recorded, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    server = start(results=results)
+    assert server.live is not None
+    with Camera(server, recorded) as camera, Camera(server, recorded, stream_id="probe", probe=True) as probe:
+        camera.welcome()
+        probe.welcome()
+        for each in (camera, probe):
+            each.send_frames(0, 3)
+            assert len(each.results(3)) == 3
+        assert server.live.book.records["gate"].frames == 3
+    eventually(lambda: not server.live.sessions)
+    assert len(server.live.book.records) == 1
+    assert server.live.memory.waiting_frames("? probe", 8) == 1
+    server.stop()
+    assert len(results.read_text().splitlines()) == 3
+
+
+def test_memory_for_pictures_decides_how_many_cameras_come_and_how_much_waits(
+    start: Start, recorded: Recorded
+) -> None:
+    frame_bytes = 320 * 180 * 3 // 2
+    server = start(memory_bytes=2 * LEAST_FRAMES * frame_bytes + 2 * frame_bytes)
+    assert server.live is not None
+    with Camera(server, recorded, camera="one") as one, Camera(server, recorded, camera="two") as two:
+        one.welcome()
+        assert server.live.memory.waiting_frames("one", 8) == 8
+        two.welcome()
+        assert server.live.memory.waiting_frames("one", 8) == 2
+        with Camera(server, recorded, camera="three") as three:
+            refusal = three.greet()
+        assert isinstance(refusal, Refused)
+        assert (refusal.code, refusal.retry) == ("busy", True)
+        assert "--memory" in refusal.reason
+        with ThreadPoolExecutor(2) as threads:
+            for each in (one, two):
+                threads.submit(each.send_frames, 0, 40)
+            for each in (one, two):
+                assert [answer.dropped for answer in each.results(40)] == [None] * 40
+        larger = record(width_px=640, height_px=360, frames=1).units[0]
+        one.send(unit_message(40, larger, size_px=(640, 360)), larger.data)
+        refused = one.wait_for(Refused)
+        assert isinstance(refused, Refused)
+        assert "--memory" in refused.reason
+    with Camera(server, recorded, camera="three") as three:
+        eventually(lambda: not server.live.sessions)
+        assert isinstance(three.greet(), Welcome)
 
 
 def test_goodbye_answers_what_came_first(server: ServerThread, recorded: Recorded) -> None:

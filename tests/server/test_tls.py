@@ -1,13 +1,16 @@
 """TLS by certificate files."""
 
+import contextlib
+import re
 import shutil
 import ssl
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from live_clients import WAIT_S, hello_of
+from live_clients import WAIT_S, eventually, hello_of
 from websockets.sync.client import connect
 
 import accmpeg
@@ -15,22 +18,10 @@ from accmpeg.camera.address import ServerAddress
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.errors import LinkError, UsageError
 from accmpeg.server import ServerThread
+from accmpeg.server.certificate import certificate_problem
 from accmpeg.wire import SUBPROTOCOL, Welcome, pack, unpack
 
 Start = Callable[..., ServerThread]
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A self-signed certificate of 127.0.0.1, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl here to make a certificate with")
-    paths = tmp_path / "server.pem", tmp_path / "server.key"
-    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
-    options += " -addext subjectAltName=IP:127.0.0.1"
-    files = ["-out", str(paths[0]), "-keyout", str(paths[1])]
-    subprocess.run(["openssl", *options.split(), *files], check=True, capture_output=True)
-    return paths
 
 
 def test_a_camera_connects_by_wss(start: Start, certificate: tuple[Path, Path]) -> None:
@@ -66,6 +57,62 @@ def test_the_camera_gives_up_on_an_authority_that_it_does_not_know(
     camera = accmpeg.stream(small_scene, server.websocket_url, drop="none").start()
     with pytest.raises(LinkError, match=r"not trusted .*--ca"):
         camera.wait(WAIT_S)
+
+
+def dated(folder: Path, not_before: str, not_after: str) -> tuple[Path, Path]:
+    """A certificate of these days, `YYYYMMDD`, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here to make a certificate with")
+    paths = folder / "dated.pem", folder / "dated.key"
+    (folder / "ca.cnf").write_text(
+        "[ca]\ndefault_ca=a\n[a]\nnew_certs_dir=.\ndatabase=index\nserial=serial\ndefault_md=sha256\n"
+        "policy=p\nx509_extensions=x\n[p]\ncommonName=supplied\n[x]\nsubjectAltName=IP:127.0.0.1\n"
+    )
+    (folder / "index").write_text("")
+    (folder / "serial").write_text("01")
+    request = "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=127.0.0.1"
+    sign = "ca -batch -config ca.cnf -selfsign -notext"
+    sign += f" -startdate {not_before}000000Z -enddate {not_after}000000Z"
+    for line in (
+        f"{request} -keyout {paths[1].name} -out request.pem",
+        f"{sign} -keyfile {paths[1].name} -in request.pem -out {paths[0].name}",
+    ):
+        subprocess.run(["openssl", *line.split()], cwd=folder, check=True, capture_output=True)
+    return paths
+
+
+def test_an_expired_certificate_is_a_warning_at_the_start_and_a_hint_at_the_camera(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = dated(tmp_path, "20200101", "20210101")
+    with caplog.at_level("WARNING", logger="accmpeg"):
+        server = start(tls_certificate=files[0], tls_key=files[1])
+    (warning,) = [each for each in caplog.records if "certificate" in each.getMessage()]
+    assert "expired on 2021-01-01" in warning.reason  # type: ignore[attr-defined]
+    camera = accmpeg.stream(small_scene, server.websocket_url, ca_file=files[0], drop="none").start()
+    eventually(lambda: camera.snapshot().get("last_problem"))
+    assert re.search(
+        r"has expired: renew it on the server, or set this machine's clock, which says \d{4}-",
+        camera.snapshot()["last_problem"],
+    )
+    with contextlib.suppress(LinkError):
+        camera.close()
+
+
+@pytest.mark.parametrize(
+    ("days", "says"),
+    [
+        (("20200101", "20210101"), "expired on 2021-01-01"),
+        (("20900101", "20910101"), "not valid before 2090-01-01"),
+        (("20200101", "20260110"), "expires on 2026-01-10"),
+        (("20200101", "20991231"), ""),
+    ],
+)
+def test_dates_of_certificates(tmp_path: Path, days: tuple[str, str], says: str) -> None:
+    files = dated(tmp_path, *days)
+    problem = certificate_problem(files[0], datetime(2026, 1, 1, tzinfo=UTC))
+    assert says in problem
+    assert (says == "") == (problem == "")
 
 
 def test_a_file_without_certificates_is_bad_use(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from websockets.exceptions import (
@@ -157,6 +158,7 @@ class ServerAddress:
 # OpenSSL's X509_V_ERR_…: another authority, or another name. A certificate that is too old or not valid yet
 # is not among them: that may be the fault of a camera's clock, which is right a minute after its start.
 _UNTRUSTED = frozenset({18, 19, 20, 21, 62, 64})
+_OUTDATED = {9: "is not valid yet", 10: "has expired"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,11 @@ def _direct_problem(error: BaseException, address: ServerAddress) -> Problem:
     where = f"{address.host}:{address.port}"
     if isinstance(error, socket.gaierror):
         return Problem(f"no host is called {address.host} (DNS: {error.strerror}): check --to")
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _OUTDATED:
+        return Problem(
+            f"the certificate of {where} {_OUTDATED[error.verify_code]}: renew it on the server, or set this "
+            f"machine's clock, which says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        )
     if isinstance(error, ssl.SSLCertVerificationError):
         return Problem(
             f"the certificate of {where} is not trusted ({error.verify_message}): give the authority's file "

@@ -21,11 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from pydantic import ValidationError
+
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.camera.adaptation import Adaptation
 from accmpeg.camera.address import ServerAddress
 from accmpeg.camera.client import CameraClient
 from accmpeg.camera.clock import CameraClock
+from accmpeg.camera.naming import checked_name, default_name
 from accmpeg.camera.outputs import LiveResult, ResultQueue, ResultSocket
 from accmpeg.camera.pipeline import Capture, CodedFrame, EncodeLoop, FrameSlot
 from accmpeg.camera.publish import Publisher
@@ -33,8 +36,8 @@ from accmpeg.camera.spool import Spool
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.steering import Scorer, SteeredEncoder
 from accmpeg.errors import AccmpegError, UsageError
-from accmpeg.media.encoder import AccessUnit, EncoderSettings
-from accmpeg.media.source import Source, open_source
+from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
+from accmpeg.media.source import Source, SourceInfo, open_source
 from accmpeg.policy.accuracy import AccuracyCurve
 from accmpeg.policy.ladder import Ladder, Level
 from accmpeg.policy.ratecontrol import DelayRate, FixedRate, RateController
@@ -64,7 +67,8 @@ class CameraOptions:
     predicted accuracy that is not worth more bits. `drain_s` bounds the end.
     """
 
-    name: str = "camera"
+    name: str | None = None
+    """None is made of this machine's name and the source's, see `default_name`."""
     dnn: str | None = None
     policy: str = "graded"
     every: int = 10
@@ -122,6 +126,12 @@ class Camera:
             raise UsageError("nowhere to stream to: give a server (--to) or an address (--publish)")
         if options.spool is not None and to is None:
             raise UsageError("--spool keeps frames for a server: give --to as well")
+        if options.name is not None:
+            checked_name(options.name, "--name")
+        if options.dnn is not None:
+            checked_name(options.dnn, "--dnn")
+        self.name = options.name or ""
+        """What it is called at the server; without a name in the options, from `start` on."""
         self.stats = CameraStats()
         self.clock = CameraClock()
         self.stream_id = uuid.uuid4().hex[:16]
@@ -151,6 +161,7 @@ class Camera:
         source = self._open()
         try:
             info = source.info
+            self.name = self.name or default_name(info.name)
             width_px, height_px = options.size_px or (info.width_px, info.height_px)
             self._settings = EncoderSettings.for_source(
                 info,
@@ -184,21 +195,7 @@ class Camera:
                 publisher = Publisher(address, encoder, self.stats, self._encode.request_keyframe)
                 self._publishers.append(publisher)
             if self._to is not None:
-                hello = Hello(
-                    camera=options.name,
-                    stream_id=self.stream_id,
-                    dnn=options.dnn,
-                    codec=_CODECS[encoder.decoder_name],
-                    width_px=width_px,
-                    height_px=height_px,
-                    source_width_px=info.width_px,
-                    source_height_px=info.height_px,
-                    frame_rate=float(info.frame_rate),
-                    time_base=(encoder.time_base.numerator, encoder.time_base.denominator),
-                    # A spool promises that nothing is lost: then the server may leave out nothing either.
-                    drop="none" if options.spool is not None else options.drop,
-                    software=f"accmpeg {__version__}",
-                )
+                hello = self._hello(info, encoder)
                 keeps = options.spool is not None or options.drop == "none"
                 self._spool = Spool(options.spool, options.spool_limit_bytes, repeats=keeps)
                 self._spool.begin(hello, encoder.parameter_sets)
@@ -218,7 +215,12 @@ class Camera:
             raise
         log.info(
             "camera starts",
-            extra={"source": info.name, "size": f"{width_px}x{height_px}", "stream": self.stream_id},
+            extra={
+                "source": info.name,
+                "camera": self.name,
+                "size": f"{width_px}x{height_px}",
+                "stream": self.stream_id,
+            },
         )
         for remark in info.remarks:
             log.info("not all of the source comes through", extra={"source": info.name, "remark": remark})
@@ -229,6 +231,32 @@ class Camera:
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._supervisor.start()
         return self
+
+    def _hello(self, info: SourceInfo, encoder: Encoder) -> Hello:
+        options = self.options
+        width_px, height_px = options.size_px or (info.width_px, info.height_px)
+        try:
+            return Hello(
+                camera=self.name,
+                stream_id=self.stream_id,
+                dnn=options.dnn,
+                codec=_CODECS[encoder.decoder_name],
+                width_px=width_px,
+                height_px=height_px,
+                source_width_px=info.width_px,
+                source_height_px=info.height_px,
+                frame_rate=float(info.frame_rate),
+                time_base=(encoder.time_base.numerator, encoder.time_base.denominator),
+                # A spool promises that nothing is lost: then the server may leave out nothing either.
+                drop="none" if options.spool is not None else options.drop,
+                software=f"accmpeg {__version__}",
+            )
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            raise UsageError(
+                f"{info.name} can't be streamed to a server: {problem['loc'][0]} is {problem['input']}, "
+                f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
+            ) from error
 
     def stop(self) -> None:
         """Ends in good order: the encoder is flushed, what is coded is sent, the server gets a goodbye."""

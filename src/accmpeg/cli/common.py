@@ -35,6 +35,7 @@ __all__ = [
     "interrupt_on_sigterm",
     "out",
     "parse_bitrate",
+    "parse_bytes",
     "parse_size",
     "print_json",
     "progress_bar",
@@ -47,6 +48,7 @@ out = Console(highlight=False, markup=False)
 
 FIRST_LINE_S, LINE_EVERY_S = 5.0, 30.0
 """When progress without a terminal is said: soon, so that a log shows life, and then seldom."""
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 EXIT_FAILED = 1
 EXIT_BAD_USE = 2
@@ -198,6 +200,20 @@ def parse_bitrate(text: str) -> int:
     if bitrate_bps < 1000:
         raise UsageError(f"--bitrate {text}: give bits per second, such as 800k, 1.5M or 250000")
     return bitrate_bps
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """Bytes of an option from `256M`, `4G` or `1000000`.
+
+    >>> parse_bytes("256M", "--memory")
+    268435456
+    """
+    number, factor = text.strip(), 1
+    if number[-1:].lower() in _UNITS:
+        factor, number = _UNITS[number[-1].lower()], number[:-1]
+    if not number.isdigit() or int(number) * factor < 1 << 20:
+        raise UsageError(f"{option} {text}: give bytes, such as 256M or 4G, at least 1M")
+    return int(number) * factor
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:

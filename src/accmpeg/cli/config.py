@@ -18,7 +18,7 @@ import typer
 from accmpeg.errors import UsageError
 from accmpeg.media.addresses import describe, is_url
 
-__all__ = ["ConfigFile", "configured", "effective_settings", "log_effective_settings"]
+__all__ = ["ConfigFile", "configured", "effective_settings", "log_effective_settings", "reread"]
 
 _HIDDEN = "***"
 _NOT_IN_FILE = {"config", "help", "context"}
@@ -71,6 +71,32 @@ def log_effective_settings(context: typer.Context, secrets: Collection[str] = ()
     """Writes the effective configuration to the log, one record per option."""
     for name, (value, source) in effective_settings(context, secrets).items():
         log.info("setting", extra={"setting": name, "value": value, "source": source})
+
+
+def reread(context: typer.Context) -> dict[str, Any]:
+    """All options again, with the `--config` file as it is now; flags and environment still win over it.
+
+    Raises `UsageError` for a file that can't be read or has a wrong key or value.
+    """
+    path = context.params.get("config")
+    fresh = type(context)(
+        context.command, parent=context.parent, info_name=context.info_name,
+        default_map=_read(context, path) if path is not None else None,
+        auto_envvar_prefix=context.auto_envvar_prefix,
+    )  # fmt: skip
+    found = dict(context.params)
+    for option in context.command.params:
+        name = str(option.name)
+        source = context.get_parameter_source(name)
+        if name in _NOT_IN_FILE or getattr(source, "name", "") == "COMMANDLINE":
+            continue
+        try:
+            value, _ = option.consume_value(fresh, {})
+            found[name] = option.process_value(fresh, value)
+        # Click's own error, wherever Typer keeps Click.
+        except Exception as error:
+            raise UsageError(f"--config {path}: {getattr(error, 'message', error)}") from error
+    return found
 
 
 def _read(context: typer.Context, path: Path) -> dict[str, Any]:

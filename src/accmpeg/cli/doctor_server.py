@@ -19,6 +19,7 @@ from websockets.exceptions import WebSocketException
 
 from accmpeg.camera.address import ServerAddress, connection_problem
 from accmpeg.camera.clock import CameraClock, ClockSync
+from accmpeg.camera.naming import checked_name, default_name
 from accmpeg.cli.doctor import Finding
 from accmpeg.errors import LinkError, WireError
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
@@ -50,8 +51,10 @@ _TIME_SAMPLES = 8
 def examine_server(address: ServerAddress, name: str | None = None) -> list[Finding]:
     """Tries every step; never raises for what fails, but says it with the way out.
 
-    `name` is the camera's, for a token that only it may use; its own stream is displaced by this meanwhile.
+    `name` is the camera's, for a token that only it may use; its own stream goes on undisturbed. Raises
+    `UsageError` for a name that none can have.
     """
+    name = checked_name(name, "--name") if name is not None else default_name("doctor")
     findings: list[Finding] = []
     try:
         proxy = address.proxy()
@@ -72,7 +75,7 @@ def examine_server(address: ServerAddress, name: str | None = None) -> list[Find
             return findings
     if not address.secure:
         findings.append(Finding("TLS", "missing", "ws:// is not encrypted", "use wss:// beyond this machine"))
-    asyncio.run(_talk(address, name or f"doctor-{uuid.uuid4().hex[:6]}", findings))
+    asyncio.run(_talk(address, name, findings))
     return findings
 
 
@@ -203,6 +206,7 @@ def _noise(name: str) -> tuple[list[AccessUnit], Hello, bytes]:
         source_height_px=height_px,
         frame_rate=30.0,
         time_base=(base.numerator, base.denominator),
+        probe=True,
     )
     return units, hello, parameter_sets
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accmpeg.cli.common import err, parse_bitrate, parse_size, print_json
+from accmpeg.cli.common import err, parse_bitrate, parse_bytes, parse_size, print_json
 from accmpeg.cli.config import ConfigFile, log_effective_settings
 from accmpeg.cli.encode import PolicyName
 from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
@@ -32,7 +32,6 @@ __all__ = ["stream"]
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 class Drop(StrEnum):
@@ -56,7 +55,10 @@ def stream(
     policy: Annotated[
         PolicyName, typer.Option(help="How scores become QP offsets; none streams plainly.")
     ] = PolicyName.GRADED,
-    name: Annotated[str, typer.Option(help="The camera's name at the server.")] = "camera",
+    name: Annotated[
+        str | None,
+        typer.Option(help="The camera's name at the server. [default: this machine's name and a mark]"),
+    ] = None,
     dnn: Annotated[str | None, typer.Option(help="Server DNN wanted. [default: the server's first]")] = None,
     bitrate: Annotated[
         str, typer.Option(help="'auto' adapts to the link; or a fixed rate such as 800k or 1.5M.")
@@ -158,7 +160,7 @@ def stream(
         loop=loop,
         limit=limit,
         spool=spool,
-        spool_limit_bytes=parse_bytes(spool_limit),
+        spool_limit_bytes=parse_bytes(spool_limit, "--spool-limit"),
         publish=tuple(publish),
         statistics_every_s=statistics_s,
     )
@@ -179,20 +181,6 @@ def stream(
     _run(camera)
     if as_json:
         print_json({"source": source, "seconds": round(time.monotonic() - started_s, 3), **camera.snapshot()})
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes from `256M`, `4G` or `1000000`.
-
-    >>> parse_bytes("256M")
-    268435456
-    """
-    number, factor = text.strip(), 1
-    if number[-1:].lower() in _UNITS:
-        factor, number = _UNITS[number[-1].lower()], number[:-1]
-    if not number.isdigit() or int(number) * factor < 1 << 20:
-        raise UsageError(f"--spool-limit {text}: give bytes, such as 256M or 4G, at least 1M")
-    return int(number) * factor
 
 
 def _outputs(results: list[str], as_json: bool) -> "tuple[Any, list[ResultSocket]]":

@@ -149,7 +149,7 @@ class ServerDnn:
 def load_dnn(card_path: str | Path, *, threads: int | None = None, device: str = "cpu") -> ServerDnn:
     """Loads the server DNN that a card describes.
 
-    `threads` is the number of CPU threads (None: the runtime's choice); `device` is "cpu" or "cuda".
+    `threads` is the number of CPU threads (None: the runtime's choice), `device` "cpu", "cuda" or "cuda:N".
     Raises `CardError` for a bad card, `WeightsError` for missing or changed weights, `DnnError` for a network
     that does not fit its card.
     """

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard, InputCard
+from accmpeg.dnn.device import cuda_index
 from accmpeg.errors import DnnError, NoGradientError, WeightsError
 
 if TYPE_CHECKING:
@@ -35,25 +36,39 @@ def open_onnx(card: DnnCard, model: Path, threads: int | None, device: str) -> "
 
 
 def open_session(model: Path, threads: int | None = None, device: str = "cpu") -> ort.InferenceSession:
-    """An ONNX Runtime session; `threads` None leaves the number to the runtime."""
+    """An ONNX Runtime session; `threads` None leaves the number to the runtime.
+
+    Raises `DnnError` where `device` can't be used, `WeightsError` for a file that is no network.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     if threads is not None:
         options.intra_op_num_threads = threads
     # Idle threads otherwise spin, and take the cores from decoding and encoding beside them.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = ["CPUExecutionProvider"]
-    if device.startswith("cuda"):
+    providers: list[Any] = ["CPUExecutionProvider"]
+    gpu = cuda_index(device)
+    if gpu is not None:
         if "CUDAExecutionProvider" not in ort.get_available_providers():
-            raise DnnError("this ONNX Runtime has no CUDA: install onnxruntime-gpu, or use the device 'cpu'")
-        providers.insert(0, "CUDAExecutionProvider")
-    elif device != "cpu":
-        raise DnnError(f"ONNX Runtime runs on 'cpu' or 'cuda', not on '{device}'")
+            raise DnnError(
+                f"this ONNX Runtime has no CUDA, so '{device}' can't be used: install onnxruntime-gpu, or "
+                "use the device 'cpu'"
+            )
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu}))
     try:
-        return ort.InferenceSession(str(model), options, providers=providers)
-    # ONNX Runtime raises a dozen unrelated classes for a file it can't use.
+        # Its own fallback would go on on the CPU, now or after a failure, and say nothing to its caller.
+        session = ort.InferenceSession(str(model), options, providers=providers, enable_fallback=0)
+    # ONNX Runtime raises a dozen unrelated classes for a file or a device that it can't use.
     except Exception as error:
+        if gpu is not None and "CUDA" in str(error):
+            raise DnnError(f"'{device}' can't be used by ONNX Runtime: {_one_line(error)}") from error
         raise WeightsError(f"{model} can't be opened as an ONNX network: {_one_line(error)}") from error
+    if gpu is not None and "CUDAExecutionProvider" not in session.get_providers():
+        raise DnnError(
+            f"'{device}' can't be used by ONNX Runtime: there is no GPU, or a library of CUDA or cuDNN is "
+            "missing (its own message above says which); put it right, or use the device 'cpu'"
+        )
+    return session
 
 
 class PictureInput:

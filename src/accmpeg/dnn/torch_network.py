@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
+from accmpeg.dnn.device import cuda_index
 from accmpeg.errors import CardError, DnnError, NoGradientError
 
 __all__ = ["Module", "TorchNetwork", "check_options", "one_line", "torch_device"]
@@ -130,13 +131,18 @@ class TorchNetwork:
 
 def torch_device(name: str) -> torch.device:
     """A PyTorch device that is really there; raises `DnnError`."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise DnnError(f"there is no device '{name}': use 'cpu' or 'cuda'") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DnnError("this PyTorch sees no CUDA device: install a CUDA build, or use the device 'cpu'")
-    return device
+    gpu = cuda_index(name)
+    if gpu is None:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise DnnError(
+            f"this PyTorch sees no CUDA device: install a CUDA build, or use 'cpu' instead of '{name}'"
+        )
+    if gpu >= torch.cuda.device_count():
+        raise DnnError(
+            f"there is no GPU '{name}': PyTorch sees {torch.cuda.device_count()}, from 'cuda:0' on"
+        )
+    return torch.device("cuda", gpu)
 
 
 def check_options(card: DnnCard, known: Sequence[str]) -> None:

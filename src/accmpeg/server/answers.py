@@ -11,6 +11,7 @@ from av import VideoFrame
 from accmpeg.errors import WireError
 from accmpeg.server.batcher import Outcome
 from accmpeg.server.cameras import clock_us
+from accmpeg.server.models import ModelIdentity
 from accmpeg.wire import AccessUnitMessage, ResultMessage, pack
 
 __all__ = ["Answer", "Answers", "RateLimit"]
@@ -30,13 +31,15 @@ class Answer:
     result: dict[str, Any] | None = None
     dropped: Dropped | None = None
     frame: VideoFrame | None = None
+    model: ModelIdentity | None = None
 
     def finish(self, outcome: Outcome, frame: VideoFrame | None = None) -> None:
         """The DNN is done with it."""
         self.server_ms |= {"queue": outcome.queue_ms}
         if outcome.batch:
             self.server_ms["infer"] = outcome.infer_ms
-        self.result, self.dropped, self.frame, self.done = outcome.result, outcome.dropped, frame, True
+        self.result, self.dropped, self.model = outcome.result, outcome.dropped, outcome.model
+        self.frame, self.done = frame, True
 
     def drop(self, reason: Dropped) -> None:
         self.dropped, self.done = reason, True
@@ -62,6 +65,7 @@ class Answer:
             "spooled": message.spooled,
             "result": self.result,
             "dropped": self.dropped,
+            "model": self.model.facts() if self.model is not None else None,
             "camera_ms": message.camera_ms,
             "server_ms": {stage: round(ms, 3) for stage, ms in self.server_ms.items()},
         }

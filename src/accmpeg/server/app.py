@@ -4,18 +4,20 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Cookie, FastAPI, Header, HTTPException, Query, WebSocket
+from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, HTTPException, Query, Request, WebSocket
 from fastapi.responses import JSONResponse, Response
 from starlette.websockets import WebSocketDisconnect
 
 from accmpeg.errors import AccmpegError, CardError, UsageError
 from accmpeg.server.admission import serve_camera
+from accmpeg.server.batcher import Batcher
 from accmpeg.server.guard import Guard
-from accmpeg.server.live import Live
+from accmpeg.server.live import Live, Watcher
+from accmpeg.server.receiving import client_of
 from accmpeg.server.tokens import bearer_of
 from accmpeg.server.view import Viewer
 from accmpeg.version import __version__
@@ -51,7 +53,7 @@ def make_app(live: Live) -> Any:
     app.include_router(_data(live))
     app.include_router(_sockets(live))
     app.include_router(_pages())
-    return Guard(app, loopback_only=not live.settings.tokens)
+    return Guard(app, loopback_only=lambda: not live.settings.tokens)
 
 
 def _may_view(live: Live, authorization: str | None, cookie: str | None) -> bool:
@@ -59,11 +61,40 @@ def _may_view(live: Live, authorization: str | None, cookie: str | None) -> bool
     return tokens.may_view(bearer_of(authorization)) or tokens.cookie_may_view(cookie)
 
 
-def _require_viewer(live: Live, authorization: str | None, cookie: str | None) -> None:
-    if not _may_view(live, authorization, cookie):
-        raise HTTPException(
-            401, "a viewer's token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
-        )
+def _viewer(live: Live) -> Any:
+    """What lets viewers and administrators in."""
+
+    async def check(
+        request: Request, authorization: Authorization = None, accmpeg_viewer: ViewerCookie = None
+    ) -> None:
+        if not _may_view(live, authorization, accmpeg_viewer):
+            await _refuse(live, request, authorization, "a viewer's")
+
+    return Depends(check)
+
+
+def _administrator(live: Live) -> Any:
+    """What lets administrators in."""
+
+    async def check(
+        request: Request, authorization: Authorization = None, accmpeg_viewer: ViewerCookie = None
+    ) -> None:
+        tokens = live.settings.tokens
+        if not (
+            tokens.may_administer(bearer_of(authorization)) or tokens.cookie_may_administer(accmpeg_viewer)
+        ):
+            known = _may_view(live, authorization, accmpeg_viewer)
+            await _refuse(live, request, None if known else authorization, "an administrator's")
+
+    return Depends(check)
+
+
+async def _refuse(live: Live, request: Request, authorization: str | None, whose: str) -> None:
+    if bearer_of(authorization) is not None:
+        await live.logins.failed("viewer", client_of(request))
+    raise HTTPException(
+        401, f"{whose} token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
+    )
 
 
 def _health(live: Live) -> APIRouter:
@@ -76,54 +107,66 @@ def _health(live: Live) -> APIRouter:
 
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
-        """Whether cameras are taken: 503 while the server drains."""
-        dead = [name for name, batcher in live.dnns.items() if not batcher.is_alive]
-        ready = not live.draining and not dead
-        status = "draining" if live.draining else f"dnn {dead[0]} has stopped" if dead else "ready"
-        return JSONResponse({"status": status}, 200 if ready else 503)
+        """Whether frames can be answered: 503 while the server drains, and while no DNN of it works.
+
+        The status says so at once; the code follows where a failure has lasted for 15 s.
+        """
+        problem = live.problem
+        dnns = {
+            name: {
+                "status": "failing" if batcher.problem else "ready",
+                "reason": batcher.problem,
+                **batcher.identity.facts(),
+            }
+            for name, batcher in live.dnns.items()
+        }
+        return JSONResponse({"status": problem or "ready", "dnns": dnns}, 200 if live.is_ready else 503)
 
     return router
 
 
 def _data(live: Live) -> APIRouter:
     router = APIRouter(tags=["data"])
+    viewer, administrator = _viewer(live), _administrator(live)
 
-    @router.get("/metrics")
-    async def metrics(authorization: Authorization = None, accmpeg_viewer: ViewerCookie = None) -> Response:
+    @router.get("/metrics", dependencies=[viewer])
+    async def metrics() -> Response:
         """Everything that is counted, for Prometheus."""
-        _require_viewer(live, authorization, accmpeg_viewer)
         return Response(live.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @router.get("/v1/cameras")
-    async def cameras(
-        authorization: Authorization = None, accmpeg_viewer: ViewerCookie = None
-    ) -> dict[str, Any]:
-        """Every camera's state, rates, recent times per stage and accuracy proxies."""
-        _require_viewer(live, authorization, accmpeg_viewer)
+    @router.get("/v1/cameras", dependencies=[viewer])
+    async def cameras() -> dict[str, Any]:
+        """Every camera's state with its reason, rates, recent times per stage and accuracy proxies."""
         return {
             "software": f"accmpeg {__version__}",
             "uptime_s": round(time.monotonic() - live.started_s, 1),
             "draining": live.draining,
-            "cameras": [record.summary() for _, record in sorted(live.book.records.items())],
+            "problem": live.problem,
+            "cameras": [record.summary(live.problem_of(record)) for record in live.book.present()],
         }
 
-    @router.get("/v1/dnns")
-    async def dnns(
-        authorization: Authorization = None, accmpeg_viewer: ViewerCookie = None
-    ) -> dict[str, Any]:
+    @router.delete("/v1/cameras/{name}", status_code=204, dependencies=[administrator])
+    async def forget(name: str) -> Response:
+        """Forgets a camera that is away. For administrators."""
+        record = live.book.records.get(name)
+        if record is None:
+            raise HTTPException(404, f"there is no camera {name!r}")
+        if record.connected or record.pulled:
+            raise HTTPException(409, f"{name} is no camera that is away: it would come back at once")
+        live.book.forget(name)
+        return Response(status_code=204)
+
+    @router.get("/v1/dnns", dependencies=[viewer])
+    async def dnns() -> dict[str, Any]:
         """The server DNNs, the first one first."""
-        _require_viewer(live, authorization, accmpeg_viewer)
         return {"dnns": [_described(name, batcher) for name, batcher in live.dnns.items()]}
 
-    @router.put("/v1/dnns/{name}")
+    @router.put("/v1/dnns/{name}", dependencies=[administrator])
     async def put_dnn(
         name: str,
         card: Annotated[str, Query(max_length=500, description="A card's path inside --dnn-folder.")],
-        authorization: Authorization = None,
     ) -> dict[str, Any]:
         """Loads a card under this name, new or in place of the DNN that has it. For administrators."""
-        if not live.settings.tokens.may_administer(bearer_of(authorization)):
-            raise HTTPException(401, "an administrator's token is needed", {"WWW-Authenticate": "Bearer"})
         try:
             return _described(name, await live.exchange(name, card))
         except (UsageError, CardError) as error:
@@ -131,12 +174,11 @@ def _data(live: Live) -> APIRouter:
         except AccmpegError as error:
             raise HTTPException(422, str(error)) from None
 
-    @router.post("/v1/session", status_code=204)
+    @router.post("/v1/session", status_code=204, dependencies=[viewer])
     async def log_in(
         authorization: Authorization = None, x_forwarded_proto: Annotated[str | None, Header()] = None
     ) -> Response:
         """Changes a viewer's token for a cookie, which a browser sends with its WebSockets."""
-        _require_viewer(live, authorization, None)
         response = Response(status_code=204)
         token = bearer_of(authorization)
         if token is not None:
@@ -156,60 +198,63 @@ def _data(live: Live) -> APIRouter:
     return router
 
 
-def _described(name: str, batcher: Any) -> dict[str, Any]:
+def _described(name: str, batcher: Batcher) -> dict[str, Any]:
     card = batcher.dnn.card
     return {
         "name": name,
-        "card": card.name,
+        **batcher.identity.facts(),
         "task": card.task,
         "classes": card.classes,
         "waiting": batcher.waiting,
+        "problem": batcher.problem,
     }
 
 
 def _sockets(live: Live) -> APIRouter:
     router = APIRouter()
-    watching = 0
 
     @contextlib.asynccontextmanager
-    async def place(socket: WebSocket) -> Any:
-        nonlocal watching
-        cookie = socket.cookies.get(COOKIE)
-        if not _may_view(live, socket.headers.get("authorization"), cookie):
+    async def place(socket: WebSocket) -> AsyncIterator[Watcher | None]:
+        authorization, cookie = socket.headers.get("authorization"), socket.cookies.get(COOKIE)
+        watcher = Watcher(lambda: _may_view(live, authorization, cookie))
+        if not watcher.may_watch():
+            if bearer_of(authorization) is not None:
+                await live.logins.failed("viewer", client_of(socket))
             await socket.close(1008, "a viewer's token is needed")
-            yield False
+            yield None
             return
-        if live.draining or watching >= live.limits.max_viewers:
+        if live.draining or len(live.watchers) >= live.limits.max_viewers:
             await socket.close(1013, "too many watch already")
-            yield False
+            yield None
             return
         await socket.accept()
-        watching += 1
+        live.watchers.add(watcher)
         try:
-            yield True
+            yield watcher
         finally:
-            watching -= 1
+            live.watchers.discard(watcher)
 
     @router.websocket("/v1/stream")
     async def stream(socket: WebSocket) -> None:
-        token = bearer_of(socket.headers.get("authorization"))
-        await serve_camera(live, socket, live.settings.tokens.cameras_of(token))
+        await serve_camera(live, socket, bearer_of(socket.headers.get("authorization")))
 
     @router.websocket("/v1/results")
     async def results(socket: WebSocket, camera: str | None = None) -> None:
-        async with place(socket) as admitted:
-            if not admitted:
+        async with place(socket) as watcher:
+            if watcher is None:
                 return
             subscriber = live.hub.subscribe(camera, live.limits.subscriber_queue)
             try:
-                await _until_closed(live, socket, lambda text: None, subscriber.next, socket.send_text)
+                await _until_closed(
+                    live, socket, watcher, lambda text: None, subscriber.next, socket.send_text
+                )
             finally:
                 live.hub.unsubscribe(subscriber)
 
     @router.websocket("/v1/view")
     async def view(socket: WebSocket) -> None:
-        async with place(socket) as admitted:
-            if not admitted:
+        async with place(socket) as watcher:
+            if watcher is None:
                 return
             viewer = Viewer()
             live.gallery.viewers.append(viewer)
@@ -220,7 +265,7 @@ def _sockets(live: Live) -> APIRouter:
                 viewer.watch(_names(wanted, "watch"), _names(wanted, "maps"))
 
             try:
-                await _until_closed(live, socket, command, viewer.next, socket.send_bytes)
+                await _until_closed(live, socket, watcher, command, viewer.next, socket.send_bytes)
             finally:
                 live.gallery.viewers.remove(viewer)
                 live.metrics.subscribers.labels("dashboards").dec()
@@ -238,11 +283,15 @@ def _names(wanted: Any, key: str) -> frozenset[str]:
 async def _until_closed(
     live: Live,
     socket: WebSocket,
+    watcher: Watcher,
     command: Callable[[str], None],
     produce: Callable[[], Awaitable[Data]],
     send: Callable[[Data], Awaitable[None]],
 ) -> None:
-    """Sends what is produced until either side closes; a reader that stands still for `send_s` is cut off."""
+    """Sends what is produced until either side closes or the token is revoked.
+
+    A reader that stands still for `send_s` is cut off.
+    """
 
     async def read() -> None:
         while True:
@@ -263,7 +312,7 @@ async def _until_closed(
             async with asyncio.timeout(live.limits.send_s):
                 await send(produced)
 
-    tasks = [asyncio.create_task(read()), asyncio.create_task(write())]
+    tasks = [asyncio.create_task(work) for work in (read(), write(), watcher.revoked.wait())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

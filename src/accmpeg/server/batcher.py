@@ -1,9 +1,9 @@
-"""One server DNN for all cameras: batches by arrival, fair between cameras.
+"""One server DNN for all cameras: batches by arrival, fair between cameras, watched while it runs.
 
 ```
-lane gate ─ ▪▪ ─┐  one frame of each lane, the longest unserved lane first; more where every frame counts
+lane gate ─ ▪▪ ─┐  live: one frame of each lane, the longest unserved lane first
 lane roof ─ ▪  ─┼─▶ batch ─▶ infer_many ─▶ to_json ─▶ job.finish(outcome)
-lane yard ─ ▪▪ ─┘
+lane yard ─ ▪▪ ─┘  backlog (every frame counts): what the live lanes leave over
 ```
 
 A batch starts when every busy lane has a frame in it, when it is full, or when its oldest frame has waited
@@ -13,6 +13,8 @@ nothing, and a DNN that can't keep up still answers with what is new.
 
 Each copy of the DNN has a thread that takes batches. On a CPU, copies of one thread each do more than one
 copy with as many threads, whose every layer waits for the slowest of them; one frame alone takes longer.
+A batch that runs for longer than `infer_timeout_s` is given up: its frames are answered as failed, and its
+copy takes no other until the call returns, for a thread can't be stopped from outside.
 """
 
 import logging
@@ -20,7 +22,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,14 +31,28 @@ from av import VideoFrame
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.patience import Patience
+from accmpeg.server.models import LoadedDnn, ModelIdentity
+from accmpeg.server.quiet import OncePerSecond
 from accmpeg.server.results import to_json
 
 __all__ = ["Batcher", "Job", "Lane", "Outcome"]
 
 BUSY_LANE_S = 1.0
 """A lane that had a frame so lately is waited for."""
+LIVE_PER_BACKLOG = 9
+"""After so many live frames one of a waiting backlog has its turn, whatever is left over."""
+BACKLOG_BATCH_S = 0.05
+"""While live cameras are there, a backlog makes no batch longer than this: they would wait for its end."""
+FAILED_IN_A_ROW = 10
+"""So many frames without one that succeeded, and the DNN counts as failing."""
+DOWN_S = 15.0
+"""A DNN that has failed for so long counts as down: a blip must not take the server out of service."""
+FAILING_S = 30.0
+"""A DNN that failed counts as failing for so long; then the next frame may show whether it still does."""
+CLOSE_S = 2.0
 
 log = logging.getLogger(__name__)
+log.addFilter(OncePerSecond())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +65,8 @@ class Outcome:
     infer_ms: float = 0.0
     """The time of the whole batch: what the frame waited for."""
     batch: int = 0
+    model: ModelIdentity | None = None
+    """What inferred it."""
 
 
 @dataclass(slots=True)
@@ -76,41 +94,66 @@ class Lane:
     """The number of the last batch with a frame of it."""
 
 
-class Batcher:
-    """Runs one DNN, which can be exchanged between two batches. `observe` gets its name, once per batch.
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """What one copy is at."""
 
-    `copies` are the same DNN, for a thread each.
-    """
+    jobs: list[Job]
+    started_s: float = field(default_factory=time.perf_counter)
+    given_up: bool = False
+
+
+class Batcher:
+    """Runs one DNN, which can be exchanged between two batches. `observe` gets its name, once per batch."""
 
     def __init__(
         self,
         name: str,
-        copies: Sequence[ServerDnn],
+        loaded: LoadedDnn,
         *,
         max_batch: int,
         window_ms: float,
+        infer_timeout_s: float = math.inf,
         observe: Callable[[str, Outcome], None] = lambda name, outcome: None,
     ) -> None:
         self.name = name
-        self._copies = copies
+        self._loaded = loaded
         self._max_batch = max_batch
         self._window_s = window_ms / 1000
+        self._infer_timeout_s = infer_timeout_s
         self._observe = observe
         self._lanes: list[Lane] = []
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = threading.Event()
         self._batches = 0
+        self._owed = 0
+        """Live frames that were inferred while a backlog waited, since its last turn."""
+        self._frame_s = 0.0
+        """What a frame takes in a batch, a running mean."""
+        self._running: dict[int, _Batch] = {}
+        self._failed_in_a_row = 0
+        self._failure = ""
+        self._failed_s = self._failing_since_s = -math.inf
+        self.failed = 0
+        """Frames that got no result because the DNN failed or hung."""
         self._threads = [
             threading.Thread(target=self._run, args=[copy], name=f"dnn-{name}-{copy}", daemon=True)
-            for copy in range(len(copies))
+            for copy in range(len(loaded.copies))
         ]
         for thread in self._threads:
             thread.start()
+        if math.isfinite(infer_timeout_s):
+            threading.Thread(target=self._watch, name=f"watch-{name}", daemon=True).start()
 
     @property
     def dnn(self) -> ServerDnn:
         """What it is; to be run by its own thread only."""
-        return self._copies[0]
+        return self._loaded.copies[0]
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model it runs, and where."""
+        return self._loaded.identity
 
     @property
     def waiting(self) -> int:
@@ -122,6 +165,31 @@ class Batcher:
     def is_alive(self) -> bool:
         """Whether its threads run."""
         return all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a thread of it still runs: after `close`, one that hangs."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def problem(self) -> str:
+        """Why it answers nothing now; empty where it does, or may."""
+        now_s = time.perf_counter()
+        with self._changed:
+            if self._hangs():
+                since_s = min(batch.started_s for batch in self._running.values())
+                return f"an inference hangs, for {now_s - since_s:.0f} s now"
+            if self._failed_in_a_row >= FAILED_IN_A_ROW and now_s - self._failed_s < FAILING_S:
+                return f"its last {self._failed_in_a_row} frames failed: {self._failure}"
+        return "" if self.is_alive else "it has stopped"
+
+    @property
+    def is_down(self) -> bool:
+        """Whether its problem has lasted: it hangs, has stopped, or has failed for `DOWN_S`."""
+        with self._changed:
+            fails = not self._hangs() and self.is_alive
+            blip = fails and time.perf_counter() - self._failing_since_s < DOWN_S
+        return self.problem != "" and not blip
 
     def open_lane(self, name: str, capacity: int, patience: Patience | None = None) -> Lane:
         """A camera joins. With `patience` its newest frames win; without, every frame counts."""
@@ -142,16 +210,21 @@ class Batcher:
     def submit(self, lane: Lane, job: Job) -> None:
         """Queues a frame; what is stale gives way to it, and the oldest of a full lane."""
         displaced = []
+        hangs = False
         with self._changed:
-            if not self._closed and lane in self._lanes:
+            if self._closed.is_set() or lane not in self._lanes:
+                displaced.append(job)
+            elif hangs := self._hangs():
+                self._count_failures(1, "an inference hangs")
+            else:
                 oldest_s = job.queued_s - (lane.patience.limit_s(job.queued_s) if lane.patience else math.inf)
                 while lane.jobs and (len(lane.jobs) >= lane.capacity or lane.jobs[0].queued_s < oldest_s):
                     displaced.append(lane.jobs.popleft())
                 lane.jobs.append(job)
                 lane.last_s = job.queued_s
                 self._changed.notify()
-            else:
-                displaced.append(job)
+        if hangs:
+            job.finish(Outcome(dropped="failed"))
         for each in displaced:
             waited_ms = (time.perf_counter() - each.queued_s) * 1000
             each.finish(Outcome(dropped="behind", queue_ms=waited_ms))
@@ -159,52 +232,76 @@ class Batcher:
     @property
     def copies(self) -> int:
         """How many copies of the DNN there are."""
-        return len(self._copies)
+        return len(self._loaded.copies)
 
-    def exchange(self, copies: Sequence[ServerDnn]) -> None:
+    def exchange(self, loaded: LoadedDnn) -> None:
         """Puts another DNN of the same task in place from the next batches on; as many copies as there were.
 
         Raises `UsageError`.
         """
-        card = copies[0].card
+        card = loaded.copies[0].card
         if card.task != self.dnn.card.task:
             raise UsageError(
                 f"{self.name} serves {self.dnn.card.task}, and its cameras expect that: {card.name} is "
                 f"for {card.task}, give it a name of its own"
             )
         with self._changed:
-            self._copies = copies
+            self._loaded = loaded
+            self._failed_in_a_row, self._frame_s = 0, 0.0
 
     def close(self) -> None:
-        """Ends the threads after their batches; what waits is dropped."""
+        """Ends the threads after their batches, but for those that hang; what waits is dropped."""
         with self._changed:
-            self._closed = True
+            self._closed.set()
             self._changed.notify_all()
             lanes = list(self._lanes)
+        deadline_s = time.perf_counter() + CLOSE_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline_s - time.perf_counter()))
         for lane in lanes:
             self.close_lane(lane)
 
     def _run(self, copy: int) -> None:
         while (gathered := self._gather(copy)) is not None:
-            dnn, jobs = gathered
-            started_s = time.perf_counter()
-            outcomes = _infer(dnn, jobs)
-            infer_ms = (time.perf_counter() - started_s) * 1000
-            for index, (job, (result, dropped)) in enumerate(zip(jobs, outcomes, strict=True)):
-                queue_ms = (started_s - job.queued_s) * 1000
-                outcome = Outcome(result, dropped, queue_ms, infer_ms, len(jobs))
-                if index == 0:
-                    self._observe(self.name, outcome)
-                job.finish(outcome)
-            del gathered, jobs, outcomes, job  # frames are large: none outlives its batch
+            loaded, batch = gathered
+            jobs = batch.jobs
+            outcomes, failure = _infer(loaded.copies[copy], jobs)
+            taken_s = time.perf_counter() - batch.started_s
+            with self._changed:
+                del self._running[copy]
+                given_up = batch.given_up
+                failed = sum(dropped is not None for _, dropped in outcomes)
+                if failed and not given_up:
+                    self._count_failures(failed, failure)
+                if failed < len(jobs):
+                    self._failed_in_a_row = 0
+                frame_s = min(taken_s, self._infer_timeout_s) / len(jobs)
+                self._frame_s += (0.2 if self._frame_s else 1.0) * (frame_s - self._frame_s)
+            if given_up:
+                log.warning(
+                    "a hanging inference came back", extra={"dnn": self.name, "after_s": round(taken_s, 1)}
+                )
+            else:
+                self._finish(batch, outcomes, taken_s * 1000, loaded.identity)
+            del gathered, jobs, outcomes, batch  # frames are large: none outlives its batch
 
-    def _gather(self, copy: int) -> tuple[ServerDnn, list[Job]] | None:
+    def _finish(self, batch: _Batch, outcomes: "_Outcomes", infer_ms: float, identity: ModelIdentity) -> None:
+        for index, (job, (result, dropped)) in enumerate(zip(batch.jobs, outcomes, strict=True)):
+            queue_ms = (batch.started_s - job.queued_s) * 1000
+            outcome = Outcome(result, dropped, queue_ms, infer_ms, len(batch.jobs), identity)
+            if index == 0:
+                self._observe(self.name, outcome)
+            job.finish(outcome)
+
+    def _gather(self, copy: int) -> tuple[LoadedDnn, _Batch] | None:
         """Waits for a batch; None when the batcher is closed."""
         with self._changed:
-            while not self._closed:
+            while not self._closed.is_set():
                 limit = min(self._max_batch, self.dnn.network.max_batch or self._max_batch)
+                if math.isfinite(self._infer_timeout_s):
+                    # A DNN that is only slow must not look like one that hangs.
+                    in_time = int(self._infer_timeout_s / 2 / self._frame_s) if self._frame_s else 1
+                    limit = min(limit, max(1, in_time))
                 ready = [lane for lane in self._lanes if lane.jobs]
                 if not ready:
                     self._changed.wait()
@@ -215,35 +312,100 @@ class Batcher:
                 if len(ready) < min(busy, limit) and now < deadline_s:
                     self._changed.wait(deadline_s - now)
                     continue
-                return self._copies[copy], self._take(ready, limit)
+                batch = self._running[copy] = _Batch(self._take(ready, limit, now))
+                return self._loaded, batch
         return None
 
-    def _take(self, ready: list[Lane], limit: int) -> list[Job]:
-        """A job of each lane, the longest unserved lane first, until there are `limit`.
+    def _take(self, ready: list[Lane], limit: int, now_s: float) -> list[Job]:
+        """A job of each live lane, the longest unserved lane first; of backlogs, where no live frame waits.
+
+        A place that is free in a batch of live frames is not left over: it makes the batch longer. So that
+        no backlog waits for ever, one of its frames comes with every tenth.
 
         The oldest frame first would be fair only to cameras whose frames come at lucky times: where all
         frames wait about as long, those that come just before a batch lose every time.
         """
         self._batches += 1
-        now_s = time.perf_counter()
-        jobs: list[Job] = []
         order = sorted(ready, key=lambda lane: (lane.served, lane.jobs[0].queued_s))
-        while order and len(jobs) < limit:
-            for lane in order[: limit - len(jobs)]:
-                lane.served = self._batches
-                jobs.append(lane.jobs.popleft())
-                if lane.patience is not None:
-                    lane.patience.took(now_s, len(lane.jobs))
-            # Where the newest wins, a frame does not wait for the inference of those after it.
-            order = [lane for lane in order if lane.jobs and lane.patience is None]
+        live = [lane for lane in order if lane.patience is not None]
+        backlogs = [lane for lane in order if lane.patience is None]
+        due = int(bool(backlogs) and self._owed >= LIVE_PER_BACKLOG)
+        jobs = [self._pop(lane, now_s) for lane in live[: limit - due]]
+        self._owed = self._owed + len(jobs) if backlogs else 0
+        room = due if jobs else limit
+        if not jobs and self._frame_s and self._live_is_busy(now_s):
+            room = min(limit, max(1, int(BACKLOG_BATCH_S / self._frame_s)))
+        while room and backlogs:
+            for lane in backlogs[:room]:
+                jobs.append(self._pop(lane, now_s))
+                room -= 1
+                self._owed = 0
+            backlogs = [lane for lane in backlogs if lane.jobs]
         return jobs
 
+    def _live_is_busy(self, now_s: float) -> bool:
+        return any(lane.patience is not None and lane.last_s > now_s - BUSY_LANE_S for lane in self._lanes)
 
-def _infer(dnn: ServerDnn, jobs: list[Job]) -> list[tuple[dict[str, Any] | None, Literal["failed"] | None]]:
+    def _pop(self, lane: Lane, now_s: float) -> Job:
+        lane.served = self._batches
+        job = lane.jobs.popleft()
+        if lane.patience is not None:
+            lane.patience.took(now_s, len(lane.jobs))
+        return job
+
+    def _watch(self) -> None:
+        """Gives up batches that take too long."""
+        while not self._closed.wait(min(0.5, self._infer_timeout_s / 4)):
+            late: list[Job] = []
+            with self._changed:
+                started_s = time.perf_counter() - self._infer_timeout_s
+                for batch in self._running.values():
+                    if batch.started_s < started_s and not batch.given_up:
+                        batch.given_up = True
+                        late += batch.jobs
+                        batch.jobs = []
+                if not late:
+                    continue
+                if self._hangs():
+                    for lane in self._lanes:
+                        late += lane.jobs
+                        lane.jobs.clear()
+                self._count_failures(len(late), "an inference hangs")
+            log.error(
+                "an inference hangs: its frames are answered as failed",
+                extra={
+                    "code": self.name,
+                    "dnn": self.name,
+                    "infer_timeout_s": self._infer_timeout_s,
+                    **self.identity.facts(),
+                },
+            )
+            for job in late:
+                job.finish(Outcome(dropped="failed", infer_ms=self._infer_timeout_s * 1000))
+
+    def _hangs(self) -> bool:
+        return len(self._running) == len(self._threads) and all(
+            batch.given_up for batch in self._running.values()
+        )
+
+    def _count_failures(self, frames: int, reason: str) -> None:
+        self.failed += frames
+        self._failure, self._failed_s = reason[:200], time.perf_counter()
+        if not self._failed_in_a_row:
+            self._failing_since_s = self._failed_s
+        self._failed_in_a_row += frames
+
+
+_Outcomes = list[tuple[dict[str, Any] | None, Literal["failed"] | None]]
+
+
+def _infer(dnn: ServerDnn, jobs: list[Job]) -> tuple[_Outcomes, str]:
+    """An outcome for each job, and the last failure."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index, job in enumerate(jobs):
         groups.setdefault(job.source_size_px, []).append(index)
-    found: list[tuple[dict[str, Any] | None, Literal["failed"] | None]] = [(None, "failed")] * len(jobs)
+    found: _Outcomes = [(None, "failed")] * len(jobs)
+    failure = ""
     for source_size_px, members in groups.items():
         try:
             results = dnn.infer_many([jobs[i].frame for i in members], source_size_px, sure_only=True)
@@ -253,8 +415,14 @@ def _infer(dnn: ServerDnn, jobs: list[Job]) -> list[tuple[dict[str, Any] | None,
         except Exception as error:
             if len(jobs) > 1:
                 for i in members:
-                    found[i] = _infer(dnn, [jobs[i]])[0]
+                    (found[i],), failed = _infer(dnn, [jobs[i]])
+                    failure = failed or failure
                 continue
+            failure = str(error) or type(error).__name__
             level = logging.WARNING if isinstance(error, AccmpegError) else logging.ERROR
-            log.log(level, "inference failed", extra={"dnn": dnn.card.name, "reason": f"{error}"})
-    return found
+            log.log(
+                level,
+                "inference failed",
+                extra={"code": dnn.card.name, "dnn": dnn.card.name, "reason": failure},
+            )
+    return found, failure

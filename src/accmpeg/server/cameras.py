@@ -6,6 +6,7 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from accmpeg.server.health import AnswerWindow, Health, judge
 from accmpeg.tasks.base import TaskName
 
 __all__ = ["CameraBook", "CameraRecord", "StreamMemory", "clock_us", "percentiles"]
@@ -19,6 +20,7 @@ SENT_RESULTS = 192
 SENT_RESULTS_BYTES = 4 << 20
 """Bounds what is kept of results that were sent, in case they never arrive."""
 RECENT = 300
+RIVAL_S = 60.0
 _BUCKETS_S = 5
 
 # The wall clock at start, carried on by the monotonic one: a clock that is set does not make time jump.
@@ -77,6 +79,12 @@ class CameraRecord:
     height_px: int = 0
     codec: str = ""
     error: str = ""
+    """Why its stream is damaged, or why it is away."""
+    changed_s: float = field(default_factory=time.monotonic)
+    """`time.monotonic` of when it came or left."""
+    rival: str = ""
+    rival_s: float = -math.inf
+    """Where another camera of this name was refused from, and when."""
     connections: int = 0
     frames: int = 0
     bytes: int = 0
@@ -90,7 +98,24 @@ class CameraRecord:
     stages_ms: dict[str, deque[float]] = field(default_factory=dict)
     confidences: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     object_counts: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
+    answers: AnswerWindow = field(default_factory=AnswerWindow)
     _arrivals: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=4096))
+
+    def came(self) -> None:
+        """It is connected."""
+        self.connected, self.error = True, ""
+        self.connections += 1
+        self.changed_s = time.monotonic()
+
+    def left(self, reason: str) -> None:
+        """It is not connected any more."""
+        if self.connected:
+            self.changed_s = time.monotonic()
+        self.connected, self.error, self.waiting = False, reason, 0
+
+    def refused_rival(self, client: str) -> None:
+        """Another camera of this name was refused."""
+        self.rival, self.rival_s = client, time.monotonic()
 
     def count_frame(self, size_bytes: int) -> None:
         """A frame has arrived."""
@@ -115,9 +140,34 @@ class CameraRecord:
             self.object_counts.append(len(objects))
             self.confidences.extend(each["score"] for each in objects)
 
-    def summary(self) -> dict[str, Any]:
+    def count_answer(self, dropped: str | None) -> None:
+        """A frame was answered, with a result or without: then `dropped` says why."""
+        self.answers.add(time.monotonic(), dropped or "result")
+        if dropped is not None:
+            self.dropped[dropped] += 1
+
+    def health(self, dnn_problem: str = "") -> Health:
+        """How it is doing; `dnn_problem` is that of its server DNN."""
+        now_s = time.monotonic()
+        if not self.connected:
+            reason = f"for {now_s - self.changed_s:.0f} s" + (f": {self.error}" if self.error else "")
+            return Health("away", "left", reason)
+        found = judge(
+            self.answers.counts(now_s),
+            frame_age_s=now_s - max(self.last_frame_s, self.changed_s),
+            answer_age_s=now_s - max(self.answers.last_s, self.changed_s),
+            waiting=self.waiting,
+            error=self.error,
+            dnn_problem=dnn_problem,
+        )
+        if found.state == "live" and now_s - self.rival_s < RIVAL_S:
+            return Health("live", "rival", f"another camera of the same name was refused, from {self.rival}")
+        return found
+
+    def summary(self, dnn_problem: str = "") -> dict[str, Any]:
         """What the dashboard shows."""
         now = time.monotonic()
+        health = self.health(dnn_problem)
         recent = [(when, size) for when, size in self._arrivals if when > now - _BUCKETS_S]
         span_s = max(1.0, now - recent[0][0]) if recent else 1.0
         age_s = now - self.last_frame_s
@@ -127,7 +177,9 @@ class CameraRecord:
             "task": self.task,
             "connected": self.connected,
             "pulled": self.pulled,
-            "health": self._health(age_s),
+            "health": health.state,
+            "health_code": health.code,
+            "health_reason": health.reason,
             "error": self.error,
             "size_px": [self.width_px, self.height_px],
             "codec": self.codec,
@@ -146,19 +198,12 @@ class CameraRecord:
             "objects_per_frame": _mean(self.object_counts),
         }
 
-    def _health(self, age_s: float) -> str:
-        if not self.connected:
-            return "away"
-        if age_s > 5:
-            return "silent"
-        recent_damage = self.error != ""
-        return "damaged" if recent_damage else "live"
-
 
 class CameraBook:
-    """The records of all cameras, the longest unseen forgotten first."""
+    """The records of all cameras; one that has been away for `forget_s` is forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, forget_s: float = math.inf) -> None:
+        self._forget_s = forget_s
         self.records: OrderedDict[str, CameraRecord] = OrderedDict()
         self._streams: OrderedDict[tuple[str, str], StreamMemory] = OrderedDict()
 
@@ -171,6 +216,20 @@ class CameraBook:
             if gone is not None:
                 del self.records[gone]
         return record
+
+    def present(self) -> list[CameraRecord]:
+        """The records by name, without those that have been away for too long."""
+        now_s = time.monotonic()
+        for name, record in list(self.records.items()):
+            if not (record.connected or record.pulled) and now_s - record.changed_s > self._forget_s:
+                self.forget(name)
+        return [record for _, record in sorted(self.records.items())]
+
+    def forget(self, name: str) -> None:
+        """Leaves nothing of a camera that is away."""
+        self.records.pop(name, None)
+        for key in [key for key in self._streams if key[0] == name]:
+            del self._streams[key]
 
     def stream(self, camera: str, stream_id: str) -> StreamMemory:
         """What is known of one run of a camera; fresh if it is new."""

@@ -1,6 +1,6 @@
 """What every answer and request goes through: security headers, and whose pages may talk to the server."""
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,7 +29,7 @@ class Guard:
     point its own host name at 127.0.0.1 and read everything.
     """
 
-    def __init__(self, app: ASGIApp, *, loopback_only: bool) -> None:
+    def __init__(self, app: ASGIApp, *, loopback_only: Callable[[], bool]) -> None:
         self._app = app
         self._loopback_only = loopback_only
 
@@ -55,7 +55,7 @@ class Guard:
     def _allowed(self, scope: Scope) -> bool:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "")
-        if self._loopback_only and not is_loopback(_host_name(host)):
+        if self._loopback_only() and not is_loopback(_host_name(host)):
             return False
         origin = headers.get(b"origin")
         reads_only = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")

@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from accmpeg.server.batcher import Batcher
 from accmpeg.server.cameras import CameraBook, percentiles
+from accmpeg.server.health import STATES
 
 __all__ = ["Metrics"]
 
@@ -44,7 +46,7 @@ _RANKS = ("p50", "p95", "p99")
 class Metrics:
     """The server's own registry, so that two servers in one process don't meet."""
 
-    def __init__(self, cameras: CameraBook, queues: Callable[[], dict[str, int]]) -> None:
+    def __init__(self, cameras: CameraBook, dnns: Callable[[], dict[str, Batcher]]) -> None:
         self.registry = CollectorRegistry()
         self.stage_s = Histogram(
             "accmpeg_stage_seconds",
@@ -63,6 +65,9 @@ class Metrics:
         self.refused = Counter(
             "accmpeg_refused", "Connections refused or cut off", ["code"], registry=self.registry
         )
+        self.failed_logins = Counter(
+            "accmpeg_failed_logins", "Wrong tokens", ["door"], registry=self.registry
+        )
         self.lost = Counter(
             "accmpeg_subscriber_lost", "Results that a slow subscriber lost", ["kind"], registry=self.registry
         )
@@ -72,7 +77,7 @@ class Metrics:
         self.snapshots = Counter(
             "accmpeg_snapshots", "Pictures made for watching dashboards", registry=self.registry
         )
-        self.registry.register(_Rows(cameras, queues))
+        self.registry.register(_Rows(cameras, dnns))
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
@@ -80,16 +85,26 @@ class Metrics:
 
 
 class _Rows(Collector):
-    def __init__(self, cameras: CameraBook, queues: Callable[[], dict[str, int]]) -> None:
+    def __init__(self, cameras: CameraBook, dnns: Callable[[], dict[str, Batcher]]) -> None:
         self._cameras = cameras
-        self._queues = queues
+        self._dnns = dnns
 
     def collect(self) -> Iterator[Metric]:
-        queue = GaugeMetricFamily("accmpeg_queue_frames", "Frames that wait for a server DNN", labels=["dnn"])
-        for name, waiting in self._queues().items():
-            queue.add_metric([name], waiting)
-        yield queue
-        records = list(self._cameras.records.values())
+        dnns = self._dnns()
+        yield from _dnn_rows(dnns)
+        records = self._cameras.present()
+        health = GaugeMetricFamily(
+            "accmpeg_camera_health",
+            "1 for the state that a camera is in",
+            labels=["camera", "state", "reason"],
+        )
+        for record in records:
+            batcher = dnns.get(record.dnn)
+            state_now = record.health(batcher.problem if batcher is not None else "")
+            for state in STATES:
+                code = state_now.code if state == state_now.state else ""
+                health.add_metric([record.name, state, code], state == state_now.state)
+        yield health
         connected = GaugeMetricFamily("accmpeg_cameras", "Cameras connected")
         connected.add_metric([], self._cameras.connected)
         yield connected
@@ -128,3 +143,19 @@ class _Rows(Collector):
         yield waiting_frames
         yield dropped
         yield recent
+
+
+def _dnn_rows(dnns: dict[str, Batcher]) -> Iterator[Metric]:
+    queue = GaugeMetricFamily("accmpeg_queue_frames", "Frames that wait for a server DNN", labels=["dnn"])
+    answers = GaugeMetricFamily("accmpeg_dnn_up", "Whether a server DNN answers", labels=["dnn"])
+    failed = CounterMetricFamily("accmpeg_dnn_failed_frames", "Frames that failed or hung", labels=["dnn"])
+    about = GaugeMetricFamily(
+        "accmpeg_dnn_info", "Which model runs where", labels=["dnn", "card", "sha256", "device"]
+    )
+    for name, batcher in dnns.items():
+        model = batcher.identity
+        queue.add_metric([name], batcher.waiting)
+        answers.add_metric([name], not batcher.problem)
+        failed.add_metric([name], batcher.failed)
+        about.add_metric([name, model.card, model.sha256 or "", model.device], 1)
+    yield from (queue, answers, failed, about)

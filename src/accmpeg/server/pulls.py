@@ -20,6 +20,7 @@ from accmpeg.media.source import Source, open_source
 from accmpeg.server.answers import Answer, Answers
 from accmpeg.server.batcher import Job, Outcome
 from accmpeg.server.cameras import clock_us
+from accmpeg.server.receiving import memory_refusal
 from accmpeg.server.view import Snapshot
 from accmpeg.wire import AccessUnitMessage
 
@@ -38,9 +39,9 @@ class Pull:
     """One `--input NAME=ADDRESS`, served by the server's first DNN."""
 
     def __init__(self, live: "Live", name: str, address: str) -> None:
+        self.address = address
         self._live = live
         self._name = name
-        self._address = address
         self._loop = asyncio.get_running_loop()
         self._record = live.book.record(name)
         self._record.pulled = True
@@ -50,7 +51,7 @@ class Pull:
         self._sequence = 0
         self._facts: dict[str, Any] = {}
         self._stream_id = f"pull-{clock_us()}"
-        self._room = threading.Semaphore(live.limits.waiting_frames)
+        self._room = threading.Semaphore(1)
         self._thread = threading.Thread(target=self._run, name=f"pull-{name}", daemon=True)
 
     def start(self) -> None:
@@ -67,7 +68,7 @@ class Pull:
             frames_before = self._sequence
             error = ""
             try:
-                with open_source(self._address) as source:
+                with open_source(self.address) as source:
                     self._fetch(source)
                     if not source.info.is_live:
                         self._tell(self._set_state, False, "")
@@ -81,6 +82,8 @@ class Pull:
                 error = type(problem).__name__
             if self._sequence > frames_before:
                 wait_s = FIRST_WAIT_S
+            if self._stopped.is_set():
+                break
             self._tell(self._set_state, False, error or "the stream ended")
             log.warning(
                 "input lost, trying again",
@@ -92,9 +95,13 @@ class Pull:
             )
             self._stopped.wait(wait_s * random.uniform(0.75, 1.25))
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        log.info("input closed", extra={"camera": self._name})
 
     def _fetch(self, source: Source) -> None:
         info = source.info
+        memory, pixels = self._live.memory, info.width_px * info.height_px
+        if not memory.take(self._name, pixels):
+            raise SourceError(str(memory_refusal(memory, pixels)))
         self._facts = {
             "camera": self._name,
             "stream_id": self._stream_id,
@@ -104,14 +111,16 @@ class Pull:
             "size_px": [info.width_px, info.height_px],
         }
         self._tell(self._set_state, True, "", (info.width_px, info.height_px))
-        log.info("input opened", extra={"camera": self._name, "address": describe(self._address)})
+        log.info("input opened", extra={"camera": self._name, "address": describe(self.address)})
         limits = self._live.limits
         patience = limits.patience() if info.is_live else None
-        lane = self._batcher.open_lane(self._name, limits.waiting_frames, patience)
+        most = memory.waiting_frames(self._name, limits.waiting_frames)
+        lane = self._batcher.open_lane(self._name, most, patience)
+        room = self._room = threading.Semaphore(most)
         try:
             for frame in source:
                 if not info.is_live:
-                    self._room.acquire()
+                    room.acquire()
                 if self._stopped.is_set():
                     return
                 now_us = clock_us()
@@ -127,7 +136,7 @@ class Pull:
                 self._tell(self._expect, answer)
 
                 def finish(outcome: Outcome, answer: Answer = answer, frame: VideoFrame = frame) -> None:
-                    self._room.release()
+                    room.release()
                     self._tell(self._inferred, answer, frame, outcome)
 
                 self._batcher.submit(lane, Job(frame, (info.width_px, info.height_px), finish))
@@ -135,6 +144,7 @@ class Pull:
                 time.sleep(0.01)
         finally:
             self._batcher.close_lane(lane)
+            memory.give_back(self._name)
 
     @staticmethod
     def _batcher_busy(lane: Any) -> bool:
@@ -145,12 +155,16 @@ class Pull:
             self._loop.call_soon_threadsafe(what, *arguments)
 
     def _set_state(self, connected: bool, error: str, size_px: tuple[int, int] | None = None) -> None:
-        record = self._live.book.record(self._name)
-        self._record = record
-        record.pulled, record.connected, record.error = True, connected, error
+        if self._live.pulls.get(self._name) is not self:
+            return  # another address has this name by now
+        record = self._record = self._live.book.record(self._name)
+        record.pulled = True
         record.dnn, record.task = self._batcher.name, self._batcher.dnn.card.task
+        if connected:
+            record.came()
+        else:
+            record.left(error)
         if size_px is not None:
-            record.connections += 1
             record.width_px, record.height_px = size_px
 
     def _expect(self, answer: Answer) -> None:

@@ -1,12 +1,14 @@
 """A camera's messages as they come off its WebSocket, and what is not taken of them."""
 
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from accmpeg.errors import WireError
+from accmpeg.server.memory import MemoryBudget
 from accmpeg.server.settings import Limits
 from accmpeg.wire import VERSION, Refused, Unpacked, unpack
 
-__all__ = ["RefusalError", "check_size", "receive", "unpacked"]
+__all__ = ["RefusalError", "check_size", "client_of", "memory_refusal", "receive", "unpacked"]
 
 
 class RefusalError(Exception):
@@ -35,6 +37,21 @@ def unpacked(data: bytes) -> Unpacked:
     except WireError as error:
         other_version = data[:2] == b"AM" and len(data) > 2 and data[2] != VERSION
         raise RefusalError("version" if other_version else "protocol", str(error)) from None
+
+
+def client_of(connection: HTTPConnection) -> str:
+    """The address at the other end."""
+    return connection.client.host if connection.client is not None else ""
+
+
+def memory_refusal(memory: MemoryBudget, pixels: int) -> RefusalError:
+    """For a camera that does not fit in."""
+    return RefusalError(
+        "busy",
+        f"frames of {pixels / 1e6:.1f} megapixels do not fit in beside the other cameras: the server's "
+        f"--memory is {memory.total_bytes / 2**20:.0f} MiB, for {memory.cameras_of(pixels)} such cameras",
+        retry=True,
+    )
 
 
 def check_size(limits: Limits, size_px: tuple[int, int]) -> None:

@@ -3,22 +3,32 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 import uvicorn
 
-from accmpeg.errors import UsageError
+from accmpeg.errors import AccmpegError, UsageError
+from accmpeg.server.acceptor import Acceptor
 from accmpeg.server.app import make_app
+from accmpeg.server.certificate import certificate_problem
 from accmpeg.server.live import Live
+from accmpeg.server.quiet import OncePerSecond
 from accmpeg.server.settings import ServerSettings
-from accmpeg.server.transport import uvicorn_config
+from accmpeg.server.threads import in_thread
+from accmpeg.server.transport import Http, tls_context, uvicorn_config
 
 __all__ = ["ServerThread", "serve", "start_server"]
+
+GRACE_S = 10.0
+"""After draining, everything must have ended within so long; then it is ended."""
 
 log = logging.getLogger(__name__)
 
@@ -26,21 +36,56 @@ log = logging.getLogger(__name__)
 class _Server(uvicorn.Server):
     """Uvicorn, with cameras drained before connections are closed, and signals left to its starter."""
 
-    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        live: Live,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         super().__init__(config)
-        self._live = live
+        self.live = live
+        self._listener = listener
+        self._tls = tls
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])  # it accepts nothing itself
+        self.acceptor = Acceptor(
+            self._listener, self._protocol, self.live.limits, self._tls, self.live.metrics
+        )
+        self.acceptor.start()
+
+    def _protocol(self) -> Http:
+        return Http(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def reload(self, reread: Callable[[], ServerSettings]) -> None:
+        """Takes what may change from the settings as they are now; keeps the old ones if those are wrong."""
+        try:
+            settings = reread()
+            settings.check()
+            tls = tls_context(settings)
+            if (tls is None) != (self.acceptor.tls is None):
+                raise UsageError("TLS can only be turned on or off by a restart")
+            left = self.live.reload(settings)
+        except AccmpegError as error:
+            log.error("not reloaded, the old settings go on", extra={"reason": str(error)})
+            return
+        self.acceptor.tls = tls
+        _check_certificate(settings)
+        log.info("reloaded", extra={"needs_restart": ", ".join(left) or "nothing"})
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        draining = asyncio.create_task(self._live.drain())
+        draining = asyncio.create_task(self.live.drain())
         while not draining.done() and not self.force_exit:
             await asyncio.wait([draining], timeout=0.1)
         draining.cancel()
+        self.acceptor.close()
         await super().shutdown(sockets)
-        await self._live.close()
+        await self.live.close()
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
@@ -58,41 +103,86 @@ def _listen(settings: ServerSettings) -> socket.socket:
         raise OSError(error.errno, f"can't listen on {settings.host}:{settings.port}: {reason}") from None
 
 
-async def _make(settings: ServerSettings) -> _Server:
-    live = Live(settings, await asyncio.to_thread(Live.load, settings))
+async def _make(settings: ServerSettings, listener: socket.socket) -> _Server:
+    tls = tls_context(settings)
+    _check_certificate(settings)
+    live = Live(settings, await in_thread(Live.load, settings))
     config = uvicorn_config(make_app(live), settings)
-    try:
-        config.load()
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageError(
-            f"--tls-certificate {settings.tls_certificate} and --tls-key {settings.tls_key} "
-            f"can't be used: {error}"
-        ) from error
+    config.load()
     await live.start()
-    return _Server(config, live)
+    return _Server(config, live, listener, tls)
 
 
-def serve(settings: ServerSettings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains and returns. Raises `UsageError` for unsafe settings."""
+def _check_certificate(settings: ServerSettings) -> None:
+    if settings.tls_certificate is not None:
+        problem = certificate_problem(settings.tls_certificate, datetime.now(UTC))
+        if problem:
+            file = str(settings.tls_certificate)
+            log.warning("the TLS certificate is not in order", extra={"file": file, "reason": problem})
+
+
+def serve(settings: ServerSettings, reread: Callable[[], ServerSettings] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains and returns, within `drain_s` and `GRACE_S`.
+
+    SIGHUP takes tokens, certificates and inputs from what `reread` returns, and reopens files. Raises
+    `UsageError` for unsafe settings.
+    """
     settings.check()
+    for name in ("asyncio", "uvicorn.error", "websockets"):
+        logging.getLogger(name).addFilter(OncePerSecond())
     listener = _listen(settings)
+    stuck = False
 
     async def run() -> None:
-        server = await _make(settings)
+        nonlocal stuck
+        loop = asyncio.get_running_loop()
+        stopping = asyncio.Event()
+        server: _Server | None = None
 
         def stop() -> None:
-            # The second time, without waiting.
-            server.force_exit = server.should_exit
-            server.should_exit = True
+            if server is not None:
+                # The second time, without waiting.
+                server.force_exit = server.should_exit
+                server.should_exit = True
+            if not last_resort.is_alive():
+                last_resort.start()
+            stopping.set()
 
-        loop = asyncio.get_running_loop()
+        def reload() -> None:
+            if server is not None:
+                server.reload(reread or (lambda: settings))
+
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        making = asyncio.create_task(_make(settings, listener))
+        stopped = asyncio.create_task(stopping.wait())
+        await asyncio.wait([making, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not making.done():
+            making.cancel()
+            log.info("stopped before it was ready")
+            stuck = True
+            return
+        server = making.result()
         log.info("listening", extra={"url": _url(settings, listener)})
-        await server.serve(sockets=[listener])
+        await server.serve()
+        stuck = server.live.stuck
 
+    last_resort = threading.Timer(settings.drain_s + GRACE_S, _end_at_once, [1])
+    last_resort.daemon = True
     with listener:
         asyncio.run(run())
+    if stuck:
+        # A thread that is inside a library when Python ends may crash it, or hold its end up for ever.
+        _end_at_once(0)
+    last_resort.cancel()
+
+
+def _end_at_once(exit_code: int) -> None:
+    log.warning("something hangs and is left behind", extra={"exit_code": exit_code})
+    logging.shutdown()
+    os._exit(exit_code)
 
 
 def _url(settings: ServerSettings, listener: socket.socket) -> str:
@@ -158,10 +248,10 @@ class ServerThread:
             self._ready.set()
 
     async def _serve(self, listener: socket.socket) -> None:
-        self._server = await _make(self.settings)
-        self.live = self._server._live
+        self._server = await _make(self.settings, listener)
+        self.live = self._server.live
         self.url = _url(self.settings, listener)
-        serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        serving = asyncio.create_task(self._server.serve())
         while not self._server.started and not serving.done():
             await asyncio.sleep(0.01)
         self._ready.set()

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -22,8 +23,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from accmpeg.errors import DecoderError
 from accmpeg.server.answers import Answer, Answers, RateLimit
 from accmpeg.server.batcher import Job, Outcome
-from accmpeg.server.cameras import clock_us
-from accmpeg.server.receiving import RefusalError, check_size, receive, unpacked
+from accmpeg.server.cameras import CameraRecord, StreamMemory, clock_us
+from accmpeg.server.receiving import (
+    RefusalError,
+    check_size,
+    client_of,
+    memory_refusal,
+    receive,
+    unpacked,
+)
 from accmpeg.server.streams import CodedFrame, StreamDecoder
 from accmpeg.server.view import Snapshot
 from accmpeg.version import __version__
@@ -59,7 +67,15 @@ log = logging.getLogger(__name__)
 class Session:
     """A welcomed camera. Everything here runs on the event loop, but for decoding."""
 
-    def __init__(self, live: "Live", socket: WebSocket, hello: Hello, parameter_sets: bytes) -> None:
+    def __init__(
+        self, live: "Live", socket: WebSocket, hello: Hello, parameter_sets: bytes, key: str
+    ) -> None:
+        self.stream_id = hello.stream_id
+        self.client = client_of(socket)
+        self.heard_s = time.monotonic()
+        """When the camera last said something."""
+        self.may_stream: Callable[[], bool] = lambda: True
+        self._key = key
         self._live = live
         self._socket = socket
         self._hello = hello
@@ -93,8 +109,11 @@ class Session:
     async def run(self) -> None:
         """Until the camera or the server ends it; returns when everything that came is answered."""
         hello, live = self._hello, self._live
-        self._record = live.book.record(hello.camera)
-        self._memory = live.book.stream(hello.camera, hello.stream_id)
+        if hello.probe:
+            self._record, self._memory = CameraRecord(hello.camera), StreamMemory()
+        else:
+            self._record = live.book.record(hello.camera)
+            self._memory = live.book.stream(hello.camera, hello.stream_id)
         if hello.answered is not None:
             self._memory.send_again(hello.answered)
             # What another server answered, which may be this one before its restart, is not answered again.
@@ -154,20 +173,25 @@ class Session:
         """It was never welcomed."""
         self._finished.set()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it has had its last message."""
+        return self._gone or self._ending is not None
+
     async def finished(self) -> None:
         """Waits for the end of the connection."""
         await self._finished.wait()
 
     def _join(self) -> None:
         record, hello = self._record, self._hello
-        record.connected, record.error = True, ""
-        record.connections += 1
+        record.came()
         record.dnn, record.task, record.codec = self._batcher.name, self._batcher.dnn.card.task, hello.codec
         record.width_px, record.height_px = self._size_px
         log.info(
             "camera connected",
             extra={
                 "camera": hello.camera,
+                "client": self.client,
                 "stream": hello.stream_id,
                 "dnn": record.dnn,
                 "size": f"{hello.width_px}x{hello.height_px}",
@@ -176,11 +200,12 @@ class Session:
         )
 
     def _leave(self) -> None:
-        if self._live.sessions.get(self._hello.camera) is self:
-            del self._live.sessions[self._hello.camera]
-            self._record.connected = False
-        self._record.waiting = 0
         reason = getattr(self._ending, "reason", "connection lost")
+        if self._live.sessions.get(self._key) is self:
+            del self._live.sessions[self._key]
+            self._live.memory.give_back(self._key)
+            self._record.left(reason)
+        self._record.waiting = 0
         log.info("camera left", extra={"camera": self._hello.camera, "reason": reason})
 
     async def _read(self) -> None:
@@ -189,6 +214,7 @@ class Session:
                 # Not wait_for: in Python 3.11 it forgets a cancellation that comes together with a message.
                 async with asyncio.timeout(self._live.limits.idle_s):
                     data = await receive(self._socket)
+                self.heard_s = time.monotonic()
                 come = unpacked(data)
                 match come.message:
                     case AccessUnitMessage() as message:
@@ -223,6 +249,9 @@ class Session:
             raise RefusalError("protocol", f"sequence {message.sequence} came after {latest}")
         if message.size_px is not None:
             check_size(self._live.limits, message.size_px)
+            pixels = message.size_px[0] * message.size_px[1]
+            if not self._live.memory.take(self._key, pixels):
+                raise memory_refusal(self._live.memory, pixels)
             self._size_px = message.size_px
             self._record.width_px, self._record.height_px = message.size_px
         self._received_bytes += len(data)
@@ -270,7 +299,7 @@ class Session:
         while True:
             await self._until(lambda: self._incoming)
             if self._hello.drop == "none":
-                await self._until(lambda: self._in_flight < self._live.limits.waiting_frames)
+                await self._until(lambda: self._in_flight < self._most_waiting())
             unit, answer = self._incoming.popleft()
             self._decoding = True
             await self._decode_one(unit, answer)
@@ -331,12 +360,16 @@ class Session:
             if answer is None:
                 continue
             self._in_flight += 1
+            self._lane.capacity = self._most_waiting()
 
             def finish(outcome: Outcome, answer: Answer = answer, frame: VideoFrame = frame) -> None:
                 with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody is left to tell
                     self._loop.call_soon_threadsafe(self._inferred, answer, frame, outcome)
 
             self._batcher.submit(self._lane, Job(frame, self._source_size_px, finish))
+
+    def _most_waiting(self) -> int:
+        return self._live.memory.waiting_frames(self._key, self._live.limits.waiting_frames)
 
     def _inferred(self, answer: Answer, frame: VideoFrame, outcome: Outcome) -> None:
         self._in_flight -= 1
@@ -346,7 +379,8 @@ class Session:
     def _deliver(self) -> None:
         for answer in self._answers.ready():
             self._memory.unsent.append((answer.message.sequence, answer.packed()))
-            self._live.answered(self._record, answer, self._stream_facts(), self._snapshot)
+            if not self._hello.probe:
+                self._live.answered(self._record, answer, self._stream_facts(), self._snapshot)
         self._record.waiting = len(self._answers)
         self._notify()
 

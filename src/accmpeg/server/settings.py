@@ -1,6 +1,5 @@
 """What a server is told at its start, checked before anything opens."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,10 +8,9 @@ from accmpeg.media.addresses import is_loopback, is_url, locate_peer, scheme_of
 from accmpeg.media.patience import Patience
 from accmpeg.server.mqtt import BrokerAddress
 from accmpeg.server.tokens import Tokens
+from accmpeg.wire import is_name
 
 __all__ = ["Limits", "ServerSettings", "parse_input"]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +18,9 @@ class Limits:
     """What one client may ask of the server; beyond it, it is slowed down, refused or cut off."""
 
     max_connections: int = 512
+    max_connections_per_address: int = 256
+    max_unproven: int = 128
+    """Connections that have not sent a whole request yet; beyond it, the oldest of them go."""
     max_cameras: int = 64
     max_viewers: int = 64
     """Subscribers and dashboards together."""
@@ -28,7 +29,7 @@ class Limits:
     """Decoded pixels of one camera; a faster one is slowed down by not reading it."""
     max_units_per_s: float = 240.0
     handshake_s: float = 10.0
-    """Until the whole HTTP request, and then the hello, must be there."""
+    """For the TLS handshake, then for a whole HTTP request, then for the hello."""
     idle_s: float = 60.0
     """Without a whole message for so long, a camera is cut off."""
     send_s: float = 20.0
@@ -79,8 +80,16 @@ class ServerSettings:
     max_batch: int = 8
     batch_window_ms: float = 5.0
     """The longest that a frame waits for company."""
+    infer_timeout_s: float = 10.0
+    """A batch that runs for longer is given up: the DNN hangs."""
     drain_s: float = 10.0
     snapshots_per_s: float = 5.0
+    memory_bytes: int | None = None
+    """What decoded pictures may take; None: half of the memory that the process may use."""
+    forget_s: float = 86_400.0
+    """A camera that has been away for so long is forgotten."""
+    insecure: bool = False
+    """Tokens may cross the network unencrypted."""
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -96,6 +105,11 @@ class ServerSettings:
                 f"--host {self.host} lets others in, and no token is configured: give --tokens FILE "
                 f'(lines such as gate = "…"), or stay on 127.0.0.1'
             )
+        if not is_loopback(self.host) and self.tls_certificate is None and not self.insecure:
+            raise UsageError(
+                f"tokens would cross the network unencrypted to --host {self.host}: give --tls-certificate "
+                "and --tls-key, or --insecure where the network itself is encrypted or a proxy speaks TLS"
+            )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise UsageError("--tls-certificate and --tls-key belong together: give both, or neither")
         names = [name for name, _ in self.inputs]
@@ -107,7 +121,7 @@ class ServerSettings:
 def parse_input(text: str) -> tuple[str, str]:
     """Name and address from `gate=rtsp://camera/stream`."""
     name, equals, address = text.partition("=")
-    if not equals or not address or not _NAME.fullmatch(name):
+    if not equals or not address or not is_name(name):
         raise UsageError(
             "--input takes NAME=ADDRESS, such as gate=rtsp://camera/stream (names: letters, digits, _ . -)"
         )

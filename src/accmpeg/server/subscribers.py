@@ -98,8 +98,9 @@ class JsonLinesFile:
         self._path = path
         self._lost = metrics.lost.labels("file")
         self._texts: queue.Queue[str | None] = queue.Queue(_FILE_QUEUE)
+        self._reopen = threading.Event()
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            self._file = self._open()
         except OSError as error:
             raise SinkError(f"--results {path} can't be written: {error.strerror}") from error
         self._torn = False
@@ -114,6 +115,10 @@ class JsonLinesFile:
         except queue.Full:
             self._lost.inc()
 
+    def reopen(self) -> None:
+        """Goes on in a file of the same path from the next line on: the old one may have been moved away."""
+        self._reopen.set()
+
     def close(self) -> None:
         """Writes what is queued, and closes."""
         with contextlib.suppress(queue.Full):
@@ -122,8 +127,26 @@ class JsonLinesFile:
 
     def _run(self) -> None:
         while (text := self._texts.get()) is not None:
+            if self._reopen.is_set():
+                self._reopen.clear()
+                self._change()
             self._write(("\n" if self._torn else "") + text + "\n")
         os.close(self._file)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def _change(self) -> None:
+        try:
+            opened = self._open()
+        except OSError as error:
+            log.error(
+                "results file can't be opened again, the old one goes on",
+                extra={"file": str(self._path), "reason": error.strerror},
+            )
+            return
+        os.close(self._file)
+        self._file, self._torn = opened, False
 
     def _write(self, line: str) -> None:
         data = line.encode()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from accmpeg.errors import UsageError
+from accmpeg.wire import is_name
 
 __all__ = ["ANY_CAMERA", "Role", "Tokens", "bearer_of", "read_tokens"]
 
@@ -40,6 +41,11 @@ class Tokens:
         self._tokens = {role: dict((tokens or {}).get(role, {})) for role in ("cameras", "viewers", "admins")}
         for role, names in self._tokens.items():
             for name, token in names.items():
+                if role == "cameras" and name != ANY_CAMERA and not is_name(name):
+                    raise UsageError(
+                        f"no camera can be named '{name}', so its token opens nothing: names are up to 64 "
+                        "letters, digits, _ . - and begin with a letter or digit"
+                    )
                 if (
                     len(token) < SHORTEST_TOKEN
                     or not token.isascii()
@@ -75,8 +81,14 @@ class Tokens:
         return hmac.new(token.encode(), b"accmpeg dashboard cookie", hashlib.sha256).hexdigest()
 
     def cookie_may_view(self, cookie: str | None) -> bool:
-        known = [self.cookie_of(t) for role in ("viewers", "admins") for t in self._tokens[role].values()]
-        return not self or _found(cookie, dict(enumerate(known))) != []
+        return not self or self._cookie_is_of(("viewers", "admins"), cookie)
+
+    def cookie_may_administer(self, cookie: str | None) -> bool:
+        return not self or self._cookie_is_of(("admins",), cookie)
+
+    def _cookie_is_of(self, roles: tuple[Role, ...], cookie: str | None) -> bool:
+        known = [self.cookie_of(token) for role in roles for token in self._tokens[role].values()]
+        return _found(cookie, dict(enumerate(known))) != []
 
     def _matching(self, role: Role, token: str | None) -> list[str]:
         return _found(token, self._tokens[role])

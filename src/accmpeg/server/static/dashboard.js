@@ -2,6 +2,7 @@
 "use strict";
 
 const STATUS_MS = 1000;
+const CONTACT_MS = 5000;
 const COLOURS = ["#ff5b5b", "#3fb6ff", "#ffc933", "#4cd787", "#d68cff", "#ff9a3d", "#4de0d2", "#ff7fc0"];
 // Finer than the picture's median QP is green, coarser violet, as in the project's other pictures.
 const FINE_TO_COARSE = [[0, 130, 60], [150, 210, 150], [245, 245, 245], [190, 150, 210], [90, 10, 120]];
@@ -12,6 +13,8 @@ const byId = (id) => document.getElementById(id);
 const cards = new Map();
 let socket = null;
 let retryMs = 1000;
+let asking = false;
+let lastContact = null;
 
 function showCard(camera) {
   let card = cards.get(camera.name);
@@ -21,19 +24,21 @@ function showCard(camera) {
     card = {
       root, canvas: find("canvas"), waiting: find(".waiting"), health: find(".health"), facts: find(".facts"),
       stages: find("tbody"), boxes: find(".boxes"), map: find(".map"), legend: find(".legend"),
-      note: find(".map-note"), problem: find(".problem"), picture: null, header: null, quality: null,
+      note: find(".map-note"), problem: find(".problem"), forget: find(".forget"), picture: null, header: null, quality: null,
     };
     find("h2").textContent = camera.name;
     card.boxes.addEventListener("change", () => draw(card));
     card.map.addEventListener("change", () => { sayWhatIsWatched(); draw(card); });
+    card.forget.addEventListener("click", () => forget(card, camera.name));
     cards.set(camera.name, card);
     byId("cameras").append(root);
     sayWhatIsWatched();
   }
-  card.health.textContent = camera.health + (camera.pulled ? ", fetched" : "");
+  card.health.textContent = (camera.pulled ? "fetched, " : "") + camera.health;
   card.health.className = `health ${camera.health}`;
-  card.problem.hidden = !camera.error;
-  card.problem.textContent = camera.error;
+  card.problem.hidden = !camera.health_reason;
+  card.problem.textContent = camera.health_reason;
+  card.forget.hidden = camera.connected || camera.pulled;
   fill(card.facts, [
     ["bitrate", camera.pulled ? "–" : bits(camera.bitrate_bps)],
     ["frames/s", camera.frames_per_s.toFixed(1)],
@@ -54,6 +59,16 @@ function showCard(camera) {
     }
     return row;
   }));
+}
+
+async function forget(card, name) {
+  const answer = await fetch(`/v1/cameras/${encodeURIComponent(name)}`, { method: "DELETE" }).catch(() => null);
+  if (answer && answer.status === 401) {
+    card.forget.textContent = "An administrator's token is needed";
+    card.forget.disabled = true;
+    return;
+  }
+  refresh();
 }
 
 // The camera's stages in the order they came, then the server's.
@@ -233,14 +248,38 @@ function openSocket() {
   };
 }
 
-async function refresh() {
-  if (document.hidden) return;
-  const answer = await fetch("/v1/cameras").catch(() => null);
-  if (!answer) {
-    byId("summary").textContent = "the server does not answer";
-    return;
+// What stands there is old: nobody must take it for the present.
+function noContact(why) {
+  const since = lastContact ? ` since ${lastContact.toLocaleTimeString()}` : "";
+  document.body.classList.add("stale");
+  byId("summary").textContent = `no contact${since}: ${why}`;
+  for (const card of cards.values()) {
+    card.health.textContent = `no contact${since}`;
+    card.health.className = "health";
+    card.forget.hidden = true;
+    for (const name of card.facts.querySelectorAll("dt")) {
+      if (name.textContent === "last frame") name.nextElementSibling.textContent = "–";
+    }
   }
-  const locked = answer.status === 401;
+}
+
+async function refresh() {
+  if (document.hidden || asking) return;
+  asking = true;
+  const answer = await fetch("/v1/cameras", { signal: AbortSignal.timeout(CONTACT_MS) }).catch(() => null);
+  const status = answer && answer.ok ? await answer.json().catch(() => null) : null;
+  asking = false;
+  if (status || (answer && answer.status === 401)) {
+    show(status);
+  } else {
+    noContact(answer && !answer.ok ? `the server answers HTTP ${answer.status}` : "the server does not answer");
+  }
+}
+
+function show(status) {
+  lastContact = new Date();
+  document.body.classList.remove("stale");
+  const locked = status === null;
   byId("log-in").hidden = !locked;
   byId("cameras").hidden = locked;
   if (locked) {
@@ -248,12 +287,10 @@ async function refresh() {
     byId("empty").hidden = byId("log-out").hidden = true;
     return;
   }
-  if (!answer.ok) return;
-  const status = await answer.json();
   openSocket();
-  const here = status.cameras.filter((camera) => camera.connected).length;
+  const here = status.cameras.filter((camera) => camera.health === "live").length;
   byId("summary").textContent = `${here} of ${status.cameras.length} cameras live · up ${duration(status.uptime_s)}`
-    + (status.draining ? " · going down" : "");
+    + (status.problem ? ` · ${status.problem}` : "");
   byId("empty").hidden = status.cameras.length > 0;
   status.cameras.forEach(showCard);
   const names = status.cameras.map((camera) => camera.name);

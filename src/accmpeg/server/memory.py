@@ -1,0 +1,73 @@
+"""How much memory decoded pictures may take, over all cameras: what is beyond it is not taken on.
+
+Coded video says little about it: a camera of 200 kB/s may hold 25 frames of 4K, 300 MB.
+"""
+
+import os
+import threading
+from pathlib import Path
+
+__all__ = ["LEAST_FRAMES", "MemoryBudget", "available_bytes"]
+
+DECODER_FRAMES = 5
+"""What the decoder of a 4K stream holds at its level: references, and the frame that it is at."""
+LEAST_FRAMES = DECODER_FRAMES + 2
+"""A camera is taken on only with so many: one more that waits, and one that is being inferred."""
+_BYTES_PER_PIXEL = 1.5
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+class MemoryBudget:
+    """Divides `total_bytes` among cameras by the size of their frames. For any thread."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
+        self._frame_bytes: dict[object, float] = {}
+        self._lock = threading.Lock()
+
+    def take(self, camera: object, pixels: int) -> bool:
+        """Whether frames of this size fit in beside what is there; then they have their place."""
+        frame_bytes = pixels * _BYTES_PER_PIXEL
+        with self._lock:
+            others = sum(size for each, size in self._frame_bytes.items() if each is not camera)
+            if (others + frame_bytes) * LEAST_FRAMES > self.total_bytes:
+                return False
+            self._frame_bytes[camera] = frame_bytes
+            return True
+
+    def give_back(self, camera: object) -> None:
+        """Its frames are gone."""
+        with self._lock:
+            self._frame_bytes.pop(camera, None)
+
+    def waiting_frames(self, camera: object, most: int) -> int:
+        """How many decoded frames of a camera may wait: what is left over is shared in equal parts."""
+        with self._lock:
+            frame_bytes = self._frame_bytes.get(camera, 0.0)
+            if not frame_bytes:
+                return 1
+            spare = self.total_bytes - sum(self._frame_bytes.values()) * LEAST_FRAMES
+            return max(1, min(most, 1 + int(spare / len(self._frame_bytes) / frame_bytes)))
+
+    def cameras_of(self, pixels: int) -> int:
+        """How many cameras of one size fit in."""
+        return int(self.total_bytes / (pixels * _BYTES_PER_PIXEL * LEAST_FRAMES))
+
+
+def available_bytes() -> int:
+    """The memory that this process may use: the machine's, or the limit of its control group."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return found
+    own = next((line[3:] for line in groups if line.startswith("0::")), "/")
+    folder = _CGROUP / own.lstrip("/")
+    for each in (folder, *folder.parents):
+        try:
+            limit = (each / "memory.max").read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit():
+            found = min(found, int(limit))
+    return found

@@ -1,0 +1,184 @@
+"""Connections that never ask for anything: they are counted when they come, and leave room for the others."""
+
+import logging
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from live_clients import WAIT_S, eventually
+
+from accmpeg.server import Limits, ServerThread
+from accmpeg.server.quiet import OncePerSecond
+
+Start = Callable[..., ServerThread]
+
+
+@pytest.fixture
+def crowd() -> Iterator[Callable[..., list[socket.socket]]]:
+    """Opens silent connections, and closes them in the end."""
+    with ExitStack() as stack:
+
+        def connect(server: ServerThread, count: int, address: str = "127.0.0.1") -> list[socket.socket]:
+            port = urlsplit(server.url).port or 0
+            return [
+                stack.enter_context(
+                    socket.create_connection(("127.0.0.1", port), WAIT_S, source_address=(address, 0))
+                )
+                for _ in range(count)
+            ]
+
+        yield connect
+
+
+def status_of(server: ServerThread, path: str = "/healthz", address: str = "127.0.0.1") -> int:
+    parts = urlsplit(server.url)
+    where = (parts.hostname or "", parts.port)
+    if parts.scheme == "https":
+        unchecked = ssl._create_unverified_context()
+        connection: HTTPConnection = HTTPSConnection(
+            *where, timeout=WAIT_S, context=unchecked, source_address=(address, 0)
+        )
+    else:
+        connection = HTTPConnection(*where, timeout=WAIT_S, source_address=(address, 0))
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def is_open(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["TLS", "HTTP"])
+def test_silent_connections_give_way_to_whoever_asks(
+    start: Start, certificate: tuple[Path, Path], crowd: Callable[..., list[socket.socket]], tls: bool
+) -> None:
+    files = {"tls_certificate": certificate[0], "tls_key": certificate[1]} if tls else {}
+    server = start(limits=Limits(max_connections=40, max_unproven=20, handshake_s=WAIT_S), **files)
+    silent = crowd(server, 100)
+    eventually(lambda: sum(map(is_open, silent)) == 20)
+    assert status_of(server) == 200, "the oldest silent one went for it"
+
+
+def test_a_silent_tls_client_has_the_handshakes_time(
+    start: Start, certificate: tuple[Path, Path], crowd: Callable[..., list[socket.socket]]
+) -> None:
+    server = start(tls_certificate=certificate[0], tls_key=certificate[1], limits=Limits(handshake_s=0.5))
+    (silent,) = crowd(server, 1)
+    silent.settimeout(WAIT_S)
+    assert silent.recv(1) == b"", "closed by the server"
+    eventually(lambda: b'refused_total{code="tls"} 1.0' in server.live.metrics.text())  # type: ignore[union-attr]
+
+
+def test_one_address_does_not_take_all_places(start: Start) -> None:
+    server = start(limits=Limits(max_connections=8, max_connections_per_address=3))
+    with ExitStack() as stack:
+        parts = urlsplit(server.url)
+        asking = []
+        for _ in range(3):
+            connection = HTTPConnection(
+                parts.hostname or "", parts.port, timeout=WAIT_S, source_address=("127.0.0.2", 0)
+            )
+            stack.callback(connection.close)
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read()
+            asking.append(connection)
+        with pytest.raises(OSError):  # noqa: PT011 - reset or closed
+            status_of(server, address="127.0.0.2")
+        assert status_of(server, address="127.0.0.3") == 200
+        asking[0].close()
+        eventually(lambda: answers(server, "127.0.0.2"))
+
+
+def answers(server: ServerThread, address: str) -> bool:
+    try:
+        return status_of(server, address=address) == 200
+    except OSError:
+        return False
+
+
+def test_http_to_a_tls_port_is_named_in_the_log(
+    start: Start, certificate: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start(tls_certificate=certificate[0], tls_key=certificate[1])
+    parts = urlsplit(server.url)
+    with (
+        caplog.at_level("WARNING", logger="accmpeg"),
+        socket.create_connection((parts.hostname or "", parts.port or 0), WAIT_S) as plain,
+    ):
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        plain.recv(100)
+        line = eventually(lambda: next((e for e in caplog.records if e.getMessage() == "no TLS"), None))
+    assert (line.client, line.code) == ("127.0.0.1", "HTTP_REQUEST")
+
+
+PROGRAM = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[1])))
+from accmpeg.cli.logs import set_up_logs
+from accmpeg.demo import assets_path
+from accmpeg.server import ServerSettings, ServerThread
+set_up_logs()
+with ServerThread(ServerSettings(dnns=(assets_path() / "detector.card.toml",), port=0, threads=1)) as server:
+    print(server.url, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_process_out_of_descriptors_says_so_once_a_second_and_lives(
+    crowd: Callable[..., list[socket.socket]],
+) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "300"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with program:
+        assert program.stdout is not None
+        address = urlsplit(program.stdout.readline().strip())
+        silent = [
+            socket.create_connection((address.hostname or "", address.port or 0), WAIT_S) for _ in range(600)
+        ]
+        connection = HTTPConnection(address.hostname or "", address.port, timeout=WAIT_S)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
+        for each in silent:
+            each.close()
+        _, written = program.communicate("", timeout=WAIT_S)
+    assert program.returncode == 0
+    assert "allows fewer connections" in written
+    assert written.count("too many connections") < 20
+
+
+def test_a_cause_writes_a_line_per_second_and_says_what_it_left_out() -> None:
+    now_s = [0.0]
+    quiet = OncePerSecond(lambda: now_s[0])
+
+    def passes(event: str, level: int = logging.WARNING, **fields: object) -> bool:
+        nonlocal record
+        record = logging.makeLogRecord({"msg": event, "levelno": level, **fields})
+        return quiet.filter(record)
+
+    record = logging.makeLogRecord({})
+    assert [passes("failed") for _ in range(3)] == [True, False, False]
+    assert passes("refused", code="auth")
+    assert passes("refused", code="busy"), "another cause"
+    assert all(passes("left", logging.INFO) for _ in range(3)), "only warnings and errors are many"
+    now_s[0] = 1.1
+    assert passes("failed")
+    assert record.__dict__["left_out"] == 2
