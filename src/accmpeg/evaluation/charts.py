@@ -131,7 +131,7 @@ def camera_figure(dnn: DnnFindings) -> "Figure | None":
     axes.axvline(1, color="black", linewidth=0.8, linestyle="--")
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * max(cost.ratio for cost in costs))
-    axes.set_title(f"{dnn.dnn}: camera CPU time, ratio to aq-1 at the source size")
+    axes.set_title(f"{dnn.dnn}: camera CPU time over that of aq-1", fontsize=10)
     axes.tick_params(labelsize=8)
     return figure
 
