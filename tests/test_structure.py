@@ -1,6 +1,7 @@
 """The structure that the design promises: imports point one way, and the camera stays light."""
 
 import ast
+import graphlib
 import importlib
 import pkgutil
 import subprocess
@@ -55,6 +56,27 @@ def test_imports_point_one_way(room: str, file: Path) -> None:
         parts = module.split(".")
         if parts[0] == "accmpeg" and len(parts) > 1:
             assert LEVEL[parts[1]] <= LEVEL[room], f"{file} imports {module}"
+
+
+def module_name(file: Path) -> str:
+    parts = ("accmpeg", *file.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    files = {module_name(file): file for _, file in rooms()}
+    graph: dict[str, set[str]] = {}
+    for name, file in files.items():
+        wanted = graph.setdefault(name, set())
+        # What is imported within functions, or for types alone, can't fail while the modules load.
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ImportFrom):
+                within = {f"{node.module}.{alias.name}" for alias in node.names}
+                wanted |= (within | {node.module}) & set(files)
+            elif isinstance(node, ast.Import):
+                wanted |= {alias.name for alias in node.names} & set(files)
+        wanted.discard(name)
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_the_camera_loads_nothing_heavy() -> None:

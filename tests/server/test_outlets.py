@@ -19,9 +19,9 @@ from accmpeg.media.addresses import HOW_TO_ESCAPE
 from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.sink import open_sink
 from accmpeg.server import ServerSettings, ServerThread
+from accmpeg.server.broker import BrokerAddress
 from accmpeg.server.cameras import CameraBook
 from accmpeg.server.metrics import Metrics
-from accmpeg.server.mqtt import BrokerAddress
 from accmpeg.server.subscribers import Hub, JsonLinesFile
 
 Start = Callable[..., ServerThread]

@@ -6,7 +6,7 @@ from pathlib import Path
 from accmpeg.errors import UsageError
 from accmpeg.media.addresses import is_loopback, is_url, locate_peer, scheme_of
 from accmpeg.media.patience import Patience
-from accmpeg.server.mqtt import BrokerAddress
+from accmpeg.server.broker import BrokerAddress
 from accmpeg.server.tokens import Tokens
 from accmpeg.wire import is_name
 
