@@ -10,7 +10,9 @@
 Everything that an interval needs is kept per block of ten frames, so that the analysis can draw blocks again.
 """
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -161,12 +163,17 @@ class CellRow(_Frozen):
 def read_rows(path: Path) -> list[CellRow]:
     """The rows of a sweep, in the order they were finished; a line that was cut off by a kill is left out.
 
-    A cell that was measured again has its newest row.
+    A cell that was measured again has its newest row. A finished sweep may be packed, as `cells.jsonl.gz`.
     Raises `EvaluationError` where a line in the middle is damaged, or where the lines are of another format.
     """
-    if not path.exists():
+    packed = path.with_name(path.name + ".gz")
+    if not path.exists() and not packed.exists():
         return []
-    lines = path.read_bytes().splitlines(keepends=True)
+    try:
+        content = path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise EvaluationError(f"{packed} is damaged: {error}") from error
+    lines = content.splitlines(keepends=True)
     rows: dict[tuple[str, str, str, str, float], CellRow] = {}
     for number, line in enumerate(lines, 1):
         try:
