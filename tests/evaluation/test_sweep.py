@@ -56,7 +56,7 @@ def command(videos: Path, card: Path, out: Path) -> list[str]:
     """The same sweep as a user starts it."""
     return [
         *("evaluate", "--videos", str(videos), "--dnn", str(card), "--accmodel", str(MODEL)),
-        *("--methods", ",".join(NAMES), "--points", "3", "--limit", "9", "--step", "2", "--every", "3"),
+        *("--methods", ",".join(NAMES), "--most-points", "3", "--limit", "9", "--step", "2", "--every", "3"),
         *("--workers", "1", "--out", str(out)),
     ]
 
@@ -127,7 +127,8 @@ def test_a_killed_sweep_goes_on_to_the_same_rows_and_its_report(
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert f"16 cells (0 failed). Report: {out / 'report.html'}" in done.output
-    assert read_rows(cells) == whole[1]
+    # Clip by clip as they were begun: the largest file first.
+    assert sorted(read_rows(cells), key=lambda row: row.key) == sorted(whole[1], key=lambda row: row.key)
     assert cells.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
     assert contents(out / "costs") == costs
     page = (out / "report.html").read_text()
@@ -272,11 +273,15 @@ def test_a_reference_that_can_t_confirm_is_refused_before_anything_is_measured(
     lost = tmp_path / "lost.card.toml"
     lost.write_text(CARD.read_text())
     out = tmp_path / "out"
-    for card, code in ((no_boxes, None), (broken, 1), (lost, 1), (tmp_path / "none.toml", 2)):
+    for card, said in (
+        (no_boxes, "reports no boxes, so it can't confirm any"),
+        (broken, "broken.card.toml"),
+        (lost, "correct 'model' in its card"),
+    ):
         done = CliRunner().invoke(app, [*command(videos, small_card, out), "--reference", str(card)])
-        assert done.exit_code in ({code} if code else {1, 2})
-        assert card.name in done.output.replace("\n", "").replace("│", "").replace(" ", "")
-        assert "Traceback" not in done.output
+        assert done.exit_code in (1, 2)
+        assert said in done.output
+        assert len(done.output.splitlines()) == 1
     assert not out.exists()
 
 

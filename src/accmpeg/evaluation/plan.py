@@ -241,10 +241,10 @@ class _Opener:
         if self.labels is not None:
             pictures = [each.name for each in folder_pictures(self.path)] if self.path.is_dir() else None
             labels, names = read_coco(self.labels, pictures)
-        bitrate_bps = 0.0
-        if self.path.is_file():
-            bitrate_bps = self.path.stat().st_size * 8 / _duration_s(self.path)
         with open_source(self.path) as source:
+            bitrate_bps = 0.0
+            if self.path.is_file():
+                bitrate_bps = self.path.stat().st_size * 8 / _duration_s(self.path)
             return read_clip(
                 source, limit=limit, labels=labels, label_classes=names, source_bitrate_bps=bitrate_bps
             )
