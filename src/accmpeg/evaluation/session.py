@@ -38,7 +38,7 @@ from accmpeg.media.encoder import AccessUnit, Encoder
 
 __all__ = ["LIVE_LINK", "MethodContext", "Session", "TrueScores"]
 
-LIVE_LINK = Link(bandwidth_bps=4_000_000, propagation_ms=20.0)
+LIVE_LINK = Link(bandwidth_bps=4e6, propagation_ms=20.0)
 """What feedback travels over while a method runs, where the sweep says nothing else."""
 
 Worker = Literal["camera", "server"]

@@ -58,7 +58,7 @@ def run_sweep(
         folder.mkdir(parents=True, exist_ok=True)
         rows = read_rows(cells_file)
         _check_same_sweep(rows, groups, settings, folder)
-        _mend(cells_file)
+        _mend(cells_file, rows)
         write_record(folder, clips, dnns, methods, settings, primary=primary)
         known = {row.key: row for row in rows}
     except OSError as error:
@@ -115,8 +115,10 @@ def _check_same_sweep(
             )
 
 
-def _mend(cells_file: Path) -> None:
-    """Removes a last line that a kill cut off, so that the next one starts afresh."""
+def _mend(cells_file: Path, rows: Sequence[CellRow]) -> None:
+    """Removes a last line that a kill cut off, so that the next one starts afresh; unpacks packed rows."""
+    if rows and not cells_file.exists():
+        cells_file.write_text("".join(row.to_line() for row in rows), encoding="utf-8")
     content = cells_file.read_bytes() if cells_file.exists() else b""
     if content and not content.endswith(b"\n"):
         with cells_file.open("r+b") as file:
