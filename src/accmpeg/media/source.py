@@ -156,9 +156,11 @@ def open_source(address: str | Path, options: InputOptions | None = None) -> Sou
 
 
 def _is_heif_file(path: Path) -> bool:
+    if not path.is_file():
+        return False  # a pipe's writer would be turned away as soon as this look at it ends
     try:
         with path.open("rb") as file:
-            return path.is_file() and is_heif(file.read(12))
+            return is_heif(file.read(12))
     except OSError:
         return False  # FFmpeg says why
 
