@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from accmpeg.evaluation.findings import TARGETS, ClipFindings
+from accmpeg.evaluation.findings import HEADLINE_TARGETS, ClipFindings
 from accmpeg.evaluation.measured import MAX_LOAD, Track, why_unused
 from accmpeg.evaluation.rows import CellRow, ReferenceName
 
@@ -41,7 +41,7 @@ def reference_notes(
         notes.append(f"without the reference “{reference}”: {', '.join(absent)}")
     reasons: dict[str, list[str]] = {}
     for (_, clip), track in tracks.items():
-        for why in dict.fromkeys(track.why[track.targets.index(target)] for target in TARGETS):
+        for why in dict.fromkeys(track.why[track.targets.index(target)] for target in HEADLINE_TARGETS):
             if why:
                 reasons.setdefault(why, []).append(clip)
     return (*notes, *(f"{', '.join(where)}: {why}" for why, where in reasons.items()))
