@@ -4,7 +4,7 @@ For frames of real clips and several server DNNs: a share of the macroblocks, ch
 from the bottom of AccGrad, is coded at the high QP and the rest at the low one by the real encoder; accuracy
 is the server DNN's against its own result on the pristine frame. Intervals come from resampling whole clips,
 and the gains of one choice over another from the same frames. Writes `docs/images/accgrad-meaning.png` and
-`docs/data/accgrad-meaning.json`, and prints the table.
+`results/accgrad-meaning.json`, and prints the table.
 
     python benchmarks/accgrad_meaning.py --data DATA --cards CARDS
 
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--panels", nargs="*", choices=list(PANELS), default=list(PANELS))
     parser.add_argument("--docs", type=Path, default=Path(__file__).parents[1] / "docs")
     arguments = parser.parse_args()
-    stored = arguments.docs / "data" / "accgrad-meaning.json"
+    stored = arguments.docs.parent / "results" / "accgrad-meaning.json"
     before = json.loads(stored.read_text()) if stored.exists() else {}
     report = {}
     for panel, (qp_high, patterns) in PANELS.items():

@@ -14,10 +14,10 @@ import av
 from accmpeg.camera.adaptation import Adaptation
 from accmpeg.camera.address import ServerAddress
 from accmpeg.camera.client import CameraClient
-from accmpeg.camera.clock import CameraClock
 from accmpeg.camera.outputs import LiveResult
 from accmpeg.camera.spool import Spool
 from accmpeg.camera.stats import CameraStats
+from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.policy.ratecontrol import FixedRate
 from accmpeg.wire import AccessUnitMessage, Hello
@@ -72,14 +72,14 @@ async def replay(
     frame_rate: float | None = None,
     drop: str = "latest",
     first_after_s: float = 0.0,
-) -> tuple[list[LiveResult], dict[str, int], CameraClock]:
+) -> tuple[list[LiveResult], dict[str, int], SteadyClock]:
     """Sends the recording in a loop; returns results, counters and the clock that dates them.
 
     `frame_rate` None is the recording's own. `drop` as for a camera: with `none` every frame is sent, however
     late; with `latest` the server may leave frames out (the camera can't, the frames are coded already).
     """
     rate = frame_rate or float(recording.frame_rate)
-    clock, stats, stream_id = CameraClock(), CameraStats(), uuid.uuid4().hex[:16]
+    clock, stats, stream_id = SteadyClock(), CameraStats(), uuid.uuid4().hex[:16]
     hello = Hello(
         camera=name,
         stream_id=stream_id,
