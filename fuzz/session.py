@@ -13,10 +13,10 @@ with atheris.instrument_imports(include=["accmpeg"]):
     from accmpeg.camera.adaptation import Adaptation
     from accmpeg.camera.address import ServerAddress
     from accmpeg.camera.client import CameraClient
-    from accmpeg.camera.clock import CameraClock
     from accmpeg.camera.spool import Spool
     from accmpeg.camera.stats import CameraStats
     from accmpeg.dnn.base import ServerDnn, load_dnn
+    from accmpeg.media.clock import SteadyClock
     from accmpeg.policy.ratecontrol import DelayRate
     from accmpeg.server import Limits, ServerSettings, start_server
     from accmpeg.server.app import make_app
@@ -233,7 +233,7 @@ def feedback() -> Target:
         spool.begin(_hello(), b"")
         controller = DelayRate(1_000_000, budget_ms=300.0, lowest_bps=100_000, highest_bps=8_000_000)
         client = CameraClient(
-            address, spool, Adaptation(controller, None, spooling=False), CameraClock(), CameraStats(),
+            address, spool, Adaptation(controller, None, spooling=False), SteadyClock(), CameraStats(),
             stream_id="run-1", keeps=False, on_result=lambda result: None, request_keyframe=lambda: None,
             reconnect_s=lambda attempt: 0.0,
         )  # fmt: skip

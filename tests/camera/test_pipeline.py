@@ -8,9 +8,9 @@ import av
 import pytest
 
 from accmpeg.camera import pipeline
-from accmpeg.camera.clock import CameraClock
 from accmpeg.camera.pipeline import Capture, FrameSlot, TimedFrame
 from accmpeg.camera.stats import CameraStats
+from accmpeg.media.clock import SteadyClock
 from accmpeg.media.source import Source, SourceInfo
 
 FRAME = av.VideoFrame(16, 16, "yuv420p")
@@ -74,7 +74,7 @@ class JumpingFootage(Source):
 def test_a_clock_that_jumps_does_not_hold_capture_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "LONGEST_GAP_S", 0.2)
     slot, stats, footage = FrameSlot(lossless=False), CameraStats(), JumpingFootage()
-    capture = Capture(footage, JumpingFootage, slot, CameraClock(), stats, paced=True)
+    capture = Capture(footage, JumpingFootage, slot, SteadyClock(), stats, paced=True)
     started_s = time.monotonic()
     capture.run()
     assert 0.2 <= time.monotonic() - started_s < 1.0

@@ -11,7 +11,6 @@ from accmpeg.server.cameras import (
     CameraBook,
     CameraRecord,
     StreamMemory,
-    clock_us,
     percentiles,
 )
 
@@ -20,11 +19,6 @@ def test_percentiles_are_values_that_occurred() -> None:
     assert percentiles(deque()) == {}
     assert percentiles(deque([7.0])) == {"p50": 7.0, "p95": 7.0, "p99": 7.0}
     assert percentiles(deque(float(i) for i in range(100, 0, -1))) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
-
-
-def test_the_clock_never_runs_backwards() -> None:
-    moments = [clock_us() for _ in range(1000)]
-    assert moments == sorted(moments)
 
 
 def test_connected_cameras_are_kept_and_absent_ones_forgotten() -> None:

@@ -1,12 +1,14 @@
 """Results to files and MQTT, slow subscribers, and streams that the server fetches itself."""
 
 import asyncio
+import itertools
 import json
 import logging
 import resource
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,7 +93,13 @@ def test_a_slow_subscriber_loses_the_oldest_and_is_told() -> None:
     assert [text["sequence"] for text in texts[1:]] == [2, 3, 4]
 
 
-def test_a_file_is_fetched_to_its_end(start: Start, recorded: Recorded, tmp_path: Path) -> None:
+def test_a_file_is_fetched_to_its_end(
+    start: Start, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The clock is set by three days after the server's code was loaded: results tell the right day.
+    system_ns, three_days_ns = time.time_ns, 3 * 86_400 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: system_ns() + three_days_ns)
+    started_us = time.time_ns() // 1000
     clip = tmp_path / "clip.mp4"
     scene = SceneSource(SceneSpec(87, 320, 180, frame_count=8))
     settings = EncoderSettings.for_source(scene.info, crf=28, steerable=False)
@@ -110,6 +118,10 @@ def test_a_file_is_fetched_to_its_end(start: Start, recorded: Recorded, tmp_path
     events = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(event["camera"], event["sequence"]) for event in events] == [("yard", i) for i in range(8)]
     assert all(event["dropped"] is None for event in events), "of a file every frame is inferred"
+    ended_us = time.time_ns() // 1000
+    for event in events:
+        moments = [started_us, event["captured_us"], event["received_us"], event["answered_us"], ended_us]
+        assert all(later - earlier > -50_000 for earlier, later in itertools.pairwise(moments)), moments
 
 
 def test_an_input_that_is_not_there_is_tried_again_and_harms_nobody(

@@ -26,11 +26,12 @@ from websockets.exceptions import WebSocketException
 
 from accmpeg.camera.adaptation import Adaptation
 from accmpeg.camera.address import ServerAddress, connection_problem
-from accmpeg.camera.clock import CameraClock, ClockSync
+from accmpeg.camera.clock import ClockSync
 from accmpeg.camera.outputs import LiveResult
 from accmpeg.camera.spool import Spool
 from accmpeg.camera.stats import CameraStats
 from accmpeg.errors import LinkError, WireError
+from accmpeg.media.clock import SteadyClock
 from accmpeg.wire import (
     MESSAGE_LIMIT_BYTES,
     SUBPROTOCOL,
@@ -102,7 +103,7 @@ class CameraClient:
         address: ServerAddress,
         spool: Spool,
         adaptation: Adaptation,
-        clock: CameraClock,
+        clock: SteadyClock,
         stats: CameraStats,
         *,
         stream_id: str,
@@ -342,7 +343,9 @@ class CameraClient:
                 self.sync.add(message.sent_us, message.received_us, message.replied_us, now_us)
                 estimate = self.sync.estimate(now_us)
                 if estimate is not None:
-                    self._stats.set(clock_offset_us=estimate.offset_us, clock_error_us=estimate.error_us)
+                    # Told of the clock as it is set, though measured against the one that never jumps.
+                    offset_us = estimate.offset_us + now_us - self._clock.utc_us(now_us)
+                    self._stats.set(clock_offset_us=offset_us, clock_error_us=estimate.error_us)
             elif isinstance(message, Refused):
                 raise _refusal(message)
             elif isinstance(message, Goodbye):

@@ -1,49 +1,11 @@
-"""The camera's clock, and how far the server's is ahead of it."""
+"""How far the server's clock is ahead of the camera's."""
 
-import time
 from collections import deque
 from dataclasses import dataclass
 
-__all__ = ["CameraClock", "ClockEstimate", "ClockSync"]
+__all__ = ["ClockEstimate", "ClockSync"]
 
-_SET_US = 50_000  # the system's clock was set, rather than led along by NTP
 _DRIFT = 100e-6  # of two ordinary quartz clocks against each other, generously
-
-
-class CameraClock:
-    """Two readings of the time, in microseconds since 1970.
-
-    `now_us` never jumps: the system's time at the start, carried on by the monotonic clock. Whatever is a
-    length of time (waits, delays, rates) comes from it. `utc_us` says what such a time is on the system's
-    clock as it is set *now*: a Raspberry Pi has no clock of its own and begins days behind, until the network
-    corrects it, and a camera that runs for months must not keep the wrong day for as long.
-    """
-
-    def __init__(self) -> None:
-        self._start_us = _system_us() - _monotonic_us()
-        self._correction_us = 0
-
-    def now_us(self) -> int:
-        return self._start_us + _monotonic_us()
-
-    def now_ms(self) -> float:
-        """The same in milliseconds."""
-        return self.now_us() / 1000
-
-    def utc_us(self, at_us: int) -> int:
-        """A time of `now_us`, also an earlier one, by the system's clock as it is set at present."""
-        off_us = _system_us() - self.now_us()
-        if abs(off_us - self._correction_us) > _SET_US:
-            self._correction_us = off_us
-        return at_us + self._correction_us
-
-
-def _system_us() -> int:
-    return time.time_ns() // 1000
-
-
-def _monotonic_us() -> int:
-    return time.monotonic_ns() // 1000
 
 
 @dataclass(frozen=True, slots=True)

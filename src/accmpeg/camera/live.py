@@ -27,7 +27,6 @@ from accmpeg.accmodel.runtime import AccModel
 from accmpeg.camera.adaptation import Adaptation
 from accmpeg.camera.address import ServerAddress
 from accmpeg.camera.client import CameraClient
-from accmpeg.camera.clock import CameraClock
 from accmpeg.camera.naming import checked_name, default_name
 from accmpeg.camera.outputs import LiveResult, ResultQueue, ResultSocket
 from accmpeg.camera.pipeline import Capture, CodedFrame, EncodeLoop, FrameSlot
@@ -36,6 +35,7 @@ from accmpeg.camera.spool import Spool
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.steering import Scorer, SteeredEncoder
 from accmpeg.errors import AccmpegError, UsageError
+from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.source import Source, SourceInfo, open_source
 from accmpeg.policy.accuracy import AccuracyCurve
@@ -133,7 +133,7 @@ class Camera:
         self.name = options.name or ""
         """What it is called at the server; without a name in the options, from `start` on."""
         self.stats = CameraStats()
-        self.clock = CameraClock()
+        self.clock = SteadyClock()
         self.stream_id = uuid.uuid4().hex[:16]
         self._open: Callable[[], Source] = source if callable(source) else lambda: open_source(source)
         self._to = to

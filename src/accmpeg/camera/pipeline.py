@@ -17,10 +17,10 @@ from fractions import Fraction
 
 import av
 
-from accmpeg.camera.clock import CameraClock
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.steering import Scorer, StageTimes, SteeredEncoder
 from accmpeg.errors import AccmpegError, SourceError
+from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 from accmpeg.media.patience import Patience
 from accmpeg.media.source import Source
@@ -119,7 +119,7 @@ class Capture(threading.Thread):
         source: Source,
         reopen: Callable[[], Source],
         slot: FrameSlot,
-        clock: CameraClock,
+        clock: SteadyClock,
         stats: CameraStats,
         *,
         paced: bool,
@@ -241,7 +241,7 @@ class EncodeLoop(threading.Thread):
         settings: EncoderSettings,
         accmodel: Scorer | None,
         make_policy: Callable[[], QualityPolicy | str],
-        clock: CameraClock,
+        clock: SteadyClock,
         stats: CameraStats,
         *,
         every: int,

@@ -18,10 +18,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from accmpeg.camera.address import ServerAddress, connection_problem
-from accmpeg.camera.clock import CameraClock, ClockSync
+from accmpeg.camera.clock import ClockSync
 from accmpeg.camera.naming import checked_name, default_name
 from accmpeg.cli.doctor import Finding
 from accmpeg.errors import LinkError, WireError
+from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.frames import plane_view
 from accmpeg.media.proxies import Proxy
@@ -158,7 +159,7 @@ async def _next(connection: ClientConnection, kinds: tuple[type, ...]) -> object
 
 
 async def _clock(connection: ClientConnection) -> list[Finding]:
-    clock, sync = CameraClock(), ClockSync()
+    clock, sync = SteadyClock(), ClockSync()
     for _ in range(_TIME_SAMPLES):
         await connection.send(pack(TimeRequest(sent_us=clock.now_us())))
         reply = await _next(connection, (TimeReply,))
@@ -212,7 +213,7 @@ def _noise(name: str) -> tuple[list[AccessUnit], Hello, bytes]:
 
 
 async def _upload(connection: ClientConnection, units: list[AccessUnit]) -> Finding:
-    clock = CameraClock()
+    clock = SteadyClock()
     total_bytes = sum(unit.size_bytes for unit in units)
     start_s = time.monotonic()
 

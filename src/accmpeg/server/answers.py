@@ -10,7 +10,7 @@ from av import VideoFrame
 
 from accmpeg.errors import WireError
 from accmpeg.server.batcher import Outcome
-from accmpeg.server.cameras import clock_us
+from accmpeg.server.cameras import CLOCK
 from accmpeg.server.models import ModelIdentity
 from accmpeg.wire import AccessUnitMessage, ResultMessage, pack
 
@@ -24,7 +24,7 @@ class Answer:
     """One received frame on its way to its answer."""
 
     message: AccessUnitMessage
-    received_us: int = field(default_factory=clock_us)
+    received_us: int = field(default_factory=CLOCK.now_us)
     received_s: float = field(default_factory=time.perf_counter)
     server_ms: dict[str, float] = field(default_factory=dict)
     done: bool = False
@@ -60,8 +60,8 @@ class Answer:
             "sequence": message.sequence,
             "pts": message.pts,
             "captured_us": message.captured_us,
-            "received_us": self.received_us,
-            "answered_us": clock_us(),
+            "received_us": CLOCK.utc_us(self.received_us),
+            "answered_us": CLOCK.utc_us(),
             "spooled": message.spooled,
             "result": self.result,
             "dropped": self.dropped,

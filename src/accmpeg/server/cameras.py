@@ -6,10 +6,11 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from accmpeg.media.clock import SteadyClock
 from accmpeg.server.health import AnswerWindow, Health, judge
 from accmpeg.tasks.base import TaskName
 
-__all__ = ["CameraBook", "CameraRecord", "StreamMemory", "clock_us", "percentiles"]
+__all__ = ["CLOCK", "CameraBook", "CameraRecord", "StreamMemory", "percentiles"]
 
 REMEMBERED_CAMERAS = 256
 REMEMBERED_STREAMS = 1024
@@ -23,13 +24,8 @@ RECENT = 300
 RIVAL_S = 60.0
 _BUCKETS_S = 5
 
-# The wall clock at start, carried on by the monotonic one: a clock that is set does not make time jump.
-_EPOCH_NS = time.time_ns() - time.monotonic_ns()
-
-
-def clock_us() -> int:
-    """The server's clock in microseconds since 1970; never runs backwards."""
-    return (time.monotonic_ns() + _EPOCH_NS) // 1000
+CLOCK = SteadyClock()
+"""The server's: `now_us` where times are compared, `utc_us` where people read them."""
 
 
 @dataclass

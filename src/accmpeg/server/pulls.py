@@ -19,7 +19,7 @@ from accmpeg.media.addresses import describe
 from accmpeg.media.source import Source, open_source
 from accmpeg.server.answers import Answer, Answers
 from accmpeg.server.batcher import Job, Outcome
-from accmpeg.server.cameras import clock_us
+from accmpeg.server.cameras import CLOCK
 from accmpeg.server.receiving import memory_refusal
 from accmpeg.server.view import Snapshot
 from accmpeg.wire import AccessUnitMessage
@@ -50,7 +50,7 @@ class Pull:
         self._answers = Answers()
         self._sequence = 0
         self._facts: dict[str, Any] = {}
-        self._stream_id = f"pull-{clock_us()}"
+        self._stream_id = f"pull-{CLOCK.now_us()}"
         self._room = threading.Semaphore(1)
         self._thread = threading.Thread(target=self._run, name=f"pull-{name}", daemon=True)
 
@@ -123,7 +123,7 @@ class Pull:
                     room.acquire()
                 if self._stopped.is_set():
                     return
-                now_us = clock_us()
+                now_us = CLOCK.utc_us()
                 message = AccessUnitMessage(
                     sequence=self._sequence,
                     pts=frame.pts or 0,

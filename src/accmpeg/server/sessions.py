@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from accmpeg.errors import DecoderError
 from accmpeg.server.answers import Answer, Answers, RateLimit
 from accmpeg.server.batcher import Job, Outcome
-from accmpeg.server.cameras import CameraRecord, StreamMemory, clock_us
+from accmpeg.server.cameras import CLOCK, CameraRecord, StreamMemory
 from accmpeg.server.receiving import (
     RefusalError,
     check_size,
@@ -99,7 +99,7 @@ class Session:
         self._reading: asyncio.Task[None] | None = None
         self._highest = -1
         self._received_bytes = 0
-        self._received_us = clock_us()
+        self._received_us = CLOCK.now_us()
         self._needs_keyframe = False
         self._damaged_in_a_row = 0
         self._keyframes: deque[CodedFrame] = deque(maxlen=4)
@@ -220,7 +220,7 @@ class Session:
                     case AccessUnitMessage() as message:
                         await self._take(message, bytes(come.payload))
                     case TimeRequest(sent_us=sent_us):
-                        now_us = clock_us()
+                        now_us = CLOCK.utc_us()
                         self._control.append(
                             TimeReply(sent_us=sent_us, received_us=now_us, replied_us=now_us)
                         )
@@ -255,7 +255,7 @@ class Session:
             self._size_px = message.size_px
             self._record.width_px, self._record.height_px = message.size_px
         self._received_bytes += len(data)
-        self._received_us = clock_us()
+        self._received_us = CLOCK.now_us()
         answer = None
         if repeated:
             self._repeated = message.sequence
