@@ -139,18 +139,19 @@ def there_and_back(clip: Clip, frames: int) -> Clip:
     return Clip("there and back", stamped, clip.width_px, clip.height_px, RATE, BASE)
 
 
-@pytest.mark.parametrize("name", ["constant-qp", "b2"])
+@pytest.mark.parametrize("name", ["constant-qp", "aq-1"])
 def test_real_streams_cost_the_same_on_thirty_frames_and_on_ninety(
     name: str, clip: Clip, context: MethodContext
 ) -> None:
+    """Fine enough that the frames after a keyframe do not live on it."""
     per_frame, naive = [], []
     for frames in (30, 90):
-        session = run_method(there_and_back(clip, frames), METHODS[name], OperatingPoint(quality=30), context)
+        session = run_method(there_and_back(clip, frames), METHODS[name], OperatingPoint(quality=24), context)
         per_frame.append(session.traffic.bytes_per_frame)
         naive.append(bytes_of(session.flows, "uplink") / frames)
-    assert per_frame[0] == pytest.approx(per_frame[1], rel=0.06)
+    assert per_frame[0] == pytest.approx(per_frame[1], rel=0.03)
     # What the whole clip's bytes over its frames would say.
-    assert naive[0] > 1.1 * naive[1]
+    assert naive[0] > 1.08 * naive[1]
 
 
 @pytest.mark.parametrize("name", ["aq-1", "b2"])
