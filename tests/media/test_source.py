@@ -515,6 +515,21 @@ def test_numbered_photographs_of_several_sizes_are_stills(tmp_path):
     assert [footage.kind for footage in found] == ["frames"] + ["still"] * 12
 
 
+@pytest.mark.parametrize("name", ["4.jpg", "4.png"])
+def test_a_numbered_picture_cut_off_anywhere_is_passed_over(tmp_path, name):
+    save_sizes(tmp_path / "frames", [(64, 48)] * 3)
+    whole = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(whole, "JPEG" if name.endswith("jpg") else "PNG")
+    head = whole.getvalue()[:200]
+    frame_header = head.find(b"\xff\xc0")
+    for cut in {1, 2, 5, 12, 17, 20, 23, *range(frame_header, frame_header + 10)} - {-1}:
+        (tmp_path / "frames" / name).write_bytes(head[:cut])
+        assert [footage.kind for footage in find_footage([tmp_path])] == ["frames"]
+    with open_source(tmp_path / "frames") as source:
+        assert len(list(source)) == 3
+    assert name in source.skipped_pictures[0]
+
+
 def test_photographs_held_upright_and_across_differ_in_size(tmp_path):
     save_sizes(tmp_path / "photos", [(160, 120)] * 2)
     exif = Image.Exif()

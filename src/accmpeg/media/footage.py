@@ -273,7 +273,7 @@ def _stored_size(file: BinaryIO) -> tuple[int, int] | None:
     head = file.read(2)
     if head == b"\x89P":
         chunk = file.read(64)
-        if chunk[10:14] == b"IHDR" and b"eXIf" not in chunk:
+        if chunk[10:14] == b"IHDR" and len(chunk) >= 22 and b"eXIf" not in chunk:
             width_px, height_px = struct.unpack_from(">II", chunk, 14)
             return width_px, height_px
     while head == b"\xff\xd8" and (marker := file.read(4)):
@@ -281,7 +281,10 @@ def _stored_size(file: BinaryIO) -> tuple[int, int] | None:
             return None
         kind, length = marker[1], int.from_bytes(marker[2:])
         if kind in _START_OF_FRAME:
-            height_px, width_px = struct.unpack(">xHH", file.read(5))
+            sides = file.read(5)
+            if len(sides) < 5:
+                return None
+            height_px, width_px = struct.unpack(">xHH", sides)
             return width_px, height_px
         if kind == _APP1 or length < 2:
             return None
