@@ -276,6 +276,8 @@ def test_stopping_says_goodbye_with_all_frames_answered(scene: Any, server: Peer
         ("ws://host:99999", "no server address"),
         ("ws://user:pass@host", "no secrets"),
         ("ws://host/?token=abc", "no secrets"),
+        ("ws://host/my cameras", "written %20"),
+        ("ws://host/stream\r\nX-Forwarded-For: me", "written %20"),
     ],
 )
 def test_bad_addresses(address: str, complaint: str) -> None:

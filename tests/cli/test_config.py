@@ -8,8 +8,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from accmpeg.accmodel.card import read_accmodel_card
+from accmpeg.camera.address import read_token
 from accmpeg.cli.common import TranslatingGroup
 from accmpeg.cli.config import ConfigFile, configured, effective_settings
+from accmpeg.demo import assets_path
+from accmpeg.dnn.card import read_card
+from accmpeg.server.tokens import read_tokens
 
 app = typer.Typer(cls=TranslatingGroup)
 
@@ -79,3 +84,21 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     )
     assert result.exit_code == 2
     assert "none.toml" in result.output
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_files_are_read_as_editors_on_windows_save_them(tmp_path: Path, ending: str) -> None:
+    def saved(name: str, text: str) -> Path:
+        file = tmp_path / name
+        file.write_bytes(("\N{ZERO WIDTH NO-BREAK SPACE}" + text.replace("\n", ending)).encode())
+        return file
+
+    assert run("--config", str(saved("probe.toml", "port = 2\n")))["port"] == [2, "file"]
+    token = "0123456789abcdef"
+    known = read_tokens(saved("tokens.toml", f'gate = "{token}"\n'))
+    assert known.cameras_of(read_token(saved("token", f"{token}\n"))) == {"gate"}
+    detector = assets_path() / "detector.card.toml"
+    assert read_card(saved("net.card.toml", detector.read_text())) == read_card(detector)
+    accmodel = assets_path() / "accmodel.card.toml"
+    again = saved("again.card.toml", accmodel.read_text())
+    assert read_accmodel_card(again) == read_accmodel_card(accmodel)

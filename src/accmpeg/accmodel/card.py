@@ -167,7 +167,7 @@ def read_accmodel_card(path: str | Path) -> AccModelCard:
     """Reads and checks a card; raises `CardError` naming the key that is missing, unknown or senseless."""
     path = card_path(path)
     try:
-        return AccModelCard.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return AccModelCard.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CardError(f"the AccModel card {path} can't be read: {reason}") from error

@@ -64,6 +64,8 @@ class ServerAddress:
             )
         if "#" in found.path:
             raise UsageError(f"{describe(text)} is no server address: a # has no meaning in it")
+        if " " in found.path or not found.path.isprintable():
+            raise UsageError(f"{describe(text)!r} is no server address: a blank in its path is written %20")
         secure = found.scheme == "wss"
         if token and not secure and not insecure and not is_loopback(found.host):
             raise UsageError(
@@ -177,7 +179,7 @@ def read_token(file: Path | None) -> str | None:
     if file is None:
         return os.environ.get(TOKEN_VARIABLE, "").strip() or None
     try:
-        token = file.read_text().strip()
+        token = file.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--token-file {file}: {getattr(error, 'strerror', None) or error}") from error
     if not token or not token.isprintable():

@@ -101,7 +101,7 @@ def reread(context: typer.Context) -> dict[str, Any]:
 
 def _read(context: typer.Context, path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark before it
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"--config {path}: can't be read: {getattr(error, 'strerror', None) or error}"

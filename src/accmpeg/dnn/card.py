@@ -146,7 +146,7 @@ def read_card(path: str | Path) -> DnnCard:
     """Reads and checks a card; raises `CardError` naming the key that is missing, unknown or senseless."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CardError(f"{path} can't be read as a card: {reason}") from error

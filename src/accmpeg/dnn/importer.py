@@ -302,7 +302,7 @@ def _parse(key: str, text: str) -> Any:
     text = text.strip()
     if key in LISTS:
         try:
-            named = Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else None
+            named = Path(text).read_text(encoding="utf-8-sig").splitlines() if Path(text).is_file() else None
         except (OSError, UnicodeDecodeError):
             named = None
         return [name.strip() for name in named or text.split(",") if name.strip()]

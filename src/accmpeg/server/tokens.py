@@ -135,7 +135,7 @@ def read_tokens(
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"--tokens {path} can't be read: {getattr(error, 'strerror', None) or error}"
