@@ -1,6 +1,7 @@
 """What browsers, subscribers, Prometheus and administrators see, over real HTTP."""
 
 import http.client
+import ipaddress
 import json
 import shutil
 import socket
@@ -15,6 +16,7 @@ from live_clients import ADMIN, VIEWER, WAIT_S, Camera, Recorded, eventually, to
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from accmpeg.errors import UsageError
 from accmpeg.server import ServerSettings, ServerThread, run
 from accmpeg.wire import Goodbye
 
@@ -68,6 +70,31 @@ def test_the_kernel_does_not_hold_results_back(card: Path) -> None:
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize("host", ["[::1]", "::1", "localhost"])
+def test_hosts_of_this_machine_are_listened_on(card: Path, host: str) -> None:
+    settings = ServerSettings(dnns=(card,), host=host, port=0)
+    settings.check()
+    with run._listen(settings) as listener:
+        socket.create_connection(listener.getsockname()[:2], WAIT_S).close()
+
+
+def test_an_address_of_a_link_keeps_its_interface(card: Path) -> None:
+    lines = Path("/proc/net/if_inet6").read_text().splitlines() if Path("/proc/net/if_inet6").exists() else []
+    found = [line.split() for line in lines if line.startswith("fe80")]
+    if not found:
+        pytest.skip("this machine has no link-local IPv6 address")
+    address, interface = ipaddress.IPv6Address(int(found[0][0], 16)), found[0][-1]
+    host = f"{address}%{interface}"
+    with run._listen(ServerSettings(dnns=(card,), host=host, port=0)) as listener:
+        socket.create_connection((host, listener.getsockname()[1]), WAIT_S).close()
+
+
+@pytest.mark.parametrize("host", ["gate..local", "a" * 64, "é" * 70])
+def test_hosts_that_can_not_be_meant_are_one_line(card: Path, host: str) -> None:
+    with pytest.raises(UsageError, match="is no name of a host, nor an IP address"):
+        run.serve(ServerSettings(dnns=(card,), host=host, port=0, insecure=True, tokens=tokens()))
 
 
 def test_a_draining_server_is_not_ready(start: Start) -> None:

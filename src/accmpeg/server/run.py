@@ -89,15 +89,19 @@ class _Server(uvicorn.Server):
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
+    host = settings.host.removeprefix("[").removesuffix("]")  # IPv6 as it stands in addresses
     try:
         family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.create_server(address[:2], family=family, backlog=256)
+        # The whole address: that of a link (fe80::…%eth0) has the interface behind host and port.
+        listener = socket.create_server(address, family=family, backlog=256)
         # asyncio turns Nagle's algorithm off only for sockets made as IPPROTO_TCP, which these are not. With
         # it every result waited for the camera's next frame, which carried the acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
+    except UnicodeError:  # an empty label, or one beyond 63 letters, or such
+        raise UsageError(f"--host {settings.host!r} is no name of a host, nor an IP address") from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"can't listen on {settings.host}:{settings.port}: {reason}") from None
