@@ -205,6 +205,10 @@ def test_another_address_is_no_broker(start: Start) -> None:
         ("mqtt://localhost/a%00b", "no + or #"),
         ("mqtt://localhost/$SYS", "the broker's own"),
         ("mqtt://localhost/" + "x" * 70_000, "longer than"),
+        (f"mqtt://me:s3cret{'x' * 70_000}@localhost/site", "a password has up to 65535 bytes"),
+        (f"mqtt://{'me' * 40_000}:s3cret@localhost/site", "a user has up to 65535 bytes"),
+        ("mqtt://me%00:s3cret@localhost/site", "no %00"),
+        ("mqtt://me:s3cret\udcff@localhost/site", "bytes of UTF-8"),
     ],
 )
 def test_brokers_that_can_not_be_meant_are_refused_before_anything_starts(

@@ -10,7 +10,9 @@ from accmpeg.media.addresses import HOW_TO_ESCAPE, describe, locate
 
 __all__ = ["BrokerAddress"]
 
-_LONGEST_PREFIX_BYTES = 60_000  # MQTT's strings end at 65,535, and the camera's name comes behind
+_LONGEST_BYTES = 65_535
+"""Of a string in MQTT."""
+_LONGEST_PREFIX_BYTES = 60_000  # the camera's name comes behind
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -48,6 +50,11 @@ class BrokerAddress:
             raise UsageError(f"{shown}: nothing may follow the prefix, neither ? nor #")
         if found.password and not found.user:
             raise UsageError(f"{shown}: a password needs a user: mqtt://user:password@host/prefix")
+        for what, text in (("user", found.user or ""), ("password", found.password or "")):
+            if not _is_string(text):
+                raise UsageError(
+                    f"{shown}: a {what} has up to {_LONGEST_BYTES} bytes of UTF-8, and no %00 in it"
+                )
         prefix = unquote(found.path).strip("/") or "accmpeg"
         if any(sign in prefix for sign in "+#") or not prefix.isprintable():
             raise UsageError(f"{shown}: a topic to publish to has no + or # in it, nor control characters")
@@ -66,3 +73,11 @@ class BrokerAddress:
             user=found.user or None,
             password=found.password or None,
         )
+
+
+def _is_string(text: str) -> bool:
+    """Whether MQTT can say it."""
+    try:
+        return "\0" not in text and len(text.encode()) <= _LONGEST_BYTES
+    except UnicodeEncodeError:  # bytes of a command line that are no UTF-8
+        return False
