@@ -10,7 +10,7 @@ import av
 import pytest
 
 from accmpeg.demo import assets_path
-from accmpeg.errors import SourceError
+from accmpeg.errors import SourceError, UsageError
 from accmpeg.evaluation.analysis import find
 from accmpeg.evaluation.bench import Bench
 from accmpeg.evaluation.clip import Clip
@@ -236,3 +236,15 @@ def grey(clip: Clip) -> Callable[[int], av.VideoFrame]:
         return frame
 
     return make
+
+
+def test_operating_points_may_be_given(spec: ClipSpec, dnn: DnnSpec, tmp_path: Path) -> None:
+    names = ("constant-qp", "constant-qp@dnn")
+    settings = replace(SETTINGS, qualities=(30, 38))
+    rows = list(Bench(Group(spec, dnn, names), tmp_path, settings).cells({}))
+    assert [row.quality for row in of(rows, "constant-qp")] == [30, 38]
+    assert [row.quality for row in of(rows, "constant-qp@dnn")] == [24, 32]
+    assert all(row.accuracy == row.measures["ap50"] for row in rows)
+    assert all(row.label_accuracy == row.measures["labels_ap50"] for row in rows)
+    with pytest.raises(UsageError, match="1 to 51"):
+        replace(SETTINGS, qualities=(0,))
