@@ -201,19 +201,34 @@ def test_a_live_source_that_ends_leaves_a_finished_file(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_is_stopped_by_hand_is_a_finished_file(tmp_path: Path, number: int) -> None:
-    command = [sys.executable, "-m", "accmpeg", "encode", "scene", "-o", "o.mp4", "--policy", "none"]
-    command += ["--size", "640x360", "--qp", "6"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
+def test_what_is_stopped_by_hand_is_a_finished_file(accmpeg: Callable, tmp_path: Path, number: int) -> None:
+    footage = ["scene", "--size", "320x180", "--limit", 40, "--policy", "none"]
+    assert accmpeg("encode", *footage, "-o", "camera.ts").returncode == 0
+    command = [
+        sys.executable,
+        "-m",
+        "accmpeg",
+        "encode",
+        "-",
+        "-o",
+        "o.mp4",
+        "--policy",
+        "none",
+        "--gop",
+        "3",
+    ]
+    pipe = subprocess.PIPE
+    # The camera falls silent after some frames, and is there still when the recording is stopped.
+    with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe) as running:
+        running.stdin.write((tmp_path / "camera.ts").read_bytes())
+        running.stdin.flush()
         part = tmp_path / "o.mp4.part"
         until_s = time.monotonic() + 60
         while not (part.exists() and part.stat().st_size > 3_000) and time.monotonic() < until_s:
             time.sleep(0.02)
         running.send_signal(number)
-        out, err = running.communicate(timeout=60)
-    assert running.returncode == 130
+        assert running.wait(60) == 130
+        out, err = running.stdout.read().decode(), running.stderr.read().decode()
     assert "interrupted" in err
     frames = len(frames_of(tmp_path / "o.mp4"))
     assert frames > 0

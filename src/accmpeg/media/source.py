@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -209,6 +210,27 @@ class _PictureSource(Source):
         raise errors[0]
 
 
+class _Pipe(FileIO):
+    """Read by Python, for FFmpeg's own read of a pipe that is silent does not end with Ctrl-C.
+
+    PyAV loses a KeyboardInterrupt that comes while it reads: here the pipe ends by it, and `end` raises it.
+    """
+
+    _interrupted = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return b"" if self._interrupted else super().read(size)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            return b""
+
+    def end(self) -> None:
+        """Raises KeyboardInterrupt where that is what ended the pipe."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+
 class _StreamSource(Source):
     def __init__(
         self,
@@ -226,6 +248,7 @@ class _StreamSource(Source):
         self._name = name
         self.skipped_frames = 0
         self._order = DisplayOrder()
+        self._pipe: _Pipe | None = None
         self._container = self._open(address, format_name)
         try:
             self._stream = self._find_video()
@@ -243,7 +266,7 @@ class _StreamSource(Source):
             info = self.info
             self._timeline = Timeline(name, info.time_base, info.frame_rate, is_live=is_live)
         except BaseException:
-            self._container.close()
+            self._close_container()
             raise
         self._used = False
 
@@ -260,7 +283,12 @@ class _StreamSource(Source):
 
     def close(self) -> None:
         self._decoded.close()
+        self._close_container()
+
+    def _close_container(self) -> None:
         self._container.close()
+        if self._pipe is not None:
+            self._pipe.close()
 
     def _open(self, address: str, format_name: str | None) -> InputContainer:
         is_device = format_name == "v4l2"
@@ -269,6 +297,8 @@ class _StreamSource(Source):
         timeout = None if self._is_file else TIMEOUT_S
         started_s = time.monotonic()
         try:
+            if self._is_pipe:
+                return self._open_pipe(address.removeprefix("file:"))
             try:
                 return av.open(address, "r", format=format_name, container_options=options, timeout=timeout)
             except (av.FFmpegError, OSError) as error:
@@ -281,6 +311,15 @@ class _StreamSource(Source):
             said = refusal(error, address, self._asked, time.monotonic() - started_s, is_device=is_device)
             # Not chained for an address: libav's own error repeats it with user and password.
             raise SourceError(f"can't open {self._name}: {said}") from (error if self._is_file else None)
+
+    def _open_pipe(self, path: str) -> InputContainer:
+        self._pipe = _Pipe(path)
+        try:
+            return av.open(self._pipe, "r")
+        except BaseException:
+            self._pipe.close()
+            self._pipe.end()
+            raise
 
     def _check_device(self) -> None:
         """What was asked of a device is what it gives, or an error."""
@@ -317,6 +356,8 @@ class _StreamSource(Source):
                 said = reason(error, self._address)
                 raise SourceError(f"{self._name} broke off: {said}") from None
             if packet is None:
+                if self._pipe is not None:
+                    self._pipe.end()
                 return
             arrived_s = time.monotonic()
             order.fed(packet.pts, packet.dts)
