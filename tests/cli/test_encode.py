@@ -204,19 +204,8 @@ def test_a_live_source_that_ends_leaves_a_finished_file(
 def test_what_is_stopped_by_hand_is_a_finished_file(accmpeg: Callable, tmp_path: Path, number: int) -> None:
     footage = ["scene", "--size", "320x180", "--limit", 40, "--policy", "none"]
     assert accmpeg("encode", *footage, "-o", "camera.ts").returncode == 0
-    command = [
-        sys.executable,
-        "-m",
-        "accmpeg",
-        "encode",
-        "-",
-        "-o",
-        "o.mp4",
-        "--policy",
-        "none",
-        "--gop",
-        "3",
-    ]
+    command = [sys.executable, "-m", "accmpeg", "encode", "-", "-o", "o.mp4", "--policy", "none"]
+    command += ["--gop", "3", "--qp", "6"]
     pipe = subprocess.PIPE
     # The camera falls silent after some frames, and is there still when the recording is stopped.
     with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe) as running:
@@ -226,6 +215,7 @@ def test_what_is_stopped_by_hand_is_a_finished_file(accmpeg: Callable, tmp_path:
         until_s = time.monotonic() + 60
         while not (part.exists() and part.stat().st_size > 3_000) and time.monotonic() < until_s:
             time.sleep(0.02)
+        assert part.stat().st_size > 3_000
         running.send_signal(number)
         assert running.wait(60) == 130
         out, err = running.stdout.read().decode(), running.stderr.read().decode()
