@@ -12,11 +12,8 @@ from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.sink import open_sink
 
 
-@pytest.fixture(scope="session")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four seconds of the scene at 320x180 and 3 frames/s: little, for a busy machine must keep pace."""
-    path = tmp_path_factory.mktemp("footage") / "scene.mp4"
-    scene = SceneSource(SceneSpec(87, 320, 180, frame_rate=Fraction(3), frame_count=12))
+def four_seconds(path: Path, frame_rate: int) -> Path:
+    scene = SceneSource(SceneSpec(87, 320, 180, frame_rate=Fraction(frame_rate), frame_count=4 * frame_rate))
     settings = EncoderSettings.for_source(scene.info, crf=18, steerable=False)
     with Encoder(settings) as encoder, open_sink(path, encoder) as sink:
         for frame in scene:
@@ -25,6 +22,18 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for unit in encoder.flush():
             sink.write(unit)
     return path
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds of the scene at 320x180 and 3 frames/s: little, for a busy machine must keep pace."""
+    return four_seconds(tmp_path_factory.mktemp("footage") / "scene.mp4", 3)
+
+
+@pytest.fixture(scope="session")
+def leisurely(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same at one frame a second, for many cameras at once."""
+    return four_seconds(tmp_path_factory.mktemp("leisurely") / "scene.mp4", 1)
 
 
 @pytest.fixture(scope="session")

@@ -220,11 +220,11 @@ class Hostile(threading.Thread):
 
 @pytest.mark.parametrize("frames", [8, pytest.param(60, marks=pytest.mark.slow)])
 def test_nine_cameras_do_not_notice_a_hostile_tenth(
-    footage: Path, card: Path, tmp_path: Path, frames: int
+    leisurely: Path, card: Path, tmp_path: Path, frames: int
 ) -> None:
     with Serve(tmp_path, card=card) as server, contextlib.ExitStack() as stack:
         hostile = Hostile(server.url)
-        cameras = [stack.enter_context(bystander(footage, server.url, f"camera-{i}")) for i in range(9)]
+        cameras = [stack.enter_context(bystander(leisurely, server.url, f"camera-{i}")) for i in range(9)]
         hostile.start()
         until(
             lambda: min(camera.stats.get("results") for camera in cameras) >= frames and hostile.rounds >= 2
