@@ -1,7 +1,7 @@
 """Findings as tables of text: the same ones for the HTML report, the Markdown report and the terminal."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +66,7 @@ def headline_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str
     """Bytes of every method against one baseline at 90 and 95 % of the ceiling, and what the camera pays."""
     cameras = {cost.method: cost for cost in dnn.camera}
     rows = []
-    for method in dnn.methods:
-        comparison = reference.comparison(method, baseline)
-        if comparison is None or method == baseline:
-            continue
+    for method, comparison in _compared(dnn, reference, baseline):
         first, second = (comparison.gap(target) for target in HEADLINE_TARGETS)
         rows.append(
             (
@@ -108,10 +105,7 @@ def headline_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str
 def spread_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) -> Table:
     """The headline figures with every kind of mean and interval."""
     rows = []
-    for method in dnn.methods:
-        comparison = reference.comparison(method, baseline)
-        if comparison is None or method == baseline:
-            continue
+    for method, comparison in _compared(dnn, reference, baseline):
         for gap in comparison.gaps:
             if gap.target not in HEADLINE_TARGETS or gap.percent is None:
                 continue
@@ -148,10 +142,7 @@ def spread_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) 
 def along_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) -> Table:
     """The gap along the curve: which method wins may change."""
     rows = []
-    for method in dnn.methods:
-        comparison = reference.comparison(method, baseline)
-        if comparison is None or method == baseline:
-            continue
+    for method, comparison in _compared(dnn, reference, baseline):
         gaps = [comparison.gap(target) for target in TARGETS]
         rows.append((method, *(_gap_text(gap) for gap in gaps), _gap_text(comparison.bd)))
     return Table(
@@ -165,10 +156,9 @@ def along_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) -
 def clip_gap_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str, target: float) -> Table:
     """Every clip on its own: where a method loses."""
     rows = []
-    for method in dnn.methods:
-        comparison = reference.comparison(method, baseline)
-        gap = None if comparison is None else comparison.gap(target)
-        if gap is None or method == baseline:
+    for method, comparison in _compared(dnn, reference, baseline):
+        gap = comparison.gap(target)
+        if gap is None:
             continue
         own = {each.clip: each for each in gap.clips}
         rows.append(
@@ -349,6 +339,16 @@ def settings_tables(record: Mapping[str, Any]) -> list[Table]:
         "links": "Links",
     }
     return [_settings_table(titles[name], record[name]) for name in titles if record.get(name)]
+
+
+def _compared(
+    dnn: DnnFindings, reference: ReferenceFindings, baseline: str
+) -> Iterator[tuple[str, Comparison]]:
+    """The methods that have a comparison with a baseline, in the order of the sweep."""
+    for method in dnn.methods:
+        comparison = reference.comparison(method, baseline)
+        if comparison is not None and method != baseline:
+            yield method, comparison
 
 
 def _settings_table(title: str, section: Mapping[str, Any]) -> Table:
