@@ -62,6 +62,7 @@ def demo(
             methods,
             folder,
             settings,
+            primary=[name for name in _METHODS if name != _BASELINE],
             progress=lambda what, done, total: status.update(f"{what}: {done} of {total}"),
         )
         failed = next((row for row in rows if row.status == "failed"), None)
