@@ -25,14 +25,14 @@ from av import VideoFrame
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from accmpeg.accgrad.gradient import accuracy_gradient, frame_tensor
-from accmpeg.accgrad.worker import log2_accgrad
-from accmpeg.accmodel.quality import top_share
 from accmpeg.dnn.base import DifferentiableDnn, ServerDnn, load_dnn
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.source import find_footage, open_source
 from accmpeg.tasks import Dense
+from accmpeg.training.gradient import accuracy_gradient, frame_tensor
+from accmpeg.training.quality import top_share
+from accmpeg.training.worker import log2_accgrad
 
 QP_LOW = 40
 RESAMPLES = 2000

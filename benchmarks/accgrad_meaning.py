@@ -23,10 +23,10 @@ import numpy as np
 from av import VideoFrame
 from numpy.typing import NDArray
 
-from accmpeg.accgrad.gradient import accuracy_gradient
 from accmpeg.dnn.base import ServerDnn, load_dnn
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.source import open_source, read_still
+from accmpeg.training.gradient import accuracy_gradient
 
 QP_LOW = 44
 SHARES = (0.05, 0.10, 0.20, 0.40)

@@ -18,10 +18,10 @@ import onnx
 
 from accmpeg.accmodel import AccModel, AccModelCard, read_accmodel_card
 from accmpeg.accmodel.card import ServedDnn, card_path, sha256_of, write_accmodel_card
-from accmpeg.accmodel.export import count_macs, count_parameters, export_onnx
-from accmpeg.accmodel.network import AccModelNetwork
 from accmpeg.errors import MissingExtraError
 from accmpeg.media.planes import frame_planes
+from accmpeg.training.export import count_macs, count_parameters, export_onnx
+from accmpeg.training.network import AccModelNetwork
 
 
 def noise_frames(width_px: int, height_px: int, count: int) -> list[av.VideoFrame]:

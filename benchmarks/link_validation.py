@@ -21,10 +21,10 @@ from rich.table import Table
 
 from accmpeg.cli.common import parse_bitrate
 from accmpeg.cli.sources import EMBEDDED_SCENE, open_any_source
-from accmpeg.evaluation.clip import read_clip
-from accmpeg.evaluation.emulator import ServerMachine, emulate
-from accmpeg.evaluation.flow import Delivery, Flow, Step
-from accmpeg.evaluation.link import Link, read_trace
+from accmpeg.evaluation.bench.clip import read_clip
+from accmpeg.evaluation.link.emulator import ServerMachine, emulate
+from accmpeg.evaluation.link.flow import Delivery, Flow, Step
+from accmpeg.evaluation.link.link import Link, read_trace
 from accmpeg.media.encoder import Encoder, EncoderSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))

@@ -37,7 +37,7 @@ from rich.table import Table
 from accmpeg.cli.common import parse_size
 from accmpeg.demo import assets_path
 from accmpeg.dnn.base import load_dnn
-from accmpeg.evaluation.link import Link
+from accmpeg.evaluation.link.link import Link
 from accmpeg.server.results import from_json
 from live_programs import (
     SceneFile,

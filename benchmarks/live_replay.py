@@ -11,16 +11,16 @@ from fractions import Fraction
 
 import av
 
-from accmpeg.camera.adaptation import Adaptation
-from accmpeg.camera.address import ServerAddress
-from accmpeg.camera.client import CameraClient
 from accmpeg.camera.outputs import LiveResult
-from accmpeg.camera.spool import Spool
 from accmpeg.camera.stats import CameraStats
+from accmpeg.camera.uplink.adaptation import Adaptation
+from accmpeg.camera.uplink.address import ServerAddress
+from accmpeg.camera.uplink.client import CameraClient
+from accmpeg.camera.uplink.ratecontrol import FixedRate
+from accmpeg.camera.uplink.spool import Spool
 from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
-from accmpeg.policy.ratecontrol import FixedRate
-from accmpeg.wire import AccessUnitMessage, Hello
+from accmpeg.protocol.wire import AccessUnitMessage, Hello
 from live_programs import SceneFile
 
 __all__ = ["Recording", "encoded", "replay"]

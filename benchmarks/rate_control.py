@@ -22,8 +22,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from accmpeg.evaluation.link import PACKET_BYTES, read_trace
-from accmpeg.policy.ratecontrol import AimdRate, DelayRate, FixedRate, RateController
+from accmpeg.camera.uplink.ratecontrol import AimdRate, DelayRate, FixedRate, RateController
+from accmpeg.evaluation.link.link import PACKET_BYTES, read_trace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from linklab.bottleneck import STEPS, LinkTrace, simulate

@@ -26,17 +26,17 @@ import typer
 from accmpeg.camera import SteeredEncoder
 from accmpeg.dnn.base import ServerDnn, load_dnn
 from accmpeg.errors import AccmpegError, EvaluationError
-from accmpeg.evaluation import curves
-from accmpeg.evaluation.clip import Clip, read_clip
-from accmpeg.evaluation.labels import read_coco
-from accmpeg.evaluation.methods.base import DNN_SIZE_SHIFT, OperatingPoint, StreamFormat
-from accmpeg.evaluation.references import (
+from accmpeg.evaluation.bench.clip import Clip, read_clip
+from accmpeg.evaluation.bench.labels import read_coco
+from accmpeg.evaluation.bench.references import (
     FrameReference,
     confirmed_references,
     label_references,
     own_references,
 )
-from accmpeg.evaluation.score import frame_counts, judged_result, score
+from accmpeg.evaluation.bench.score import frame_counts, judged_result, score
+from accmpeg.evaluation.findings import curves
+from accmpeg.evaluation.methods.base import DNN_SIZE_SHIFT, OperatingPoint, StreamFormat
 from accmpeg.media.decoder import Decoder
 from accmpeg.media.encoder import EncoderSettings
 from accmpeg.media.footage import Footage, find_footage, folder_pictures

@@ -25,8 +25,7 @@ import session
 with atheris.instrument_imports(include=["accmpeg"]):
     from accmpeg.accmodel.card import read_accmodel_card
     from accmpeg.dnn.card import read_card
-    from accmpeg.server.streams import CodedFrame, StreamDecoder, read_quality_map
-    from accmpeg.wire import (
+    from accmpeg.protocol.wire import (
         AccessUnitMessage,
         Feedback,
         Goodbye,
@@ -39,6 +38,7 @@ with atheris.instrument_imports(include=["accmpeg"]):
         pack,
         unpack,
     )
+    from accmpeg.server.streams import CodedFrame, StreamDecoder, read_quality_map
 
 import av
 

@@ -10,19 +10,15 @@ from urllib.parse import urlsplit
 import atheris
 
 with atheris.instrument_imports(include=["accmpeg"]):
-    from accmpeg.camera.adaptation import Adaptation
-    from accmpeg.camera.address import ServerAddress
-    from accmpeg.camera.client import CameraClient
-    from accmpeg.camera.spool import Spool
     from accmpeg.camera.stats import CameraStats
+    from accmpeg.camera.uplink.adaptation import Adaptation
+    from accmpeg.camera.uplink.address import ServerAddress
+    from accmpeg.camera.uplink.client import CameraClient
+    from accmpeg.camera.uplink.ratecontrol import DelayRate
+    from accmpeg.camera.uplink.spool import Spool
     from accmpeg.dnn.base import ServerDnn, load_dnn
     from accmpeg.media.clock import SteadyClock
-    from accmpeg.policy.ratecontrol import DelayRate
-    from accmpeg.server import Limits, ServerSettings, start_server
-    from accmpeg.server.app import make_app
-    from accmpeg.server.live import Live
-    from accmpeg.server.models import LoadedDnn, ModelIdentity
-    from accmpeg.wire import (
+    from accmpeg.protocol.wire import (
         SUBPROTOCOL,
         AccessUnitMessage,
         Feedback,
@@ -36,6 +32,10 @@ with atheris.instrument_imports(include=["accmpeg"]):
         pack,
         unpack,
     )
+    from accmpeg.server import Limits, ServerSettings, start_server
+    from accmpeg.server.live import Live
+    from accmpeg.server.models import LoadedDnn, ModelIdentity
+    from accmpeg.server.web.app import make_app
 
 import numpy as np
 from websockets.asyncio.server import ServerConnection, serve

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import ssl
 import threading
 import time
@@ -16,7 +15,7 @@ from websockets.http11 import Request, Response
 
 from accmpeg.errors import DecoderError
 from accmpeg.media.decoder import Decoder
-from accmpeg.wire import (
+from accmpeg.protocol.wire import (
     SUBPROTOCOL,
     AccessUnitMessage,
     Feedback,
@@ -30,6 +29,7 @@ from accmpeg.wire import (
     pack,
     unpack,
 )
+from tests.helpers import free_port
 
 
 @dataclass
@@ -41,12 +41,6 @@ class Seen:
     decoded_sizes: list[tuple[int, int]] = field(default_factory=list)
     undecodable: int = 0
     goodbye: str | None = None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Peer:

@@ -4,29 +4,23 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from peer import Peer, peer
 
 import accmpeg
 from accmpeg.camera import Camera, CameraOptions, LiveResult
-from accmpeg.camera.address import ServerAddress
 from accmpeg.camera.outputs import ResultSocket
+from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.demo import assets_path
 from accmpeg.errors import LinkError, SourceError, UsageError
-from accmpeg.wire import Refused
+from accmpeg.protocol.wire import Refused
+from tests.camera.peer import Peer, peer
+from tests.helpers import until
 
 MODEL = assets_path() / "accmodel.card.toml"
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -37,7 +31,7 @@ def server() -> Iterator[Peer]:
 
 @pytest.fixture(autouse=True)
 def _quick_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accmpeg.camera.client.BACKOFF_FIRST_S", 0.1)
+    monkeypatch.setattr("accmpeg.camera.uplink.client.BACKOFF_FIRST_S", 0.1)
 
 
 def sequences(results: list[LiveResult]) -> list[int]:

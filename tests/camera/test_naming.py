@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from accmpeg.camera import Camera, CameraOptions
-from accmpeg.camera.address import ServerAddress
 from accmpeg.camera.naming import checked_name, default_name
+from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.cli.doctor_server import examine_server
 from accmpeg.errors import UsageError
-from accmpeg.wire import is_name
+from accmpeg.protocol.wire import is_name
 
 SERVER = ServerAddress.parse("ws://127.0.0.1:9")
 

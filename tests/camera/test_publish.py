@@ -8,10 +8,11 @@ from typing import Any
 
 import av
 import pytest
-from peer import free_port, peer
 
 import accmpeg
 from accmpeg.errors import SinkError
+from tests.camera.peer import peer
+from tests.helpers import free_port
 
 
 def frames_of(path: Path) -> int:

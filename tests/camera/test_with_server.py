@@ -5,20 +5,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from peer import free_port
 
 import accmpeg
 from accmpeg.camera import Camera, CameraOptions, LiveResult
-from accmpeg.camera.address import ServerAddress
+from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.cli.doctor_server import examine_server
 from accmpeg.demo import assets_path
 from accmpeg.server.run import ServerThread
 from accmpeg.server.settings import ServerSettings
+from tests.helpers import free_port, until
 
 MODEL = assets_path() / "accmodel.card.toml"
 DETECTOR = assets_path() / "detector.card.toml"
@@ -26,13 +25,6 @@ DETECTOR = assets_path() / "detector.card.toml"
 
 def made(port: int = 0) -> ServerThread:
     return ServerThread(ServerSettings(dnns=(DETECTOR,), port=port))
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from accmpeg.accmodel.card import read_accmodel_card
-from accmpeg.camera.address import read_token
+from accmpeg.camera.uplink.address import read_token
 from accmpeg.cli.common import TranslatingGroup
 from accmpeg.cli.config import ConfigFile, configured, effective_settings
 from accmpeg.demo import assets_path

@@ -1,6 +1,5 @@
 """`accmpeg serve` as a process: what it refuses to start with, what it says, and how it stops."""
 
-import importlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ import pytest
 import accmpeg
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.errors import LinkError
+from tests.server.stubborn import write_card
 
 COMMAND = [sys.executable, "-m", "accmpeg", "serve"]
 
@@ -233,16 +233,11 @@ def test_sighup_puts_a_new_certificate_in_place(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_a_server_whose_dnn_hangs(tmp_path: Path) -> None:
-    module = Path(__file__).parents[1] / "server"
     hang = tmp_path / "hang"
     card = tmp_path / "stubborn.card.toml"
-    sys.path.insert(0, str(module))
-    try:
-        stubborn = importlib.import_module("stubborn")
-    finally:
-        sys.path.remove(str(module))
-    card = stubborn.write_card(tmp_path, hang_file=hang)
-    path = os.pathsep.join([str(module), *filter(None, [os.environ.get("PYTHONPATH")])])
+    card = write_card(tmp_path, hang_file=hang)
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     arguments = ("--dnn", str(card), "--copies", "1", "--infer-timeout", "0.5", "--drain-s", "1")
     with Server(*arguments, PYTHONPATH=path) as server:
         server.stream()

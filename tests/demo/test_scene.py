@@ -7,8 +7,8 @@ import pytest
 
 from accmpeg.demo import DEMO_SEED, demo_scene
 from accmpeg.demo.scene import CLASS_NAMES, SceneSource, SceneSpec, true_detections
-from accmpeg.demo.training_frames import FIRST_TRAINING_SEED
 from accmpeg.errors import UsageError
+from scene.training_frames import FIRST_TRAINING_SEED
 
 SMALL = {"width_px": 640, "height_px": 360}
 

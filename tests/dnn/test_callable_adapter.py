@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from adapter_checks import open_and_check, rgb_frame, write_adapter_card
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import HeadCard
 from accmpeg.errors import CardError, DnnError, NoGradientError
+from tests.dnn.adapter_checks import open_and_check, rgb_frame, write_adapter_card
 
 
 def write_callable_card(folder, name, **changes):

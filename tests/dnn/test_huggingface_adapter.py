@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from adapter_checks import CLASSES, open_and_check, rgb_frame, write_adapter_card
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.torch_compat import import_torchvision
 from accmpeg.dnn.weights import sha256_of
 from accmpeg.errors import CardError, DnnError, WeightsError
+from tests.dnn.adapter_checks import CLASSES, open_and_check, rgb_frame, write_adapter_card
 
 import_torchvision()
 transformers = pytest.importorskip("transformers")

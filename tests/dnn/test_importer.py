@@ -4,12 +4,12 @@ import json
 import shutil
 
 import pytest
-from tiny_networks import write_logits_network, write_network
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import read_card
 from accmpeg.dnn.importer import QUESTIONS, find_models, import_model
 from accmpeg.errors import AccmpegError, CardError, DnnError, UsageError
+from tests.dnn.tiny_networks import write_logits_network, write_network
 
 DESCRIPTION = {
     "task": "object detection (two classes)",

@@ -5,12 +5,12 @@ import pytest
 import supervision as sv
 import torch
 from av import VideoFrame
-from tiny_networks import write_logits_network, write_network, write_tiny_card
 
 from accmpeg.demo import assets_path, demo_scene
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.check import check_dnn
 from accmpeg.errors import AccmpegError, DnnError, WeightsError
+from tests.dnn.tiny_networks import write_logits_network, write_network, write_tiny_card
 
 
 def frame(width=128, height=72, seed=0):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapter_checks import rgb_frame
 from pydantic import BaseModel
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import DnnCard, read_card
 from accmpeg.dnn.heads import HEADS, get_head
 from accmpeg.dnn.registry import ADAPTERS
+from tests.dnn.adapter_checks import rgb_frame
 
 DOC = (Path(__file__).parents[2] / "docs" / "how-to" / "server-dnn.md").read_text(encoding="utf-8")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapter_checks import open_and_check, rgb_frame, write_adapter_card
-from user_networks import Grid
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import HeadCard, InputCard
 from accmpeg.dnn.weights import sha256_of
 from accmpeg.errors import CardError, DnnError, WeightsError
+from tests.dnn.adapter_checks import open_and_check, rgb_frame, write_adapter_card
+from tests.dnn.user_networks import Grid
 
 ANY_SIZE = InputCard(name="x", width_px=96, height_px=96, size_multiple=32)
 

@@ -5,7 +5,6 @@ import urllib.error
 import numpy as np
 import pytest
 import torch
-from adapter_checks import open_and_check, rgb_frame, write_adapter_card
 from safetensors.torch import save_file
 
 from accmpeg.dnn import torchvision_adapter
@@ -14,6 +13,7 @@ from accmpeg.dnn.card import InputCard, KeypointCard
 from accmpeg.dnn.torch_compat import import_torchvision
 from accmpeg.dnn.weights import sha256_of
 from accmpeg.errors import CardError, DnnError, WeightsError
+from tests.dnn.adapter_checks import open_and_check, rgb_frame, write_adapter_card
 
 SSDLITE = "ssdlite320_mobilenet_v3_large"
 

@@ -10,7 +10,7 @@ from accmpeg.accmodel.runtime import AccModel
 from accmpeg.demo import DEMO_SEED, assets_path
 from accmpeg.demo.scene import CLASS_NAMES, SceneSource, SceneSpec, true_detections
 from accmpeg.dnn.base import ServerDnn, load_dnn
-from accmpeg.evaluation.clip import Clip, read_clip
+from accmpeg.evaluation.bench.clip import Clip, read_clip
 from accmpeg.evaluation.methods import MethodContext
 from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.sink import open_sink

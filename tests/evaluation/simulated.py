@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from accmpeg.evaluation.rows import CellRow
+from accmpeg.evaluation.bench.rows import CellRow
 
 __all__ = ["LINK", "QUALITIES", "bitrate_at_bps", "clip_rows", "point", "relative_at"]
 

@@ -5,40 +5,24 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from accmpeg.demo import assets_path
-from accmpeg.evaluation.link import Link
+from accmpeg.evaluation.link.link import Link
 from linklab.shaper import ShapingProxy
+from tests.helpers import free_port, until
 
 MODEL = assets_path() / "accmodel.card.toml"
 WAIT_S = 240.0
 """A hung program fails a test after so long; nothing else depends on it."""
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Waits until a condition holds and gives its value; fails if it does not within `WAIT_S`."""
-    end_s = time.monotonic() + WAIT_S
-    while not (value := condition()):
-        assert time.monotonic() < end_s, "it did not come to pass"
-        time.sleep(0.05)
-    return value
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(type=kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:

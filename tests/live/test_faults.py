@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import Program, Serve, Stream, Thin, free_port, sequences, until
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
 import accmpeg
-from accmpeg.evaluation.link import Link
-from accmpeg.wire import MESSAGE_LIMIT_BYTES, SUBPROTOCOL, AccessUnitMessage, Hello, pack
+from accmpeg.evaluation.link.link import Link
+from accmpeg.protocol.wire import MESSAGE_LIMIT_BYTES, SUBPROTOCOL, AccessUnitMessage, Hello, pack
+from tests.helpers import free_port, until
+from tests.live.programs import Program, Serve, Stream, Thin, sequences
 
 
 @contextlib.contextmanager

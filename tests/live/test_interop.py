@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs import MODEL, WAIT_S, Program, Serve, free_port, until
+
+from tests.helpers import WAIT_S, free_port, until
+from tests.live.programs import MODEL, Program, Serve
 
 FRAMES = 12
 COPIED = ("-c", "copy", "-frames:v", str(FRAMES))

@@ -15,11 +15,11 @@ from typing import Any
 
 import av
 import pytest
-from rtsp_camera import RtspCamera
 
 from accmpeg.errors import SourceError, UsageError
 from accmpeg.media.inputs import InputOptions
 from accmpeg.media.source import open_source
+from tests.media.rtsp_camera import RtspCamera
 
 HARD = "p#a@s:s/w?o%rd"
 ENCODED = "p%23a%40s%3As%2Fw%3Fo%25rd"

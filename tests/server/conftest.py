@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from live_clients import Recorded, record, settings_of
 
 from accmpeg.demo import assets_path
 from accmpeg.server import Limits, ServerThread
+from tests.server.live_clients import Recorded, record, settings_of
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """A bare client of the server, and a real encoder's stream for it to send."""
 
 import contextlib
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +11,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
-from accmpeg.server import ServerSettings, ServerThread, Tokens
-from accmpeg.wire import (
+from accmpeg.protocol.wire import (
     SUBPROTOCOL,
     AccessUnitMessage,
     Hello,
@@ -24,6 +21,7 @@ from accmpeg.wire import (
     pack,
     unpack,
 )
+from accmpeg.server import ServerSettings, ServerThread, Tokens
 
 WAIT_S = 60.0
 """A hung server fails a test after so long; nothing else depends on it."""
@@ -165,12 +163,3 @@ def unit_message(sequence: int, unit: AccessUnit, **changes: Any) -> AccessUnitM
         "encoded_us": 1000 * sequence + 500,
     }
     return AccessUnitMessage(**{**values, **changes})
-
-
-def eventually(condition: Callable[[], Any]) -> Any:
-    """Waits until a condition holds; fails if it does not within `WAIT_S`."""
-    end = time.monotonic() + WAIT_S
-    while not (value := condition()):
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.02)
-    return value

@@ -1,4 +1,4 @@
-"""A server DNN that a test can make slow, failing or hanging: `model = "stubborn:make"`."""
+"""A server DNN that a test can make slow, failing or hanging: `model = "tests.server.stubborn:make"`."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ CARD = """
 name = "stubborn"
 task = "detection"
 adapter = "callable"
-model = "stubborn:make"
+model = "tests.server.stubborn:make"
 classes = ["thing"]
 nms_iou = 0.5
 [input]

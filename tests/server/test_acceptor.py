@@ -12,10 +12,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from live_clients import WAIT_S, eventually
 
 from accmpeg.server import Limits, ServerThread
 from accmpeg.server.quiet import OncePerSecond
+from tests.helpers import WAIT_S, until
 
 Start = Callable[..., ServerThread]
 
@@ -71,7 +71,7 @@ def test_silent_connections_give_way_to_whoever_asks(
     files = {"tls_certificate": certificate[0], "tls_key": certificate[1]} if tls else {}
     server = start(limits=Limits(max_connections=40, max_unproven=20, handshake_s=WAIT_S), **files)
     silent = crowd(server, 100)
-    eventually(lambda: sum(map(is_open, silent)) == 20)
+    until(lambda: sum(map(is_open, silent)) == 20)
     assert status_of(server) == 200, "the oldest silent one went for it"
 
 
@@ -82,7 +82,7 @@ def test_a_silent_tls_client_has_the_handshakes_time(
     (silent,) = crowd(server, 1)
     silent.settimeout(WAIT_S)
     assert silent.recv(1) == b"", "closed by the server"
-    eventually(lambda: b'refused_total{code="tls"} 1.0' in server.live.metrics.text())  # type: ignore[union-attr]
+    until(lambda: b'refused_total{code="tls"} 1.0' in server.live.metrics.text())  # type: ignore[union-attr]
 
 
 def test_one_address_does_not_take_all_places(start: Start) -> None:
@@ -102,7 +102,7 @@ def test_one_address_does_not_take_all_places(start: Start) -> None:
             status_of(server, address="127.0.0.2")
         assert status_of(server, address="127.0.0.3") == 200
         asking[0].close()
-        eventually(lambda: answers(server, "127.0.0.2"))
+        until(lambda: answers(server, "127.0.0.2"))
 
 
 def answers(server: ServerThread, address: str) -> bool:
@@ -123,7 +123,7 @@ def test_http_to_a_tls_port_is_named_in_the_log(
     ):
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         plain.recv(100)
-        line = eventually(lambda: next((e for e in caplog.records if e.getMessage() == "no TLS"), None))
+        line = until(lambda: next((e for e in caplog.records if e.getMessage() == "no TLS"), None))
     assert (line.client, line.code) == ("127.0.0.1", "HTTP_REQUEST")
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from live_clients import ADMIN, VIEWER, WAIT_S, Camera, Recorded, eventually, tokens
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from accmpeg.errors import UsageError
+from accmpeg.protocol.wire import Goodbye
 from accmpeg.server import ServerSettings, ServerThread, run
-from accmpeg.wire import Goodbye
+from tests.helpers import WAIT_S, until
+from tests.server.live_clients import ADMIN, VIEWER, Camera, Recorded, tokens
 
 Start = Callable[..., ServerThread]
 
@@ -164,7 +165,7 @@ def test_a_viewer_gets_pictures_with_results_and_maps_and_costs_nothing_before(
         assert live.metrics.snapshots._value.get() == 0, "nobody watched"
         with connect(f"{server.websocket_url}/v1/view", compression=None, max_size=None) as viewer:
             viewer.send(json.dumps({"watch": ["gate"], "maps": ["gate"]}))
-            eventually(lambda: live.gallery.wants_map("gate"))
+            until(lambda: live.gallery.wants_map("gate"))
             camera.send_frames(5, 5)
             message = viewer.recv(timeout=WAIT_S)
     assert isinstance(message, bytes)
@@ -257,7 +258,7 @@ def test_a_camera_that_is_away_can_be_forgotten(start: Start, recorded: Recorded
         assert ask(server, "/v1/cameras/gate", "DELETE", **viewer)[0] == 401
         assert ask(server, "/v1/cameras/gate", "DELETE", **admin)[0] == 409, "it is here"
         assert ask(server, "/v1/cameras/nosuch", "DELETE", **admin)[0] == 404
-    eventually(lambda: ask(server, "/v1/cameras/gate", "DELETE", **admin)[0] == 204)
+    until(lambda: ask(server, "/v1/cameras/gate", "DELETE", **admin)[0] == 204)
     assert json.loads(ask(server, "/v1/cameras", **viewer)[2])["cameras"] == []
     assert 'camera="gate"' not in ask(server, "/metrics", **viewer)[2].decode()
 
@@ -267,7 +268,7 @@ def test_cameras_that_are_away_for_long_vanish(start: Start, recorded: Recorded)
     with Camera(server, recorded) as camera:
         camera.welcome()
         assert len(json.loads(ask(server, "/v1/cameras")[2])["cameras"]) == 1
-    eventually(lambda: json.loads(ask(server, "/v1/cameras")[2])["cameras"] == [])
+    until(lambda: json.loads(ask(server, "/v1/cameras")[2])["cameras"] == [])
     assert 'camera="gate"' not in ask(server, "/metrics")[2].decode()
 
 

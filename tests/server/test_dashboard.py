@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_clients import VIEWER, WAIT_S, Camera, Recorded, tokens, unit_message
 
 from accmpeg.server import ServerThread
+from tests.helpers import WAIT_S
+from tests.server.live_clients import VIEWER, Camera, Recorded, tokens, unit_message
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 

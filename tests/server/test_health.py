@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from live_clients import Camera, Recorded, eventually
-from stubborn import Stubborn, write_card
-from test_app import ask
 
 from accmpeg.server import ServerThread
 from accmpeg.server.cameras import CameraRecord
 from accmpeg.server.health import AnswerWindow, Health, judge
+from tests.helpers import until
+from tests.server.live_clients import Camera, Recorded
+from tests.server.stubborn import Stubborn, write_card
+from tests.server.test_app import ask
 
 Start = Callable[..., ServerThread]
 
@@ -149,7 +150,7 @@ def test_a_dnn_that_hangs_is_given_up_and_taken_back(
         assert summary_of(server)["health"] == "failing"
         Stubborn.hangs.clear()
         Stubborn.goes_on.set()
-        eventually(lambda: ask(server, "/readyz")[0] == 200)
+        until(lambda: ask(server, "/readyz")[0] == 200)
         camera.send_frames(24, 2)
         assert [each.dropped for each in camera.results(2)] == [None] * 2
     said = [each.getMessage() for each in caplog.records]
@@ -183,5 +184,5 @@ def test_results_readiness_and_metrics_name_model_and_device(
     assert (model["card"], model["device"], len(model["sha256"])) == ("accmpeg-demo-detector", "cpu", 64)
     text = ask(server, "/metrics")[2].decode()
     assert f'device="cpu",dnn="accmpeg-demo-detector",sha256="{model["sha256"]}"}} 1.0' in text
-    events = eventually(lambda: results.read_text().splitlines())
+    events = until(lambda: results.read_text().splitlines())
     assert json.loads(events[0])["model"] == {k: model[k] for k in ("card", "sha256", "device")}

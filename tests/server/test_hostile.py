@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from live_clients import WAIT_S, Camera, Recorded, eventually, hello_of, record, tokens, unit_message
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from accmpeg.server import Limits, ServerThread
-from accmpeg.wire import (
+from accmpeg.protocol.wire import (
     MESSAGE_LIMIT_BYTES,
     SUBPROTOCOL,
     Refused,
@@ -21,6 +19,9 @@ from accmpeg.wire import (
     pack,
     unpack,
 )
+from accmpeg.server import Limits, ServerThread
+from tests.helpers import WAIT_S, until
+from tests.server.live_clients import Camera, Recorded, hello_of, record, tokens, unit_message
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +200,7 @@ def test_a_reader_that_never_reads_is_slowed_not_buffered(server: ServerThread, 
         assert live.book.records["deaf"].waiting + len(memory.unsent) <= 2 * live.limits.unanswered
     for _ in range(3):
         with contextlib.suppress(AssertionError):
-            eventually(lambda: "deaf" not in live.sessions)
+            until(lambda: "deaf" not in live.sessions)
     assert "deaf" not in live.sessions
 
 
@@ -246,6 +247,6 @@ def test_the_log_never_shows_a_token(
 
         tried("gate-token-0123456789")
         # A cause is written once a second, and a test before this one may just have been refused.
-        eventually(lambda: "camera refused" in tried("wrong-token-0123456789"))
+        until(lambda: "camera refused" in tried("wrong-token-0123456789"))
         written = tried("wrong-token-0123456789")
     assert "token-0123456789" not in written

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from live_clients import WAIT_S, Camera, Recorded, eventually
 
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.errors import SinkError, UsageError
@@ -25,6 +24,8 @@ from accmpeg.server.broker import BrokerAddress
 from accmpeg.server.cameras import CameraBook
 from accmpeg.server.metrics import Metrics
 from accmpeg.server.subscribers import Hub, JsonLinesFile
+from tests.helpers import WAIT_S, until
+from tests.server.live_clients import Camera, Recorded
 
 Start = Callable[..., ServerThread]
 
@@ -62,9 +63,9 @@ def test_a_full_disk_is_said_once_and_leaves_whole_lines(
         outlet = JsonLinesFile(file, new_metrics())
         for i in range(10):
             outlet.offer("gate", json.dumps({"i": i, "padding": "x" * 40}))
-        eventually(lambda: outlet._texts.empty())
-        eventually(lambda: file.stat().st_size == 250)
-        eventually(lambda: outlet._lost_since_failure >= 6)
+        until(lambda: outlet._texts.empty())
+        until(lambda: file.stat().st_size == 250)
+        until(lambda: outlet._lost_since_failure >= 6)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -113,7 +114,7 @@ def test_a_file_is_fetched_to_its_end(
     live = server.live
     assert live is not None
     record = live.book.record("yard")
-    eventually(lambda: record.results == 8 and not record.connected)
+    until(lambda: record.results == 8 and not record.connected)
     server.stop()
     events = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(event["camera"], event["sequence"]) for event in events] == [("yard", i) for i in range(8)]
@@ -130,7 +131,7 @@ def test_an_input_that_is_not_there_is_tried_again_and_harms_nobody(
     server = start(inputs=(("yard", str(tmp_path / "later.mp4")),))
     live = server.live
     assert live is not None
-    eventually(lambda: "later.mp4" in live.book.record("yard").error)
+    until(lambda: "later.mp4" in live.book.record("yard").error)
     with Camera(server, recorded) as camera:
         camera.welcome()
         camera.send_frames(0, 2)
@@ -173,7 +174,7 @@ def test_results_reach_an_mqtt_broker(start: Start, recorded: Recorded) -> None:
         camera.welcome()
         camera.send_frames(0, 5)
         camera.results(5)
-        eventually(lambda: len(broker.messages) == 5)
+        until(lambda: len(broker.messages) == 5)
     assert {topic for topic, _ in broker.messages} == {"site/results/gate"}
     assert [json.loads(text)["sequence"] for _, text in broker.messages] == list(range(5))
 
@@ -246,7 +247,7 @@ def test_a_broker_that_refuses_the_password_is_told_without_it(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=refuse, args=[listener], daemon=True).start()
         start(mqtt=f"mqtt://me:s3c%23ret@127.0.0.1:{listener.getsockname()[1]}/site")
-        eventually(lambda: any("mqtt lost" in each.getMessage() for each in caplog.records))
+        until(lambda: any("mqtt lost" in each.getMessage() for each in caplog.records))
     assert b"s3c#ret" in said[0]
     (record, *_) = [each for each in caplog.records if "mqtt lost" in each.getMessage()]
     assert "not authori" in record.reason.lower()  # type: ignore[attr-defined]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, KeypointCard
 from accmpeg.errors import WireError
+from accmpeg.protocol.wire import HEADER_LIMIT_BYTES
 from accmpeg.server.results import RUN_LIMIT, from_json, to_json
 from accmpeg.tasks.segmentation import class_map_type
-from accmpeg.wire import HEADER_LIMIT_BYTES
 
 INPUT = InputCard(name="x", width_px=64, height_px=64)
 

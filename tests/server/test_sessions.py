@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_clients import Camera, Recorded, eventually, record, unit_message
 
+from accmpeg.protocol.wire import Feedback, Goodbye, Refused, TimeReply, TimeRequest, Welcome
 from accmpeg.server import ServerThread
 from accmpeg.server.memory import LEAST_FRAMES
 from accmpeg.server.results import from_json
-from accmpeg.wire import Feedback, Goodbye, Refused, TimeReply, TimeRequest, Welcome
+from tests.helpers import until
+from tests.server.live_clients import Camera, Recorded, record, unit_message
 
 Start = Callable[..., ServerThread]
 
@@ -177,8 +178,8 @@ def test_a_second_camera_of_one_name_is_refused_and_told_why(
 def test_a_camera_that_was_started_anew_takes_the_place_of_a_silent_connection(
     start: Start, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("accmpeg.server.admission.HEARD_S", 0.0)
-    monkeypatch.setattr("accmpeg.server.admission.RIVAL_WAIT_S", 0.1)
+    monkeypatch.setattr("accmpeg.server.web.admission.HEARD_S", 0.0)
+    monkeypatch.setattr("accmpeg.server.web.admission.RIVAL_WAIT_S", 0.1)
     server = start()
     with (
         Camera(server, recorded, stream_id="run-1") as dead,
@@ -212,7 +213,7 @@ def test_a_probe_is_answered_displaces_nobody_and_leaves_nothing(
             each.send_frames(0, 3)
             assert len(each.results(3)) == 3
         assert server.live.book.records["gate"].frames == 3
-    eventually(lambda: not server.live.sessions)
+    until(lambda: not server.live.sessions)
     assert len(server.live.book.records) == 1
     assert server.live.memory.waiting_frames("? probe", 8) == 1
     server.stop()
@@ -246,7 +247,7 @@ def test_memory_for_pictures_decides_how_many_cameras_come_and_how_much_waits(
         assert isinstance(refused, Refused)
         assert "--memory" in refused.reason
     with Camera(server, recorded, camera="three") as three:
-        eventually(lambda: not server.live.sessions)
+        until(lambda: not server.live.sessions)
         assert isinstance(three.greet(), Welcome)
 
 
@@ -324,5 +325,5 @@ def test_cameras_come_and_go(server: ServerThread, recorded: Recorded) -> None:
             assert isinstance(camera.greet(), Welcome)
     live = server.live
     assert live is not None
-    eventually(lambda: "visitor" not in live.sessions)
+    until(lambda: "visitor" not in live.sessions)
     assert not live.book.records["visitor"].connected

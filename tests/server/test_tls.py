@@ -10,16 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from live_clients import WAIT_S, eventually, hello_of
 from websockets.sync.client import connect
 
 import accmpeg
-from accmpeg.camera.address import ServerAddress
+from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.errors import LinkError, UsageError
+from accmpeg.protocol.wire import SUBPROTOCOL, Welcome, pack, unpack
 from accmpeg.server import ServerThread
-from accmpeg.server.certificate import certificate_problem
-from accmpeg.wire import SUBPROTOCOL, Welcome, pack, unpack
+from accmpeg.server.web.certificate import certificate_problem
+from tests.helpers import WAIT_S, until
+from tests.server.live_clients import hello_of
 
 Start = Callable[..., ServerThread]
 
@@ -90,7 +91,7 @@ def test_an_expired_certificate_is_a_warning_at_the_start_and_a_hint_at_the_came
     (warning,) = [each for each in caplog.records if "certificate" in each.getMessage()]
     assert "expired on 2021-01-01" in warning.reason  # type: ignore[attr-defined]
     camera = accmpeg.stream(small_scene, server.websocket_url, ca_file=files[0], drop="none").start()
-    eventually(lambda: camera.snapshot().get("last_problem"))
+    until(lambda: camera.snapshot().get("last_problem"))
     assert re.search(
         r"has expired: renew it on the server, or set this machine's clock, which says \d{4}-",
         camera.snapshot()["last_problem"],

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import supervision as sv
 import torch
-from coco_reference import coco_average_precision
 
 from accmpeg.tasks import Dense, get_task
+from tests.tasks.coco_reference import coco_average_precision
 
 task = get_task("detection", score_threshold=0.25)
 

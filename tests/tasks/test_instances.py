@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import supervision as sv
 import torch
-from coco_reference import coco_average_precision
 from pycocotools import mask as coco_mask
 
 from accmpeg.tasks import Dense, get_task
+from tests.tasks.coco_reference import coco_average_precision
 
 task = get_task("instances", score_threshold=0.25)
 SIZE = 80

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import supervision as sv
 import torch
-from coco_reference import coco_average_precision
 
 from accmpeg.tasks import Dense, get_task
 from accmpeg.tasks.keypoints import BOX_AREA_SHARE, oks_matrix
+from tests.tasks.coco_reference import coco_average_precision
 
 task = get_task("keypoints", score_threshold=0.25)
 

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from accmpeg.evaluation.emulator import ServerMachine, emulate
-from accmpeg.evaluation.flow import Delivery, Flow, Step
-from accmpeg.evaluation.link import Link
+from accmpeg.evaluation.link.emulator import ServerMachine, emulate
+from accmpeg.evaluation.link.flow import Delivery, Flow, Step
+from accmpeg.evaluation.link.link import Link
 from linklab.shaper import ShapingProxy, transfer
 
 FAST = Link(bandwidth_bps=50e6)

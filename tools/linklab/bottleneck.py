@@ -18,7 +18,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from accmpeg.policy.ratecontrol import LinkSample, RateController
+from accmpeg.camera.uplink.ratecontrol import LinkSample, RateController
 
 __all__ = ["STEPS", "LinkRun", "LinkTrace", "simulate"]
 

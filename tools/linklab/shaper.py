@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from accmpeg.evaluation.link import PACKET_BYTES, Link, Serialiser
+from accmpeg.evaluation.link.link import PACKET_BYTES, Link, Serialiser
 
 __all__ = ["ShapingProxy", "transfer"]
 
@@ -33,7 +33,7 @@ _SOCKET_BYTES = 64 * 1024
 class ShapingProxy:
     """Listens on a port of the loopback interface and shapes all that goes to `target` and back.
 
-    The link is the one of `accmpeg.evaluation.link`, except that a full queue holds back its sender, as TCP's
+    The link is that of `accmpeg.evaluation.link`, except that a full queue holds back its sender, as TCP's
     flow control does, and that a lost chunk holds up the later ones of its connection for a timeout and takes
     the link's time twice. A trace starts when the link is set.
     """

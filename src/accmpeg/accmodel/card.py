@@ -93,7 +93,7 @@ class Cost(_Section):
 
 
 class Quality(_Section):
-    """Means over frames of clips that training never saw; see `accmpeg.accmodel.quality`."""
+    """Means over frames of clips that training never saw; see `accmpeg.training.quality`."""
 
     footage: str
     clips: int

@@ -2,6 +2,6 @@
 
 from accmpeg.camera.live import Camera, CameraOptions, stream
 from accmpeg.camera.outputs import LiveResult
-from accmpeg.camera.steering import StageTimes, SteeredEncoder
+from accmpeg.steering.encoder import StageTimes, SteeredEncoder
 
 __all__ = ["Camera", "CameraOptions", "LiveResult", "StageTimes", "SteeredEncoder", "stream"]

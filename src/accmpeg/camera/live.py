@@ -24,25 +24,25 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 from accmpeg.accmodel.runtime import AccModel
-from accmpeg.camera.adaptation import Adaptation
-from accmpeg.camera.address import ServerAddress
-from accmpeg.camera.client import CameraClient
 from accmpeg.camera.naming import checked_name, default_name
 from accmpeg.camera.outputs import LiveResult, ResultQueue, ResultSocket
 from accmpeg.camera.pipeline import Capture, CodedFrame, EncodeLoop, FrameSlot
 from accmpeg.camera.publish import Publisher
-from accmpeg.camera.spool import Spool
 from accmpeg.camera.stats import CameraStats
-from accmpeg.camera.steering import Scorer, SteeredEncoder
+from accmpeg.camera.uplink.accuracy import AccuracyCurve
+from accmpeg.camera.uplink.adaptation import Adaptation
+from accmpeg.camera.uplink.address import ServerAddress
+from accmpeg.camera.uplink.client import CameraClient
+from accmpeg.camera.uplink.ladder import Ladder, Level
+from accmpeg.camera.uplink.ratecontrol import DelayRate, FixedRate, RateController
+from accmpeg.camera.uplink.spool import Spool
 from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.source import Source, SourceInfo, open_source
-from accmpeg.policy.accuracy import AccuracyCurve
-from accmpeg.policy.ladder import Ladder, Level
-from accmpeg.policy.ratecontrol import DelayRate, FixedRate, RateController
+from accmpeg.protocol.wire import AccessUnitMessage, Hello
+from accmpeg.steering.encoder import Scorer, SteeredEncoder
 from accmpeg.version import __version__
-from accmpeg.wire import AccessUnitMessage, Hello
 
 __all__ = ["Camera", "CameraOptions", "stream"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from accmpeg.errors import UsageError
 from accmpeg.media.addresses import describe
-from accmpeg.wire import is_name
+from accmpeg.protocol.wire import is_name
 
 __all__ = ["checked_name", "default_name"]
 

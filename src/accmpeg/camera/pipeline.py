@@ -18,15 +18,15 @@ from fractions import Fraction
 import av
 
 from accmpeg.camera.stats import CameraStats
-from accmpeg.camera.steering import Scorer, StageTimes, SteeredEncoder
+from accmpeg.camera.uplink.ladder import Level
 from accmpeg.errors import AccmpegError, SourceError
 from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 from accmpeg.media.patience import Patience
 from accmpeg.media.source import Source
 from accmpeg.media.timeline import LONGEST_GAP_S
-from accmpeg.policy import QualityPolicy
-from accmpeg.policy.ladder import Level
+from accmpeg.steering import QualityPolicy
+from accmpeg.steering.encoder import Scorer, StageTimes, SteeredEncoder
 
 __all__ = ["Capture", "CodedFrame", "EncodeLoop", "FrameSlot", "TimedFrame"]
 

@@ -10,8 +10,8 @@ from accmpeg.cli.common import err, out, print_json, warn_of
 from accmpeg.errors import EvaluationError, UsageError
 
 if TYPE_CHECKING:
-    from accmpeg.evaluation.findings import Findings
-    from accmpeg.evaluation.plan import ClipSpec
+    from accmpeg.evaluation.bench.plan import ClipSpec
+    from accmpeg.evaluation.findings.findings import Findings
 
 __all__ = ["demo"]
 
@@ -40,10 +40,10 @@ def demo(
         raise UsageError(f"{' and '.join(given)} alone won't do: give --video, --dnn and --accmodel together")
 
     from accmpeg.demo import assets_path
+    from accmpeg.evaluation.bench.plan import DnnSpec, SweepSettings
+    from accmpeg.evaluation.bench.sweep import run_sweep
     from accmpeg.evaluation.methods import find_methods
-    from accmpeg.evaluation.plan import DnnSpec, SweepSettings
-    from accmpeg.evaluation.report import findings_of, write_report
-    from accmpeg.evaluation.sweep import run_sweep
+    from accmpeg.evaluation.report.render import findings_of, write_report
 
     clips = [_own_clip(video) if video else _scene()]
     frames = limit or (_OWN_FRAMES if video else None)
@@ -136,7 +136,7 @@ def _scene() -> "ClipSpec":
 
 def _own_clip(video: str) -> "ClipSpec":
     from accmpeg.errors import SourceError
-    from accmpeg.evaluation.plan import footage_clips
+    from accmpeg.evaluation.bench.plan import footage_clips
     from accmpeg.media.source import find_footage
 
     clips = footage_clips(find_footage([video]))

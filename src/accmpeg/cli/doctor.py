@@ -4,10 +4,10 @@ import importlib
 import importlib.metadata
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import av
 import typer
@@ -16,10 +16,10 @@ from rich.text import Text
 
 import accmpeg
 from accmpeg.cli.common import out, print_json
+from accmpeg.cli.finding import Finding
 
 __all__ = ["Finding", "doctor", "examine"]
 
-State = Literal["ok", "missing", "failed"]
 
 # Module to import, what it is for, and what brings it.
 _PARTS = (
@@ -32,16 +32,6 @@ _PARTS = (
     ("openvino", "running AccModels on OpenVINO", "pip install 'accmpeg[openvino]'"),
 )
 _PACKAGE_OF_MODULE = {"cv2": "opencv-python-headless"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    part: str
-    state: State
-    detail: str
-    way_out: str = ""
 
 
 def doctor(
@@ -62,7 +52,7 @@ def doctor(
 ) -> None:
     """Say what this machine can do: codecs, runtimes, GPU; or, with --server, how it reaches a server."""
     if server is not None:
-        from accmpeg.camera.address import ServerAddress, read_token
+        from accmpeg.camera.uplink.address import ServerAddress, read_token
         from accmpeg.cli.doctor_server import examine_server
 
         token = read_token(token_file)

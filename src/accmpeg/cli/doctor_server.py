@@ -17,16 +17,16 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from accmpeg.camera.address import ServerAddress, connection_problem
-from accmpeg.camera.clock import ClockSync
 from accmpeg.camera.naming import checked_name, default_name
-from accmpeg.cli.doctor import Finding
+from accmpeg.camera.uplink.address import ServerAddress, connection_problem
+from accmpeg.camera.uplink.clock import ClockSync
+from accmpeg.cli.finding import Finding
 from accmpeg.errors import LinkError, WireError
 from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.frames import plane_view
 from accmpeg.media.proxies import Proxy
-from accmpeg.wire import (
+from accmpeg.protocol.wire import (
     MESSAGE_LIMIT_BYTES,
     SUBPROTOCOL,
     AccessUnitMessage,

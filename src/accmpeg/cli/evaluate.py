@@ -13,7 +13,7 @@ from accmpeg.cli.sources import EMBEDDED_SCENE
 from accmpeg.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
-    from accmpeg.evaluation.plan import ClipSpec
+    from accmpeg.evaluation.bench.plan import ClipSpec
 
 __all__ = ["evaluate", "scene_clip"]
 
@@ -109,11 +109,11 @@ def evaluate(
     The same command goes on where an interrupted one stopped. A cell that fails is in the report with its
     reason; the exit code is 1 where all of them do.
     """
-    from accmpeg.evaluation.link import Link
+    from accmpeg.evaluation.bench.plan import PROPAGATION_MS, DnnSpec, SweepSettings
+    from accmpeg.evaluation.bench.sweep import run_sweep
+    from accmpeg.evaluation.link.link import Link
     from accmpeg.evaluation.methods import find_methods
-    from accmpeg.evaluation.plan import PROPAGATION_MS, DnnSpec, SweepSettings
-    from accmpeg.evaluation.report import write_report
-    from accmpeg.evaluation.sweep import run_sweep
+    from accmpeg.evaluation.report.render import write_report
 
     if output.exists() and not output.is_dir():
         raise UsageError(f"--out {output} is a file: give a folder")
@@ -191,14 +191,14 @@ def _server(text: str) -> tuple[bool, float]:
 
 
 def _traced(traces: Sequence[Path]) -> dict[str, Any]:
-    from accmpeg.evaluation.link import Link, read_trace
-    from accmpeg.evaluation.plan import PROPAGATION_MS
+    from accmpeg.evaluation.bench.plan import PROPAGATION_MS
+    from accmpeg.evaluation.link.link import Link, read_trace
 
     return {path.stem: Link(trace=read_trace(path), propagation_ms=PROPAGATION_MS) for path in traces}
 
 
 def _clips(videos: Sequence[str], labels: Path | None) -> "list[ClipSpec]":
-    from accmpeg.evaluation.plan import footage_clips
+    from accmpeg.evaluation.bench.plan import footage_clips
     from accmpeg.media.source import find_footage
 
     clips: list[ClipSpec] = []
@@ -215,7 +215,7 @@ def _clips(videos: Sequence[str], labels: Path | None) -> "list[ClipSpec]":
 def scene_clip() -> "ClipSpec":
     """The embedded scene as a clip of a sweep."""
     from accmpeg.demo.clip import embedded_clip
-    from accmpeg.evaluation.plan import ClipSpec
+    from accmpeg.evaluation.bench.plan import ClipSpec
     from accmpeg.version import __version__
 
     return ClipSpec(EMBEDDED_SCENE, f"scene {__version__}", embedded_clip)

@@ -42,8 +42,8 @@ def label(
     The same command goes on where an interrupted one stopped.
     """
     # PyTorch takes seconds to import and is not there on a camera: only this verb pays for it.
-    from accmpeg.accgrad.labelling import LabelSettings, Sampling, label_footage
     from accmpeg.media.source import find_footage
+    from accmpeg.training.labelling import LabelSettings, Sampling, label_footage
 
     settings = LabelSettings(qp_high, qp_low, at, max_side, black_box)  # type: ignore[arg-type]
     with progress_bar() as progress:

@@ -125,7 +125,7 @@ def stream(
     """Stream a camera or footage, steered by an AccModel, and get the server DNN's results back."""
     from accmpeg.accmodel.runtime import AccModel
     from accmpeg.camera import Camera, CameraOptions
-    from accmpeg.camera.address import ServerAddress, read_token
+    from accmpeg.camera.uplink.address import ServerAddress, read_token
     from accmpeg.cli.sources import EMBEDDED_SCENE, open_any_source
 
     del config

@@ -11,7 +11,7 @@ from accmpeg.errors import UsageError
 
 if TYPE_CHECKING:
     from accmpeg.accmodel.card import AccModelCard, TrainingRecord
-    from accmpeg.accmodel.training import Progress, TrainingSettings
+    from accmpeg.training.fitting import Progress, TrainingSettings
 
 __all__ = ["train"]
 
@@ -49,8 +49,8 @@ def train(
     same command goes on from there.
     """
     # PyTorch takes seconds to import and is not there on a camera: only this verb pays for it.
-    from accmpeg.accmodel.build import checkpoint_path, train_accmodel
-    from accmpeg.accmodel.training import TrainingSettings
+    from accmpeg.training.build import checkpoint_path, train_accmodel
+    from accmpeg.training.fitting import TrainingSettings
 
     if output.suffix != ".onnx":
         raise UsageError(f"--output {output}: an AccModel is an ONNX file, so give a name that ends in .onnx")

@@ -2,7 +2,7 @@
 
 from accmpeg.demo import demo_scene
 from accmpeg.demo.scene import CLASS_NAMES, true_detections
-from accmpeg.evaluation.clip import Clip, read_clip
+from accmpeg.evaluation.bench.clip import Clip, read_clip
 
 __all__ = ["EMBEDDED_FRAMES", "embedded_clip"]
 

@@ -2,24 +2,40 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accmpeg.demo.camera import Camera
 from accmpeg.demo.mesh import Mesh
 from accmpeg.demo.people import Figure, make_pedestrian, make_rider
 from accmpeg.demo.vehicles import CAR_KINDS, LARGE_KINDS, make_vehicle
 
-if TYPE_CHECKING:
-    from accmpeg.demo.street import Street
-
-__all__ = ["LANE_M", "Actor", "Path", "populate"]
+__all__ = ["LANE_M", "Actor", "Path", "Place", "populate"]
 
 FloatArray = NDArray[np.float64]
 
 PERSON, CAR, LARGE, BIKE = range(4)
 LANE_M = 3.3
+
+
+class _Daylight(Protocol):
+    @property
+    def dusk(self) -> bool: ...
+
+
+class Place(Protocol):
+    """What traffic needs to know of the street that it moves through; sizes in metres."""
+
+    @property
+    def camera(self) -> Camera: ...
+    @property
+    def light(self) -> _Daylight: ...
+    @property
+    def junction_m(self) -> float: ...
+    @property
+    def road_half_m(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,7 @@ class Actor:
         return (x + self.side_m, y, heading), float((self.offset_m + travelled) * self.stroke_per_m)
 
 
-def _seen(street: "Street", x_m: float, low_m: float, high_m: float) -> tuple[float, float]:
+def _seen(street: Place, x_m: float, low_m: float, high_m: float) -> tuple[float, float]:
     """The part of a line along y that any frame may show, in metres."""
     y = np.linspace(low_m, high_m, 200)
     at, depth = street.camera.project(np.stack([np.full(200, x_m), y, np.full(200, 1.0)], axis=1))
@@ -95,7 +111,7 @@ def _seen(street: "Street", x_m: float, low_m: float, high_m: float) -> tuple[fl
 
 def populate(
     rng: np.random.Generator,
-    street: "Street",
+    street: Place,
     lanes: int,
     parking: list[bool],
     kerb: list[float],
@@ -168,7 +184,7 @@ def populate(
 
 def _walkers(
     rng: np.random.Generator,
-    street: "Street",
+    street: Place,
     sign: float,
     kerb_m: float,
     walk_m: float,

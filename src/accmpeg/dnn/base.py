@@ -8,7 +8,7 @@ card ─▶ adapter ─▶ Network  (raw outputs: NumPy to run, tensors to diffe
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from av import VideoFrame
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from accmpeg.dnn.card import DnnCard, read_card
 from accmpeg.dnn.heads import HEADS, Head, get_head
 from accmpeg.dnn.heads.base import has_batch_axes, of_picture
+from accmpeg.dnn.network import Network
 from accmpeg.dnn.preprocess import InputGeometry, Preprocessor, input_from_rgb
 from accmpeg.dnn.registry import get_adapter
 from accmpeg.dnn.results import result_of
@@ -27,31 +28,7 @@ from accmpeg.tasks import Dense, Task, get_task
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DifferentiableDnn", "Network", "ServerDnn", "load_dnn"]
-
-
-class Network(Protocol):
-    """What an adapter makes of a card: a network without any knowledge of tasks."""
-
-    @property
-    def max_batch(self) -> int | None:
-        """How many pictures `run` takes at once; None is any number."""
-        ...
-
-    def run(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-        """Raw outputs for `(n, 3, height, width)`, in the head's order, each with a leading n.
-
-        A network may leave the batch axis of outputs out: then it is given one picture at a time. Raises
-        `DnnError` where it fails.
-        """
-        ...
-
-    def differentiable(self, device: str) -> "Callable[[torch.Tensor], Sequence[torch.Tensor]]":
-        """The same as a function of a tensor, with a gradient with respect to it and none to the weights.
-
-        Raises `NoGradientError` where there is none.
-        """
-        ...
+__all__ = ["DifferentiableDnn", "ServerDnn", "load_dnn"]
 
 
 class DifferentiableDnn:

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from accmpeg.dnn.base import Network
 from accmpeg.dnn.card import DnnCard
+from accmpeg.dnn.network import Network
 from accmpeg.dnn.torch_network import TorchNetwork, one_line
 from accmpeg.errors import CardError, DnnError, NoGradientError
 

@@ -5,13 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from accmpeg.dnn.card import DnnCard
+from accmpeg.dnn.network import Network
 from accmpeg.errors import CardError
-
-if TYPE_CHECKING:
-    from accmpeg.dnn.base import Network
 
 __all__ = ["ADAPTERS", "Adapter", "get_adapter"]
 
@@ -28,7 +26,7 @@ class Adapter:
     function: str
     model_is_file: bool = True
 
-    def open(self, card: DnnCard, model: Path, threads: int | None, device: str) -> "Network":
+    def open(self, card: DnnCard, model: Path, threads: int | None, device: str) -> Network:
         """Opens the network; raises `DnnError` or `WeightsError`."""
         function = cast(
             "Callable[[DnnCard, Path, int | None, str], Network]",

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from av import VideoFrame
 
 from accmpeg.errors import WireError
+from accmpeg.protocol.wire import AccessUnitMessage, ResultMessage, pack
 from accmpeg.server.batcher import Outcome
 from accmpeg.server.cameras import CLOCK
 from accmpeg.server.models import ModelIdentity
-from accmpeg.wire import AccessUnitMessage, ResultMessage, pack
 
 __all__ = ["Answer", "Answers", "RateLimit"]
 

@@ -14,6 +14,7 @@ from av import VideoFrame
 
 from accmpeg.dnn.card import CARD_SUFFIX
 from accmpeg.errors import UsageError
+from accmpeg.protocol.wire import Goodbye, Refused, is_name
 from accmpeg.server.answers import Answer
 from accmpeg.server.batcher import Batcher, Outcome
 from accmpeg.server.cameras import CameraBook, CameraRecord
@@ -27,7 +28,6 @@ from accmpeg.server.settings import ServerSettings
 from accmpeg.server.subscribers import Hub, JsonLinesFile
 from accmpeg.server.threads import in_thread
 from accmpeg.server.view import Gallery, Snapshot
-from accmpeg.wire import Goodbye, Refused, is_name
 
 if TYPE_CHECKING:
     from accmpeg.server.sessions import Session

@@ -17,12 +17,12 @@ from av import VideoFrame
 from accmpeg.errors import SourceError
 from accmpeg.media.addresses import describe
 from accmpeg.media.source import Source, open_source
+from accmpeg.protocol.wire import AccessUnitMessage
 from accmpeg.server.answers import Answer, Answers
 from accmpeg.server.batcher import Job, Outcome
 from accmpeg.server.cameras import CLOCK
 from accmpeg.server.receiving import memory_refusal
 from accmpeg.server.view import Snapshot
-from accmpeg.wire import AccessUnitMessage
 
 if TYPE_CHECKING:
     from accmpeg.server.live import Live

@@ -4,9 +4,9 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from accmpeg.errors import WireError
+from accmpeg.protocol.wire import VERSION, Refused, Unpacked, unpack
 from accmpeg.server.memory import MemoryBudget
 from accmpeg.server.settings import Limits
-from accmpeg.wire import VERSION, Refused, Unpacked, unpack
 
 __all__ = ["RefusalError", "check_size", "client_of", "memory_refusal", "receive", "unpacked"]
 

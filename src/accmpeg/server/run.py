@@ -16,14 +16,14 @@ from typing import Self
 import uvicorn
 
 from accmpeg.errors import AccmpegError, UsageError
-from accmpeg.server.acceptor import Acceptor
-from accmpeg.server.app import make_app
-from accmpeg.server.certificate import certificate_problem
 from accmpeg.server.live import Live
 from accmpeg.server.quiet import OncePerSecond
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.threads import in_thread
-from accmpeg.server.transport import Http, tls_context, uvicorn_config
+from accmpeg.server.web.acceptor import Acceptor
+from accmpeg.server.web.app import make_app
+from accmpeg.server.web.certificate import certificate_problem
+from accmpeg.server.web.transport import Http, tls_context, uvicorn_config
 
 __all__ = ["ServerThread", "serve", "start_server"]
 

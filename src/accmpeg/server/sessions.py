@@ -21,6 +21,19 @@ from av import VideoFrame
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from accmpeg.errors import DecoderError
+from accmpeg.protocol.wire import (
+    MESSAGE_LIMIT_BYTES,
+    AccessUnitMessage,
+    Feedback,
+    Goodbye,
+    Hello,
+    Message,
+    Refused,
+    TimeReply,
+    TimeRequest,
+    Welcome,
+    pack,
+)
 from accmpeg.server.answers import Answer, Answers, RateLimit
 from accmpeg.server.batcher import Job, Outcome
 from accmpeg.server.cameras import CLOCK, CameraRecord, StreamMemory
@@ -35,19 +48,6 @@ from accmpeg.server.receiving import (
 from accmpeg.server.streams import CodedFrame, StreamDecoder
 from accmpeg.server.view import Snapshot
 from accmpeg.version import __version__
-from accmpeg.wire import (
-    MESSAGE_LIMIT_BYTES,
-    AccessUnitMessage,
-    Feedback,
-    Goodbye,
-    Hello,
-    Message,
-    Refused,
-    TimeReply,
-    TimeRequest,
-    Welcome,
-    pack,
-)
 
 if TYPE_CHECKING:
     from accmpeg.server.live import Live

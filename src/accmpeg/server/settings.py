@@ -6,9 +6,9 @@ from pathlib import Path
 from accmpeg.errors import UsageError
 from accmpeg.media.addresses import is_loopback, is_url, locate_peer, scheme_of
 from accmpeg.media.patience import Patience
+from accmpeg.protocol.wire import is_name
 from accmpeg.server.broker import BrokerAddress
 from accmpeg.server.tokens import Tokens
-from accmpeg.wire import is_name
 
 __all__ = ["Limits", "ServerSettings", "parse_input"]
 

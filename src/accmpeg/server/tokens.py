@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from accmpeg.errors import UsageError
-from accmpeg.wire import is_name
+from accmpeg.protocol.wire import is_name
 
 __all__ = ["ANY_CAMERA", "Role", "Tokens", "bearer_of", "read_tokens"]
 

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
-from method_clips import COSTS
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.demo import DEMO_SEED, assets_path
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.dnn.base import ServerDnn
-from accmpeg.evaluation.clip import Clip, read_clip
-from accmpeg.evaluation.link import Link
+from accmpeg.evaluation.bench.clip import Clip, read_clip
+from accmpeg.evaluation.bench.session import Session
+from accmpeg.evaluation.link.link import Link
 from accmpeg.evaluation.methods import Method, MethodContext, OperatingPoint, StreamFormat
-from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import AccessUnit
+from tests.evaluation.methods.method_clips import COSTS
 
 
 @pytest.fixture(scope="session")

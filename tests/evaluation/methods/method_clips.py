@@ -13,13 +13,13 @@ import numpy as np
 from accmpeg.demo import DEMO_SEED, assets_path
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.dnn.base import ServerDnn, load_dnn
-from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.costs import Costs
-from accmpeg.evaluation.flow import Place, Step, bytes_of
+from accmpeg.evaluation.bench.clip import Clip
+from accmpeg.evaluation.bench.costs import Costs
+from accmpeg.evaluation.bench.run import run_method
+from accmpeg.evaluation.bench.session import Session
+from accmpeg.evaluation.link.flow import Place, Step, bytes_of
 from accmpeg.evaluation.methods import Method, MethodContext, OperatingPoint
 from accmpeg.evaluation.methods.base import StreamFormat
-from accmpeg.evaluation.run import run_method
-from accmpeg.evaluation.session import Session
 
 WIDTH_PX, HEIGHT_PX = 640, 360
 RATE = Fraction(30)

@@ -4,8 +4,8 @@ import itertools
 from fractions import Fraction
 
 import pytest
-from method_clips import context, deliveries, moving_clip, run, sizes, uplink_bytes
 
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods import METHODS, MethodContext, OperatingPoint
 from accmpeg.evaluation.methods.awstream import (
     PROFILE_FRAMES,
@@ -15,7 +15,7 @@ from accmpeg.evaluation.methods.awstream import (
     pareto_front,
     profile_key,
 )
-from accmpeg.evaluation.session import Session
+from tests.evaluation.methods.method_clips import context, deliveries, moving_clip, run, sizes, uplink_bytes
 
 CLIP_FRAMES = 40
 """With a warm-up of 13: the profile is whole."""

@@ -6,15 +6,22 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import PictureType
-from method_clips import context, deliveries, moving_clip, run, stream_format, uplink_bytes
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.run import run_method
 from accmpeg.evaluation.methods import BASELINES, METHODS, PRIMARY, Method, OperatingPoint, find_methods
-from accmpeg.evaluation.run import run_method
 from accmpeg.media.decoder import Decoder, qp_map
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 from accmpeg.media.grid import MacroblockGrid
+from tests.evaluation.methods.method_clips import (
+    context,
+    deliveries,
+    moving_clip,
+    run,
+    stream_format,
+    uplink_bytes,
+)
 
 POINT = OperatingPoint(quality=30)
 FRAMES = 24

@@ -7,17 +7,17 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from method_clips import COSTS, context, make_clip, moving_clip, still_clip
 
 from accmpeg.accmodel.runtime import AccModel
-from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.flow import Step
+from accmpeg.evaluation.bench.clip import Clip
+from accmpeg.evaluation.bench.run import run_method
+from accmpeg.evaluation.bench.session import Session
+from accmpeg.evaluation.link.flow import Step
 from accmpeg.evaluation.methods import METHODS, Method, MethodContext, OperatingPoint
 from accmpeg.evaluation.methods.awstream import Configuration, Profile, Profiled, profile_key
-from accmpeg.evaluation.run import run_method
-from accmpeg.evaluation.session import Session
 from accmpeg.media.frames import plane_view
 from accmpeg.tasks.arrays import result_arrays
+from tests.evaluation.methods.method_clips import COSTS, context, make_clip, moving_clip, still_clip
 
 COMMON, AFTER = 16, 4
 

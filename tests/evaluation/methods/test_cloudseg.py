@@ -4,9 +4,16 @@ from typing import Any
 
 import av
 import pytest
-from method_clips import accuracy, detector, moving_clip, reference_results, run, uplink_bytes
 
 from accmpeg.evaluation.methods import METHODS
+from tests.evaluation.methods.method_clips import (
+    accuracy,
+    detector,
+    moving_clip,
+    reference_results,
+    run,
+    uplink_bytes,
+)
 
 
 def test_the_server_dnn_sees_its_input_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ import pytest
 import supervision as sv
 
 from accmpeg.errors import UsageError
-from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.flow import bytes_of
+from accmpeg.evaluation.bench.clip import Clip
+from accmpeg.evaluation.bench.session import Session
+from accmpeg.evaluation.link.flow import bytes_of
 from accmpeg.evaluation.methods import METHODS, MethodContext, OperatingPoint, StreamFormat
 from accmpeg.evaluation.methods.dds import dds, regions_wanted
-from accmpeg.evaluation.session import Session
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
 

@@ -9,7 +9,7 @@ import pytest
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.errors import UsageError
-from accmpeg.evaluation.clip import Clip
+from accmpeg.evaluation.bench.clip import Clip
 from accmpeg.evaluation.methods import METHODS, MethodContext
 from accmpeg.media.decoder import Decoder, qp_map
 from accmpeg.media.encoder import AccessUnit

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from accmpeg.errors import UsageError
-from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.flow import bytes_of
-from accmpeg.evaluation.link import Link
+from accmpeg.evaluation.bench.clip import Clip
+from accmpeg.evaluation.link.flow import bytes_of
+from accmpeg.evaluation.link.link import Link
 from accmpeg.evaluation.methods import METHODS, MethodContext
 from accmpeg.evaluation.methods.eaar import MotionReader, moved_boxes
 from accmpeg.media.decoder import Decoder, qp_map

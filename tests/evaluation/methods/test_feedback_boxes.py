@@ -10,8 +10,8 @@ import pytest
 import supervision as sv
 
 from accmpeg.errors import UsageError
-from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.flow import bytes_of
+from accmpeg.evaluation.bench.clip import Clip
+from accmpeg.evaluation.link.flow import bytes_of
 from accmpeg.evaluation.methods import METHODS, MethodContext
 from accmpeg.evaluation.methods.regions import packed_boxes, unpacked_boxes
 from accmpeg.media.decoder import Decoder, qp_map

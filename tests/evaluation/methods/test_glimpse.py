@@ -8,7 +8,17 @@ import cv2
 import numpy as np
 import pytest
 import supervision as sv
-from method_clips import (
+
+from accmpeg.errors import UsageError
+from accmpeg.evaluation.bench.session import Session
+from accmpeg.evaluation.link.flow import bytes_of
+from accmpeg.evaluation.link.link import Link
+from accmpeg.evaluation.methods import METHODS, OperatingPoint
+from accmpeg.evaluation.methods.glimpse import changed_share
+from accmpeg.evaluation.methods.tracking import BoxTracker, grey_picture, moved_result, surest
+from accmpeg.tasks import get_task
+from accmpeg.tasks.matching import iou_matrix
+from tests.evaluation.methods.method_clips import (
     HEIGHT_PX,
     WIDTH_PX,
     context,
@@ -22,16 +32,6 @@ from method_clips import (
     still_clip,
     stream_format,
 )
-
-from accmpeg.errors import UsageError
-from accmpeg.evaluation.flow import bytes_of
-from accmpeg.evaluation.link import Link
-from accmpeg.evaluation.methods import METHODS, OperatingPoint
-from accmpeg.evaluation.methods.glimpse import changed_share
-from accmpeg.evaluation.methods.tracking import BoxTracker, grey_picture, moved_result, surest
-from accmpeg.evaluation.session import Session
-from accmpeg.tasks import get_task
-from accmpeg.tasks.matching import iou_matrix
 
 GLIMPSE = METHODS["glimpse"]
 

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from method_clips import sizes
 
-from accmpeg.accgrad.gradient import accuracy_gradient
-from accmpeg.accgrad.worker import log2_accgrad
-from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.flow import bytes_of
+from accmpeg.evaluation.bench.clip import Clip
+from accmpeg.evaluation.link.flow import bytes_of
 from accmpeg.evaluation.methods import METHODS, MethodContext
 from accmpeg.media.decoder import Decoder, encode_still, qp_map
 from accmpeg.media.encoder import AccessUnit
+from accmpeg.training.gradient import accuracy_gradient
+from accmpeg.training.worker import log2_accgrad
+from tests.evaluation.methods.method_clips import sizes
 
 Record = Callable[..., Any]
 

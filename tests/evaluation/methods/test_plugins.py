@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from method_clips import accuracy, moving_clip, reference_results, run, uplink_bytes
 
 from accmpeg.errors import MethodError, UsageError
 from accmpeg.evaluation.methods import METHODS, find_methods, method_of
+from tests.evaluation.methods.method_clips import accuracy, moving_clip, reference_results, run, uplink_bytes
 
 ROOT = Path(__file__).parents[3]
 GUIDE = (ROOT / "docs" / "how-to" / "add-a-method.md").read_text(encoding="utf-8")

@@ -4,19 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from method_clips import (
-    HEIGHT_PX,
-    deliveries,
-    make_clip,
-    moving_clip,
-    run,
-    scene,
-    sizes,
-    still_clip,
-    uplink_bytes,
-)
 
-from accmpeg.evaluation.flow import bytes_of
+from accmpeg.evaluation.bench.session import Session
+from accmpeg.evaluation.link.flow import bytes_of
 from accmpeg.evaluation.methods import METHODS
 from accmpeg.evaluation.methods.reducto import (
     FEATURES,
@@ -28,7 +18,17 @@ from accmpeg.evaluation.methods.reducto import (
     best_threshold,
     chosen_frames,
 )
-from accmpeg.evaluation.session import Session
+from tests.evaluation.methods.method_clips import (
+    HEIGHT_PX,
+    deliveries,
+    make_clip,
+    moving_clip,
+    run,
+    scene,
+    sizes,
+    still_clip,
+    uplink_bytes,
+)
 
 REDUCTO = METHODS["reducto"]
 SEGMENTS = 2

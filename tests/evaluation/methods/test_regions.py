@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from accmpeg.evaluation.clip import Clip
+from accmpeg.evaluation.bench.clip import Clip
 from accmpeg.evaluation.methods.regions import blanked, pasted
 from accmpeg.media.frames import plane_view
 

@@ -9,8 +9,8 @@ import pytest
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.errors import UsageError
-from accmpeg.evaluation.clip import Clip
-from accmpeg.evaluation.flow import bytes_of
+from accmpeg.evaluation.bench.clip import Clip
+from accmpeg.evaluation.link.flow import bytes_of
 from accmpeg.evaluation.methods import METHODS, MethodContext
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import dilate

@@ -3,6 +3,7 @@
 from functools import partial
 
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import (
     B_FRAMES,
     LOOKAHEAD_FRAMES,
@@ -13,7 +14,6 @@ from accmpeg.evaluation.methods.base import (
     StreamFormat,
     also_at_dnn_size,
 )
-from accmpeg.evaluation.session import Session
 
 __all__ = ["ROWS"]
 

@@ -7,10 +7,10 @@ import av
 import numpy as np
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.clip import Clip
+from accmpeg.evaluation.bench.clip import Clip
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat
 from accmpeg.evaluation.methods.skipping import ChosenFrames, LastResult
-from accmpeg.evaluation.session import Session
 from accmpeg.media.decoder import Decoder
 
 __all__ = [

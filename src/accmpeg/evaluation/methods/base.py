@@ -9,8 +9,8 @@ import av
 
 from accmpeg.camera import SteeredEncoder
 from accmpeg.dnn.base import ServerDnn
-from accmpeg.evaluation.cache import CodedFrame
-from accmpeg.evaluation.session import MethodContext, Session
+from accmpeg.evaluation.bench.cache import CodedFrame
+from accmpeg.evaluation.bench.session import MethodContext, Session
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 
 __all__ = [

@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import Method, OperatingPoint, SteeredStream, Stream, StreamFormat
-from accmpeg.evaluation.session import Session
-from accmpeg.policy import BinaryPolicy
-from accmpeg.policy.base import FloatMap
+from accmpeg.steering import BinaryPolicy
+from accmpeg.steering.policy import FloatMap
 
 __all__ = ["ROWS", "FixedThresholdPolicy", "binary_policy"]
 

@@ -6,6 +6,7 @@ import av
 from av.video.reformatter import Interpolation
 
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import (
     DNN_SIZE_SHIFT,
     Method,
@@ -14,7 +15,6 @@ from accmpeg.evaluation.methods.base import (
     Stream,
     StreamFormat,
 )
-from accmpeg.evaluation.session import Session
 
 __all__ = ["ROWS"]
 

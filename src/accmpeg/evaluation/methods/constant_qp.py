@@ -1,6 +1,7 @@
 """x264 at a constant QP: the baseline of the AccMPEG paper."""
 
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import (
     Method,
     OperatingPoint,
@@ -9,7 +10,6 @@ from accmpeg.evaluation.methods.base import (
     StreamFormat,
     also_at_dnn_size,
 )
-from accmpeg.evaluation.session import Session
 
 __all__ = ["ROWS"]
 

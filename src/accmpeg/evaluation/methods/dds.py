@@ -12,9 +12,9 @@ import supervision as sv
 from numpy.typing import NDArray
 
 from accmpeg.errors import MethodError, UsageError
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat, keep_seen
 from accmpeg.evaluation.methods.regions import blanked, pasted, scored_boxes
-from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.tasks.matching import iou_matrix

@@ -5,9 +5,9 @@ import numpy as np
 
 from accmpeg.accmodel.runtime import AccModel, Scores
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import Method, OperatingPoint, SteeredStream, Stream, StreamFormat
 from accmpeg.evaluation.methods.regions import need_object_model, object_mask, region_policy
-from accmpeg.evaluation.session import Session
 
 __all__ = ["ROWS"]
 

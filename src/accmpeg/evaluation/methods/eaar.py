@@ -9,7 +9,8 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.cache import CodedFrame
+from accmpeg.evaluation.bench.cache import CodedFrame
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import (
     Method,
     OperatingPoint,
@@ -19,12 +20,11 @@ from accmpeg.evaluation.methods.base import (
     answered,
 )
 from accmpeg.evaluation.methods.regions import need_objects, packed_boxes, region_policy, unpacked_boxes
-from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import AccessUnit
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
-from accmpeg.policy import BinaryPolicy
-from accmpeg.policy.base import bit_weights
+from accmpeg.steering import BinaryPolicy
+from accmpeg.steering.policy import bit_weights
 
 __all__ = ["ROWS", "MotionReader", "moved_boxes"]
 

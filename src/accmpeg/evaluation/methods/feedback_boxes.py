@@ -7,6 +7,7 @@ import av
 import numpy as np
 
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import (
     B_FRAMES,
     Method,
@@ -25,9 +26,8 @@ from accmpeg.evaluation.methods.regions import (
     scored_boxes,
     unpacked_boxes,
 )
-from accmpeg.evaluation.session import Session
 from accmpeg.media.grid import MacroblockGrid
-from accmpeg.policy import BinaryPolicy
+from accmpeg.steering import BinaryPolicy
 
 __all__ = ["ROWS"]
 

@@ -9,11 +9,11 @@ import numpy as np
 import supervision as sv
 
 from accmpeg.errors import UsageError
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat, keep_seen
 from accmpeg.evaluation.methods.regions import scored_boxes
 from accmpeg.evaluation.methods.skipping import ChosenFrames
 from accmpeg.evaluation.methods.tracking import BoxTracker, Grey, grey_picture, moved_result, surest
-from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import EncoderSettings
 
 __all__ = ["ROWS", "changed_share"]

@@ -3,6 +3,7 @@
 from functools import partial
 
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import (
     B_FRAMES,
     Method,
@@ -12,7 +13,6 @@ from accmpeg.evaluation.methods.base import (
     StreamFormat,
     also_at_dnn_size,
 )
-from accmpeg.evaluation.session import Session
 
 __all__ = ["ROWS"]
 
@@ -32,14 +32,14 @@ def _open(b_frames: bool, stream: StreamFormat, point: OperatingPoint, session: 
 _GRADED = Method(
     name="graded",
     family="accmpeg",
-    source="this project: accmpeg.policy.graded",
+    source="this project: accmpeg.steering.graded",
     needs=frozenset({"accmodel"}),
     open=partial(_open, False),
 )
 _B_GRADED = Method(
     name="b2-graded",
     family="accmpeg",
-    source="this project: accmpeg.policy.graded, on b2",
+    source="this project: accmpeg.steering.graded, on b2",
     needs=frozenset({"accmodel"}),
     knobs={"b_frames": B_FRAMES},
     open=partial(_open, True),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import (
     Method,
     OperatingPoint,
@@ -17,12 +18,11 @@ from accmpeg.evaluation.methods.base import (
     StreamFormat,
     answered,
 )
-from accmpeg.evaluation.session import Session
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
-from accmpeg.policy import GradedPolicy
-from accmpeg.policy.base import bit_weights
+from accmpeg.steering import GradedPolicy
+from accmpeg.steering.policy import bit_weights
 
 if TYPE_CHECKING:
     from accmpeg.dnn.base import DifferentiableDnn
@@ -109,8 +109,8 @@ class _OneAdaptStream(SteeredStream):
             self._next += 1
 
     def _gradient(self, received: av.VideoFrame, result: Any) -> FloatMap:
-        from accmpeg.accgrad.gradient import accuracy_gradient
-        from accmpeg.accgrad.worker import log2_accgrad
+        from accmpeg.training.gradient import accuracy_gradient
+        from accmpeg.training.worker import log2_accgrad
 
         coarser, _ = encode_still(received, self._coarser_qp)
         task = self._session.context.dnn.task

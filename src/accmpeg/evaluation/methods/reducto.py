@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat
 from accmpeg.evaluation.methods.skipping import ChosenFrames, LastResult
 from accmpeg.evaluation.methods.tracking import Grey, grey_picture
-from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import EncoderSettings
 
 __all__ = [

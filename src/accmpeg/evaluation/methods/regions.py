@@ -13,7 +13,7 @@ from accmpeg.errors import UsageError
 from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MACROBLOCK_PX
-from accmpeg.policy import BinaryPolicy
+from accmpeg.steering import BinaryPolicy
 from accmpeg.tasks.detection import confidence_of
 from accmpeg.tasks.keypoints import boxes_of
 

@@ -8,8 +8,8 @@ from typing import Any
 import av
 
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import encode_counted, keep_seen
-from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import EncoderSettings
 
 __all__ = ["SKIP_NOTICE_BYTES", "ChosenFrames", "LastResult"]

@@ -4,6 +4,7 @@ learned map may do better."""
 from functools import partial
 
 from accmpeg.camera import SteeredEncoder
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import (
     Method,
     OperatingPoint,
@@ -13,7 +14,6 @@ from accmpeg.evaluation.methods.base import (
     also_at_dnn_size,
 )
 from accmpeg.evaluation.methods.binary import binary_policy
-from accmpeg.evaluation.session import Session
 
 __all__ = ["ROWS"]
 

@@ -3,9 +3,9 @@
 import av
 
 from accmpeg.accmodel.runtime import AccModel
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat
 from accmpeg.evaluation.methods.regions import blanked, need_object_model, object_mask
-from accmpeg.evaluation.session import Session
 from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.grid import dilate
 

@@ -1,1 +1,0 @@
-"""Accuracy gradients: which macroblocks the server DNN's accuracy depends on, and label sets of them."""

@@ -1,0 +1,127 @@
+"""What the link allows, for the encoder and the sender: the rate controller between two threads.
+
+```
+encoder thread:  before_frame ─▶ FramePlan: bitrate, size and frame-rate level, whether to encode at all
+network thread:  may_send · sent · acknowledged · connected
+```
+"""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from accmpeg.camera.uplink.accuracy import AccuracyCurve
+from accmpeg.camera.uplink.ladder import Ladder, Level
+from accmpeg.camera.uplink.ratecontrol import LinkEstimate, LinkSample, RateController
+
+__all__ = ["Adaptation", "FramePlan"]
+
+_FULL = Level(1, 1)
+_DRAIN_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FramePlan:
+    """What to do with the next frame. `flush`: leave out what waits and begin anew with a keyframe."""
+
+    bitrate_bps: int
+    level: Level
+    admit: bool
+    flush: bool
+
+
+class Adaptation:
+    """Feeds a `RateController`; without a `ladder` size and frame rate stay as they are.
+
+    `spooling`: nothing is ever left out, for a spool keeps what the link can't take now; while a backlog is
+    sent, the live stream takes half of the link's rate, so that the backlog surely ends.
+    """
+
+    def __init__(self, controller: RateController, ladder: Ladder | None, *, spooling: bool = False) -> None:
+        self._controller = controller
+        self._ladder = ladder
+        self._spooling = spooling
+        self._lock = threading.Lock()
+        self._under_way: deque[tuple[int, int, float]] = deque()  # sequence, bytes, sent
+        self._sent_bytes = 0
+        self._acknowledged_bytes = 0
+        self._answered_bytes = 0
+        self._catching_up = False
+
+    def connected(self) -> None:
+        """A new connection: its acknowledgements count from zero, and perhaps it takes another way."""
+        with self._lock:
+            self._under_way.clear()
+            self._sent_bytes = self._acknowledged_bytes = self._answered_bytes = 0
+            self._controller.link = LinkEstimate(self._controller.bitrate_bps)
+
+    def before_frame(self, now_ms: float, waiting_ms: float, *, backlog: bool) -> FramePlan:
+        """Decides about the next frame; `waiting_ms` is the age of the oldest frame not yet sent."""
+        with self._lock:
+            controller = self._controller
+            self._catching_up = backlog
+            if self._spooling and backlog:
+                waiting_ms = 0.0  # old frames do not say how the link is
+            controller.on_frame(now_ms, waiting_ms, self._sent_bytes - self._acknowledged_bytes)
+            bitrate_bps = controller.bitrate_bps
+            if self._spooling and backlog:
+                bitrate_bps = max(controller.lowest_bps, int(bitrate_bps * _DRAIN_SHARE))
+            level = _FULL if self._ladder is None else self._ladder.update(now_ms, bitrate_bps)
+            if self._spooling:
+                return FramePlan(bitrate_bps, level, True, False)
+            return FramePlan(bitrate_bps, level, controller.admits(), controller.must_flush(now_ms))
+
+    def may_send(self) -> bool:
+        """Whether the network may be given more: the rest waits where it can still be left out."""
+        with self._lock:
+            arrived = max(self._acknowledged_bytes, self._answered_bytes)
+            return self._sent_bytes - arrived < self._controller.window_bytes
+
+    def sent(self, now_ms: float, sequence: int, size_bytes: int) -> None:
+        """A frame goes out."""
+        with self._lock:
+            self._sent_bytes += size_bytes
+            self._under_way.append((sequence, size_bytes, now_ms))
+
+    def answered(self, sequence: int) -> None:
+        """A result proves that its frame has arrived, though not when: it only makes room for more."""
+        with self._lock:
+            self._answered_bytes = self._acknowledged_bytes + sum(
+                size_bytes for sent, size_bytes, _ in self._under_way if sent <= sequence
+            )
+
+    def acknowledged(self, now_ms: float, highest_sequence: int, received_ms: float) -> None:
+        """The server has had frames up to `highest_sequence`, the last at `received_ms` of its own clock."""
+        with self._lock:
+            first_ms = last_ms = None
+            while self._under_way and self._under_way[0][0] <= highest_sequence:
+                _, size_bytes, sent_ms = self._under_way.popleft()
+                self._acknowledged_bytes += size_bytes
+                first_ms = sent_ms if first_ms is None else first_ms
+                last_ms = sent_ms
+            if first_ms is None or last_ms is None:
+                return  # nothing new: the same feedback again, or a server that invents frames
+            sample = LinkSample(self._acknowledged_bytes, received_ms, first_ms, last_ms)
+            self._controller.on_sample(now_ms, sample)
+
+    def accuracy(self, curve: AccuracyCurve, tolerance: float) -> None:
+        """Stops the rate where the predicted accuracy no longer gains."""
+        enough_bps = curve.enough_bps(self._controller.lowest_bps, self._controller.highest_bps, tolerance)
+        with self._lock:
+            # Smoothed, for one easy frame must not halve the rate of the next ones.
+            ceiling_bps = self._controller.ceiling_bps
+            self._controller.ceiling_bps = int(ceiling_bps + 0.3 * (enough_bps - ceiling_bps))
+
+    def snapshot(self) -> dict[str, float]:
+        """Present values for the statistics."""
+        with self._lock:
+            link, controller = self._controller.link, self._controller
+            return {
+                "target_bps": controller.bitrate_bps,
+                "ceiling_bps": controller.ceiling_bps,
+                "capacity_bps": int(link.capacity_bps),
+                "goodput_bps": int(link.goodput_bps),
+                "link_queue_ms": round(link.queue_ms, 1),
+                "link_rtt_ms": round(link.rtt_ms, 1),
+                "catching_up": self._catching_up,
+            }

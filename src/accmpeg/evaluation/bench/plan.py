@@ -1,0 +1,255 @@
+"""What a sweep consists of: clips, server DNNs with their AccModels, settings, and the cells that follow."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+
+import av
+
+from accmpeg.accmodel.card import AccModelCard, card_path, read_accmodel_card
+from accmpeg.dnn.card import DnnCard, read_card
+from accmpeg.dnn.registry import get_adapter
+from accmpeg.dnn.weights import check_hash
+from accmpeg.errors import SourceError, UsageError
+from accmpeg.evaluation.bench.cache import content_hash
+from accmpeg.evaluation.bench.clip import Clip, read_clip
+from accmpeg.evaluation.bench.labels import read_coco
+from accmpeg.evaluation.bench.rows import FORMAT, Role
+from accmpeg.evaluation.bench.session import LIVE_LINK
+from accmpeg.evaluation.link.link import Link
+from accmpeg.evaluation.methods import Method, find_methods
+from accmpeg.media.footage import folder_pictures
+from accmpeg.media.source import Footage, open_source
+from accmpeg.version import __version__
+
+__all__ = [
+    "CEILING_QUALITY",
+    "NULL_METHOD",
+    "PROPAGATION_MS",
+    "ClipSpec",
+    "DnnSpec",
+    "Group",
+    "SweepSettings",
+    "footage_clips",
+]
+
+LINKS_BPS = (500_000, 1_000_000, 2_000_000, 4_000_000)
+PROPAGATION_MS = 20.0
+NULL_METHOD = "aq-1"
+"""Measured a second time between its own operating points: what a comparison of equals looks like."""
+CEILING_QUALITY = 12
+"""CRF of the visually lossless stream of the source whose score is a clip's ceiling."""
+
+
+def _default_links() -> dict[str, Link]:
+    return {
+        f"{bandwidth_bps / 1e6:g} Mbit/s": Link(bandwidth_bps=bandwidth_bps, propagation_ms=PROPAGATION_MS)
+        for bandwidth_bps in LINKS_BPS
+    }
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What all cells share."""
+
+    points: int = 7
+    """Operating points of each method on each clip, chosen as it goes (see `points.next_quality`)."""
+    qualities: tuple[int, ...] = ()
+    """In place of them, these QPs or CRFs, to which a method's `quality_shift` is added."""
+    limit: int | None = None
+    """Frames per clip."""
+    step: int = 1
+    """Answers are measured on every so many frames after the first second."""
+    every: int = 10
+    """Frames per quality map."""
+    links: dict[str, Link] = field(default_factory=_default_links)
+    """Delays are emulated over each."""
+    live_link: Link = LIVE_LINK
+    """Brings feedback to the camera while a method runs."""
+    server_ms: float = 10.0
+    """One pass of the server DNN on the stated machine (default: a small GPU)."""
+    server_cores: int | None = None
+    """In place of `server_ms`: as long as this machine takes, measured, with so many cores."""
+    label_min_height_px: float = 0.0
+    """Labelled objects lower than this, and results as low, are no one's fault."""
+    pictures: bool = True
+
+    def __post_init__(self) -> None:
+        if self.points < 3:
+            raise UsageError(f"{self.points} operating points: a curve needs 3 or more")
+        if not all(1 <= quality <= 51 for quality in self.qualities):
+            raise UsageError(f"--points {self.qualities}: give QPs or CRFs from 1 to 51")
+        if min(self.step, self.every, self.limit or 1) < 1:
+            raise UsageError("--step, --every and --limit must be 1 or more")
+        if self.server_ms <= 0 or (self.server_cores or 1) < 1:
+            raise UsageError("the server takes more than 0 ms on at least one core: mend --server-ms")
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """A clip to be opened in a worker. `sha256` is of its content."""
+
+    name: str
+    sha256: str
+    open: Callable[[int | None], Clip]
+    weight: float = 0.0
+    """Pixels or bytes: about how much work it is, so that the longest clips are begun first."""
+
+
+@dataclass(frozen=True)
+class DnnSpec:
+    """A server DNN by its card, with the AccModel made for it, if there is one."""
+
+    card_file: Path
+    card: DnnCard
+    accmodel_file: Path | None = None
+    accmodel: AccModelCard | None = None
+    stronger: "DnnSpec | None" = None
+    """Confirms the server DNN's answers."""
+
+    @classmethod
+    def read_all(
+        cls, cards: Sequence[Path], accmodels: Sequence[Path], stronger: Path | None = None
+    ) -> "list[DnnSpec]":
+        """Pairs cards with AccModels by the hash of the server DNN; raises UsageError for one left over,
+        and WeightsError for weights that are not the card's: every cell would fail of it.
+
+        `stronger` confirms the answers of those that have boxes.
+        """
+        models = {path: read_accmodel_card(card_path(path)) for path in accmodels}
+        specs = []
+        taken: set[Path] = set()
+        for file in cards:
+            card = _checked_card(file)
+            own = [path for path, model in models.items() if model.dnn.sha256 == card.sha256]
+            taken.update(own[:1])
+            judge = None
+            if stronger is not None and card.task != "segmentation":
+                judge = cls(stronger, _checked_card(stronger))
+                if judge.card.task == "segmentation":
+                    raise UsageError(f"--reference {stronger} reports no boxes, so it can't confirm any")
+            accmodel_file = own[0] if own else None
+            specs.append(cls(file, card, accmodel_file, models[own[0]] if own else None, judge))
+        for path, model in models.items():
+            if path in taken:
+                continue
+            raise UsageError(f"--accmodel {path} was made for {model.dnn.name}, which no --dnn names")
+        names = [spec.card.name for spec in specs]
+        if len(set(names)) < len(names):
+            raise UsageError(f"two server DNNs are called alike ({', '.join(names)}): rename one in its card")
+        return specs
+
+
+@dataclass(frozen=True)
+class Group:
+    """A clip and a server DNN, whose cells share decoded frames and reference results."""
+
+    clip: ClipSpec
+    dnn: DnnSpec
+    method_names: tuple[str, ...]
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """By name; a worker process finds them anew, so that plug-ins need not be picklable."""
+        return _found(self.method_names)
+
+    def cell_key(self, method: str, quality: float, role: Role, settings: SweepSettings) -> str:
+        """The hash of everything a cell's figures depend on but the machine's speed."""
+        dnn, accmodel = self.dnn, None
+        declared = self.methods.get(method)
+        if declared is not None and "accmodel" in declared.needs and dnn.accmodel is not None:
+            accmodel = dnn.accmodel.sha256, dnn.accmodel.calibration.object_threshold
+        links = {name: asdict(link) for name, link in settings.links.items()}
+        stronger = None if dnn.stronger is None else dnn.stronger.card.model_dump(mode="json")
+        return content_hash(
+            __version__,
+            FORMAT,
+            self.clip.name,
+            self.clip.sha256,
+            dnn.card.model_dump(mode="json"),
+            stronger,
+            accmodel,
+            method,
+            float(quality),
+            role,
+            (settings.limit, settings.step, settings.every, links, asdict(settings.live_link)),
+            (settings.server_ms, settings.server_cores, settings.label_min_height_px),
+        )
+
+
+@cache
+def _found(names: tuple[str, ...]) -> Mapping[str, Method]:
+    return {method.name: method for method in find_methods(",".join(names))}
+
+
+def _checked_card(file: Path) -> DnnCard:
+    card = read_card(file)
+    if get_adapter(card.adapter).model_is_file:
+        check_hash(card, file.parent / card.model)
+    return card
+
+
+def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> list[ClipSpec]:
+    """Videos and folders of numbered pictures; stills are no clips.
+
+    A clip is called by its file's or folder's name where that is unique. `labels`: a folder with COCO files,
+    `NAME.json` for the clip NAME. Raises SourceError for a file that can't be read.
+    """
+    clips = [item for item in footage if item.kind != "still"]
+    names = Counter(item.path.stem for item in clips)
+    specs = []
+    for item in clips:
+        name = item.path.stem if names[item.path.stem] == 1 else item.clip
+        coco = None if labels is None else labels / f"{item.path.stem}.json"
+        own = coco if coco is not None and coco.exists() else None
+        try:
+            size_bytes = sum(file.stat().st_size for file in _files_of(item.path))
+            specs.append(
+                ClipSpec(name, _content_sha256(item.path, own), _Opener(item.path, own), weight=size_bytes)
+            )
+        except OSError as error:
+            raise SourceError(f"can't read {error.filename}: {error.strerror}") from error
+    return specs
+
+
+def _content_sha256(path: Path, labels: Path | None) -> str:
+    digest = hashlib.sha256()
+    for file in _files_of(path):
+        digest.update(b"" if path.is_file() else file.name.encode())
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    if labels is not None:
+        digest.update(labels.read_bytes())
+    return digest.hexdigest()
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+
+
+@dataclass(frozen=True)
+class _Opener:
+    path: Path
+    labels: Path | None
+
+    def __call__(self, limit: int | None) -> Clip:
+        labels, names = None, tuple[str, ...]()
+        if self.labels is not None:
+            pictures = [each.name for each in folder_pictures(self.path)] if self.path.is_dir() else None
+            labels, names = read_coco(self.labels, pictures)
+        with open_source(self.path) as source:
+            bitrate_bps = 0.0
+            if self.path.is_file():
+                bitrate_bps = self.path.stat().st_size * 8 / _duration_s(self.path)
+            return read_clip(
+                source, limit=limit, labels=labels, label_classes=names, source_bitrate_bps=bitrate_bps
+            )
+
+
+def _duration_s(path: Path) -> float:
+    with av.open(path) as container:
+        return (container.duration or 0) / av.time_base or math.inf

@@ -1,0 +1,1 @@
+"""From rows to figures with intervals: everything a report says, computed once."""

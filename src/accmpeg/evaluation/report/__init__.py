@@ -1,0 +1,1 @@
+"""Renders findings as HTML, Markdown, pictures and tables; computes nothing."""

@@ -1,0 +1,1 @@
+"""What camera and server say to each other."""

@@ -1,0 +1,160 @@
+"""Who may stream: from the WebSocket's handshake to a `Welcome` or a `Refused`."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from accmpeg.protocol.wire import SUBPROTOCOL, Hello, pack
+from accmpeg.server.quiet import OncePerSecond
+from accmpeg.server.receiving import (
+    RefusalError,
+    check_size,
+    client_of,
+    memory_refusal,
+    receive,
+    unpacked,
+)
+from accmpeg.server.sessions import Session
+from accmpeg.server.tokens import ANY_CAMERA
+
+if TYPE_CHECKING:
+    from accmpeg.server.live import Live
+
+__all__ = ["serve_camera"]
+
+LINGER_S = 2.0
+RIVAL_WAIT_S = 2.0
+"""A camera that was started anew waits so long for the end of the connection that it had before."""
+HEARD_S = 12.0
+"""A connection that said something so lately is alive: cameras ask for the time every 5 s."""
+
+log = logging.getLogger(__name__)
+log.addFilter(OncePerSecond())
+
+
+async def serve_camera(live: "Live", socket: WebSocket, token: str | None) -> None:
+    """Serves one connection to its end."""
+    client = client_of(socket)
+
+    def allowed() -> frozenset[str]:
+        return live.settings.tokens.cameras_of(token)
+
+    knows_us = SUBPROTOCOL in socket.scope.get("subprotocols", [])
+    await socket.accept(subprotocol=SUBPROTOCOL if knows_us else None)
+    camera = ""
+    try:
+        if not allowed():
+            if token is not None:
+                await live.logins.failed("camera", client)
+            raise RefusalError("auth", "the token is missing or not known: give the one of this camera")
+        if not knows_us:
+            raise RefusalError("version", f"this server speaks {SUBPROTOCOL}: update the other side")
+        hello = await _hello(live, socket)
+        camera = hello[0].camera
+        session = await _admit(live, socket, hello, allowed)
+    except RefusalError as refusal:
+        live.metrics.refused.labels(refusal.message.code).inc()
+        log.warning(
+            "camera refused",
+            extra={
+                "camera": camera,
+                "client": client,
+                "code": refusal.message.code,
+                "reason": refusal.message.reason,
+            },
+        )
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            async with asyncio.timeout(live.limits.send_s):
+                await socket.send_bytes(pack(refusal.message))
+            if not camera:
+                # Its hello is on its way: a client that sends into a closed connection never reads why.
+                with contextlib.suppress(RefusalError, TimeoutError):
+                    async with asyncio.timeout(LINGER_S):
+                        await receive(socket)
+            async with asyncio.timeout(live.limits.send_s):
+                await socket.close(1008)
+        return
+    except WebSocketDisconnect:
+        return
+    await session.run()
+
+
+async def _hello(live: "Live", socket: WebSocket) -> tuple[Hello, bytes]:
+    try:
+        async with asyncio.timeout(live.limits.handshake_s):
+            come = unpacked(await receive(socket))
+    except TimeoutError:
+        raise RefusalError(
+            "protocol", f"no hello within {live.limits.handshake_s:.0f} s", retry=True
+        ) from None
+    if not isinstance(come.message, Hello):
+        raise RefusalError("protocol", f"the first message is a hello, not {type(come.message).__name__}")
+    return come.message, bytes(come.payload)
+
+
+async def _admit(
+    live: "Live",
+    socket: WebSocket,
+    greeting: tuple[Hello, bytes],
+    allowed: Callable[[], frozenset[str]],
+) -> "Session":
+    hello, parameter_sets = greeting
+    if not {ANY_CAMERA, hello.camera} & allowed():
+        raise RefusalError("auth", f"the token is not that of camera {hello.camera}")
+    if live.draining:
+        raise RefusalError("busy", "the server is going down", retry=True)
+    if hello.dnn is not None and hello.dnn not in live.dnns:
+        raise RefusalError("dnn", f"no server DNN {hello.dnn} here, only {', '.join(live.dnns)}")
+    check_size(live.limits, (hello.width_px, hello.height_px))
+    if hello.width_px * hello.height_px * hello.frame_rate > live.limits.max_pixels_per_s:
+        raise RefusalError("size", f"{hello.frame_rate:g} frames/s of this size are above the limit")
+    if not hello.probe:
+        await _check_name(live, hello, client_of(socket))
+    key = f"? {hello.stream_id}" if hello.probe else hello.camera
+    before = live.sessions.get(key)
+    if before is None and len(live.sessions) >= live.limits.max_cameras:
+        raise RefusalError("busy", f"{live.limits.max_cameras} cameras are here already", retry=True)
+    # A camera that comes back has the place of its old connection.
+    if not live.memory.take(key, hello.width_px * hello.height_px):
+        raise memory_refusal(live.memory, hello.width_px * hello.height_px)
+    session = Session(live, socket, hello, parameter_sets, key)
+    session.may_stream = lambda: bool({ANY_CAMERA, hello.camera} & allowed())
+    live.sessions[key] = session
+    if before is not None:
+        # A camera whose link broke comes back before its old connection is known to be dead.
+        await before.yield_to_successor()
+        if live.sessions.get(key) is not session:
+            session.abandon()
+            raise RefusalError("busy", "another connection of this camera came", retry=False)
+    return session
+
+
+async def _check_name(live: "Live", hello: Hello, client: str) -> None:
+    """Refuses a second camera of one name; a camera that comes back, or was started anew, is none."""
+    if hello.camera in live.pulls:
+        raise RefusalError(
+            "busy",
+            f"the server has an input of the same name, {hello.camera}: give this camera another --name",
+        )
+    before = live.sessions.get(hello.camera)
+    if before is None or before.stream_id == hello.stream_id:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(RIVAL_WAIT_S):
+            await before.finished()
+    before = live.sessions.get(hello.camera)
+    if before is None or before.stream_id == hello.stream_id or before.is_ending:
+        return
+    if time.monotonic() - before.heard_s < HEARD_S:
+        live.book.record(hello.camera).refused_rival(client)
+        raise RefusalError(
+            "busy",
+            f"a camera of the same name, {hello.camera}, streams already, from {before.client}: give one of "
+            "the two another --name",
+            retry=True,
+        )

@@ -1,0 +1,342 @@
+"""The web application: WebSockets for cameras, subscribers and dashboards; health, metrics, DNNs, pages."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import resources
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, HTTPException, Query, Request, WebSocket
+from fastapi.responses import JSONResponse, Response
+from starlette.websockets import WebSocketDisconnect
+
+from accmpeg.errors import AccmpegError, CardError, UsageError
+from accmpeg.server.batcher import Batcher
+from accmpeg.server.live import Live, Watcher
+from accmpeg.server.receiving import client_of
+from accmpeg.server.tokens import bearer_of
+from accmpeg.server.view import Viewer
+from accmpeg.server.web.admission import serve_camera
+from accmpeg.server.web.guard import Guard
+from accmpeg.version import __version__
+
+__all__ = ["COOKIE", "make_app"]
+
+Data = TypeVar("Data", str, bytes)
+
+COOKIE = "accmpeg_viewer"
+COMMAND_LIMIT_BYTES = 16 << 10
+_PAGES = {
+    "": ("index.html", "text/html; charset=utf-8"),
+    "dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+    "dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
+    "docs": ("docs.html", "text/html; charset=utf-8"),
+    "docs.js": ("docs.js", "text/javascript; charset=utf-8"),
+}
+
+Authorization = Annotated[str | None, Header()]
+ViewerCookie = Annotated[str | None, Cookie(alias=COOKIE)]
+
+
+def make_app(live: Live) -> Any:
+    """The ASGI application of one server."""
+    app = FastAPI(
+        title="AccMPEG server",
+        version=__version__,
+        description="Cameras stream to `/v1/stream`, subscribers read `/v1/results`; both are WebSockets.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.include_router(_health(live))
+    app.include_router(_data(live))
+    app.include_router(_sockets(live))
+    app.include_router(_pages())
+    return Guard(app, loopback_only=lambda: not live.settings.tokens)
+
+
+def _may_view(live: Live, authorization: str | None, cookie: str | None) -> bool:
+    tokens = live.settings.tokens
+    return tokens.may_view(bearer_of(authorization)) or tokens.cookie_may_view(cookie)
+
+
+def _viewer(live: Live) -> Any:
+    """What lets viewers and administrators in."""
+
+    async def check(
+        request: Request, authorization: Authorization = None, accmpeg_viewer: ViewerCookie = None
+    ) -> None:
+        if not _may_view(live, authorization, accmpeg_viewer):
+            await _refuse(live, request, authorization, "a viewer's")
+
+    return Depends(check)
+
+
+def _administrator(live: Live) -> Any:
+    """What lets administrators in."""
+
+    async def check(
+        request: Request, authorization: Authorization = None, accmpeg_viewer: ViewerCookie = None
+    ) -> None:
+        tokens = live.settings.tokens
+        if not (
+            tokens.may_administer(bearer_of(authorization)) or tokens.cookie_may_administer(accmpeg_viewer)
+        ):
+            known = _may_view(live, authorization, accmpeg_viewer)
+            await _refuse(live, request, None if known else authorization, "an administrator's")
+
+    return Depends(check)
+
+
+async def _refuse(live: Live, request: Request, authorization: str | None, whose: str) -> None:
+    if bearer_of(authorization) is not None:
+        await live.logins.failed("viewer", client_of(request))
+    raise HTTPException(
+        401, f"{whose} token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
+    )
+
+
+def _health(live: Live) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """Whether frames can be answered: 503 while the server drains, and while no DNN of it works.
+
+        The status says so at once; the code follows where a failure has lasted for 15 s.
+        """
+        problem = live.problem
+        dnns = {
+            name: {
+                "status": "failing" if batcher.problem else "ready",
+                "reason": batcher.problem,
+                **batcher.identity.facts(),
+            }
+            for name, batcher in live.dnns.items()
+        }
+        return JSONResponse({"status": problem or "ready", "dnns": dnns}, 200 if live.is_ready else 503)
+
+    return router
+
+
+def _data(live: Live) -> APIRouter:
+    router = APIRouter(tags=["data"])
+    viewer, administrator = _viewer(live), _administrator(live)
+
+    @router.get("/metrics", dependencies=[viewer])
+    async def metrics() -> Response:
+        """Everything that is counted, for Prometheus."""
+        return Response(live.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @router.get("/v1/cameras", dependencies=[viewer])
+    async def cameras() -> dict[str, Any]:
+        """Every camera's state with its reason, rates, recent times per stage and accuracy proxies."""
+        return {
+            "software": f"accmpeg {__version__}",
+            "uptime_s": round(time.monotonic() - live.started_s, 1),
+            "draining": live.draining,
+            "problem": live.problem,
+            "cameras": [record.summary(live.problem_of(record)) for record in live.book.present()],
+        }
+
+    @router.delete("/v1/cameras/{name}", status_code=204, dependencies=[administrator])
+    async def forget(name: str) -> Response:
+        """Forgets a camera that is away. For administrators."""
+        record = live.book.records.get(name)
+        if record is None:
+            raise HTTPException(404, f"there is no camera {name!r}")
+        if record.connected or record.pulled:
+            raise HTTPException(409, f"{name} is no camera that is away: it would come back at once")
+        live.book.forget(name)
+        return Response(status_code=204)
+
+    @router.get("/v1/dnns", dependencies=[viewer])
+    async def dnns() -> dict[str, Any]:
+        """The server DNNs, the first one first."""
+        return {"dnns": [_described(name, batcher) for name, batcher in live.dnns.items()]}
+
+    @router.put("/v1/dnns/{name}", dependencies=[administrator])
+    async def put_dnn(
+        name: str,
+        card: Annotated[str, Query(max_length=500, description="A card's path inside --dnn-folder.")],
+    ) -> dict[str, Any]:
+        """Loads a card under this name, new or in place of the DNN that has it. For administrators."""
+        try:
+            return _described(name, await live.exchange(name, card))
+        except (UsageError, CardError) as error:
+            raise HTTPException(400, str(error)) from None
+        except AccmpegError as error:
+            raise HTTPException(422, str(error)) from None
+
+    @router.post("/v1/session", status_code=204, dependencies=[viewer])
+    async def log_in(
+        authorization: Authorization = None, x_forwarded_proto: Annotated[str | None, Header()] = None
+    ) -> Response:
+        """Changes a viewer's token for a cookie, which a browser sends with its WebSockets."""
+        response = Response(status_code=204)
+        token = bearer_of(authorization)
+        if token is not None:
+            secure = live.settings.tls_certificate is not None or x_forwarded_proto == "https"
+            response.set_cookie(
+                COOKIE, live.settings.tokens.cookie_of(token), httponly=True, samesite="strict", secure=secure
+            )
+        return response
+
+    @router.delete("/v1/session", status_code=204)
+    async def log_out() -> Response:
+        """Forgets the cookie."""
+        response = Response(status_code=204)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return response
+
+    return router
+
+
+def _described(name: str, batcher: Batcher) -> dict[str, Any]:
+    card = batcher.dnn.card
+    return {
+        "name": name,
+        **batcher.identity.facts(),
+        "task": card.task,
+        "classes": card.classes,
+        "waiting": batcher.waiting,
+        "problem": batcher.problem,
+    }
+
+
+def _sockets(live: Live) -> APIRouter:
+    router = APIRouter()
+
+    @contextlib.asynccontextmanager
+    async def place(socket: WebSocket) -> AsyncIterator[Watcher | None]:
+        authorization, cookie = socket.headers.get("authorization"), socket.cookies.get(COOKIE)
+        watcher = Watcher(lambda: _may_view(live, authorization, cookie))
+        if not watcher.may_watch():
+            if bearer_of(authorization) is not None:
+                await live.logins.failed("viewer", client_of(socket))
+            await socket.close(1008, "a viewer's token is needed")
+            yield None
+            return
+        if live.draining or len(live.watchers) >= live.limits.max_viewers:
+            await socket.close(1013, "too many watch already")
+            yield None
+            return
+        await socket.accept()
+        live.watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            live.watchers.discard(watcher)
+
+    @router.websocket("/v1/stream")
+    async def stream(socket: WebSocket) -> None:
+        await serve_camera(live, socket, bearer_of(socket.headers.get("authorization")))
+
+    @router.websocket("/v1/results")
+    async def results(socket: WebSocket, camera: str | None = None) -> None:
+        async with place(socket) as watcher:
+            if watcher is None:
+                return
+            subscriber = live.hub.subscribe(camera, live.limits.subscriber_queue)
+            try:
+                await _until_closed(
+                    live, socket, watcher, lambda text: None, subscriber.next, socket.send_text
+                )
+            finally:
+                live.hub.unsubscribe(subscriber)
+
+    @router.websocket("/v1/view")
+    async def view(socket: WebSocket) -> None:
+        async with place(socket) as watcher:
+            if watcher is None:
+                return
+            viewer = Viewer()
+            live.gallery.viewers.append(viewer)
+            live.metrics.subscribers.labels("dashboards").inc()
+
+            def command(text: str) -> None:
+                wanted = json.loads(text)
+                viewer.watch(_names(wanted, "watch"), _names(wanted, "maps"))
+
+            try:
+                await _until_closed(live, socket, watcher, command, viewer.next, socket.send_bytes)
+            finally:
+                live.gallery.viewers.remove(viewer)
+                live.metrics.subscribers.labels("dashboards").dec()
+
+    return router
+
+
+def _names(wanted: Any, key: str) -> frozenset[str]:
+    names = wanted[key]
+    if not isinstance(names, list) or len(names) > 256:
+        raise ValueError(key)
+    return frozenset(str(name)[:64] for name in names)
+
+
+async def _until_closed(
+    live: Live,
+    socket: WebSocket,
+    watcher: Watcher,
+    command: Callable[[str], None],
+    produce: Callable[[], Awaitable[Data]],
+    send: Callable[[Data], Awaitable[None]],
+) -> None:
+    """Sends what is produced until either side closes or the token is revoked.
+
+    A reader that stands still for `send_s` is cut off.
+    """
+
+    async def read() -> None:
+        while True:
+            event = await socket.receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            text = event.get("text")
+            if text is None or len(text) > COMMAND_LIMIT_BYTES:
+                return
+            try:
+                command(text)
+            except (ValueError, TypeError, KeyError, RecursionError):
+                return
+
+    async def write() -> None:
+        while True:
+            produced = await produce()
+            async with asyncio.timeout(live.limits.send_s):
+                await send(produced)
+
+    tasks = [asyncio.create_task(work) for work in (read(), write(), watcher.revoked.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+        await socket.close(1000)
+
+
+def _pages() -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+    folder = resources.files("accmpeg.server.web") / "static"
+    contents = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _PAGES.items()}
+
+    @router.get("/{path}")
+    async def page(path: str) -> Response:
+        if path not in contents:
+            raise HTTPException(404, f"nothing here by the name /{path}")
+        body, media_type = contents[path]
+        return Response(body, media_type=media_type, headers={"Cache-Control": "no-cache"})
+
+    @router.get("/")
+    async def index() -> Response:
+        return await page("")
+
+    return router

@@ -1,0 +1,147 @@
+"""Frame in, access units out: AccModel, policy and encoder in one pass.
+
+```
+frame ─▶ resize to the stream's size ─▶ encode ─▶ access units
+              │ every k-th frame          ▲
+              └─▶ AccModel ─▶ policy ─────┘ QP offsets, held until the next map
+```
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol, Self
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from accmpeg.accmodel.runtime import Scores
+from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
+from accmpeg.media.frames import plane_view
+from accmpeg.media.grid import MacroblockGrid
+from accmpeg.steering import QualityPolicy, make_policy
+from accmpeg.steering.policy import bit_weights
+
+__all__ = ["Scorer", "StageTimes", "SteeredEncoder"]
+
+
+class Scorer(Protocol):
+    """What makes scores of a frame: an `AccModel`, or anything that can stand in for one."""
+
+    @property
+    def object_threshold(self) -> float:
+        """The object probability above which an object counts as likely."""
+        ...
+
+    def predict(self, frame: av.VideoFrame) -> Scores: ...
+
+
+class StageTimes:
+    """CPU time of this process spent in each stage, in milliseconds, with how often each ran."""
+
+    def __init__(self) -> None:
+        self.total_ms: dict[str, float] = {}
+        self.runs: dict[str, int] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Adds the CPU time of the block to `stage`."""
+        start = time.process_time_ns()
+        try:
+            yield
+        finally:
+            self.total_ms[stage] = self.total_ms.get(stage, 0.0) + (time.process_time_ns() - start) / 1e6
+            self.runs[stage] = self.runs.get(stage, 0) + 1
+
+    def per_frame_ms(self, frames: int) -> dict[str, float]:
+        """Mean CPU milliseconds per frame of each stage."""
+        return {stage: total / max(1, frames) for stage, total in self.total_ms.items()}
+
+
+class SteeredEncoder:
+    """Encodes a stream whose macroblock quality follows an AccModel.
+
+    A new map is made from every `every`-th frame, for that frame and those after it: never from a frame that
+    is still to come. Frames of another size are scaled to that of `settings`. Without an `accmodel` the
+    stream is plain.
+
+    Raises EncoderError for settings the encoder refuses, MapIgnoredError where it would drop the maps.
+    """
+
+    def __init__(
+        self,
+        settings: EncoderSettings,
+        accmodel: Scorer | None,
+        policy: QualityPolicy | str = "graded",
+        *,
+        every: int = 10,
+        times: StageTimes | None = None,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"a map every {every} frames: give 1 or more")
+        self.settings = settings
+        self.times = times or StageTimes()
+        self.scores: Scores | None = None
+        self.qp_offsets: NDArray[np.float32] | None = None
+        self._accmodel = accmodel
+        self._every = every
+        self._frames = 0
+        self._grid = MacroblockGrid(settings.width_px, settings.height_px)
+        if isinstance(policy, str) and accmodel is not None:
+            policy = make_policy(policy, object_threshold=accmodel.object_threshold)
+        self._policy = policy if not isinstance(policy, str) else None
+        with self.times.measure("open"):
+            self._encoder = Encoder(settings)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder below, for its parameter sets and its bitrate."""
+        return self._encoder
+
+    def encode(self, frame: av.VideoFrame, *, keyframe: bool = False) -> list[AccessUnit]:
+        """Encodes one yuv420p frame; renews the map first if it is due."""
+        if (frame.width, frame.height) != (self.settings.width_px, self.settings.height_px):
+            with self.times.measure("resize"):
+                frame = self._resized(frame)
+        if self._accmodel is not None and self._frames % self._every == 0:
+            self._renew_map(frame)
+        self._frames += 1
+        with self.times.measure("encode"):
+            return self._encoder.encode(frame, self.qp_offsets, keyframe=keyframe)
+
+    def flush(self) -> list[AccessUnit]:
+        """The access units still inside the encoder; encode nothing after it."""
+        with self.times.measure("encode"):
+            return self._encoder.flush()
+
+    def close(self) -> None:
+        """Frees the encoder; safe to call twice."""
+        self._encoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _resized(self, frame: av.VideoFrame) -> av.VideoFrame:
+        resized = frame.reformat(
+            width=self.settings.width_px, height=self.settings.height_px, interpolation="AREA"
+        )
+        resized.pts, resized.time_base = frame.pts, frame.time_base
+        return resized
+
+    def _renew_map(self, frame: av.VideoFrame) -> None:
+        assert self._accmodel is not None
+        assert self._policy is not None
+        with self.times.measure("accmodel"):
+            self.scores = self._accmodel.predict(frame)
+        with self.times.measure("policy"):
+            weights = None
+            if self.settings.bitrate_bps is not None:
+                weights = bit_weights(plane_view(frame, 0), *self._grid.shape)
+            self.qp_offsets = self._policy.qp_offsets(self.scores.accgrad, self.scores.objects, weights)

@@ -1,0 +1,104 @@
+"""What an AccModel is trained on: which macroblocks hold the AccGrad, how much, and where objects are.
+
+With g the true and s the predicted log₂ AccGrad of a frame's macroblocks:
+
+- **share**: cross-entropy between 2^(τg) / Σ 2^(τg) and 2^(τs) / Σ 2^(τs) (a listwise ranking loss: ListNet,
+  Cao et al. 2007). At τ = 1 its optimum is s = log₂ of the expected AccGrad, the order that captures the most
+  AccGrad in any share; a lower τ weighs the many weaker macroblocks more, which steadies learning. Frames in
+  which a DNN that reports objects reports none are left out: their AccGrad is that of rejected candidates.
+- **level**: Huber distance of s to l = log₂(a + 0.05·median(a)), the quantity that the graded policy uses. It
+  ties the scale and the offset of s, to which the share loss is blind.
+- **objects**: cross-entropy with positives weighted up, those of small objects most: a missed object costs
+  far more accuracy than a needless one costs bytes.
+- **context** (server DNNs that segment): cross-entropy with the classes that the server DNN sees in each
+  macroblock, each class of a view weighted by one over the root of its share. Where AccGrad lies depends on
+  what the server DNN sees, and AccGrad alone is too sparse to teach that.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from accmpeg.training.network import ACCGRAD, OBJECTS
+from accmpeg.training.samples import Batch
+
+__all__ = ["LossWeights", "accmodel_loss", "read_points"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """How the parts add up."""
+
+    share: float = 1.0
+    share_temper: float = 0.7
+    level: float = 0.1
+    objects: float = 1.0
+    object_weight: float = 3.0
+    small_object_weight: float = 3.0
+    context: float = 0.5
+
+
+def read_points(scores: Tensor, points: Tensor) -> Tensor:
+    """Bilinear samples of `(N, C, h, w)` maps at `(N, P, 2)` points in −1..1; returns `(N, C, P)`."""
+    sampled = functional.grid_sample(
+        scores, points[:, :, None], mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return sampled[..., 0]
+
+
+def accmodel_loss(
+    scores: Tensor,
+    batch: Batch,
+    heads: tuple[str, ...],
+    weights: LossWeights,
+    context: Tensor | None = None,
+) -> Tensor:
+    """Scalar loss of a batch; `scores` and `context` are the network's outputs."""
+    values = read_points(scores, batch.points)
+    predicted = values[:, heads.index(ACCGRAD)]
+    loss = weights.share * _share_loss(predicted, batch, weights.share_temper)
+    loss = loss + weights.level * _level_loss(predicted, batch.accgrad_log2, batch.valid)
+    if OBJECTS in heads:
+        loss = loss + weights.objects * _objects_loss(values[:, heads.index(OBJECTS)], batch, weights)
+    if context is not None:
+        loss = loss + weights.context * _context_loss(read_points(context, batch.points), batch.classes)
+    return loss
+
+
+def _share_loss(predicted: Tensor, batch: Batch, temper: float) -> Tensor:
+    hidden = batch.valid == 0
+    scale = temper * math.log(2)
+    log_predicted = functional.log_softmax((predicted * scale).masked_fill(hidden, -1e4), dim=1)
+    log_target = functional.log_softmax((batch.accgrad_log2 * scale).masked_fill(hidden, -1e4), dim=1)
+    divergence = (log_target.exp() * (log_target - log_predicted)).masked_fill(hidden, 0).sum(1)
+    return (divergence * batch.ranked).sum() / batch.ranked.sum().clamp(min=1)
+
+
+def _level_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    median = target.masked_fill(valid == 0, float("nan")).nanmedian(dim=1, keepdim=True).values
+    floored = torch.logaddexp2(target, median + math.log2(0.05))
+    distance = functional.smooth_l1_loss(predicted, floored, reduction="none")
+    return ((distance * valid).sum(1) / valid.sum(1).clamp(min=1)).mean()
+
+
+def _objects_loss(logit: Tensor, batch: Batch, weights: LossWeights) -> Tensor:
+    covered = (batch.objects * batch.valid).sum(1, keepdim=True) / batch.valid.sum(1, keepdim=True).clamp(
+        min=1
+    )
+    # The extra weight falls from full, for a few macroblocks in the frame, to none for a quarter of it.
+    small = weights.small_object_weight * (1 - 4 * covered).clamp(min=0)
+    weight = 1 + batch.objects * (weights.object_weight - 1 + small)
+    loss = functional.binary_cross_entropy_with_logits(logit, batch.objects, reduction="none")
+    weight = weight * batch.valid
+    return (loss * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _context_loss(logits: Tensor, shares: Tensor) -> Tensor:
+    """`logits` (N, C, P), `shares` (N, P, C); padding has a share of nothing."""
+    in_view = shares.sum(1, keepdim=True) / shares.sum((1, 2), keepdim=True).clamp(min=1e-6)
+    weighted = shares / in_view.clamp(min=1e-4).sqrt()
+    likelihood = (weighted * functional.log_softmax(logits.transpose(1, 2), dim=2)).sum((1, 2))
+    return -(likelihood / weighted.sum((1, 2)).clamp(min=1e-6)).mean()

@@ -1,0 +1,136 @@
+"""True labels: COCO files read, paired with frames, refused when they are something else."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import supervision as sv
+
+from accmpeg.errors import EvaluationError
+from accmpeg.evaluation.bench.labels import read_coco, unlabelled_xyxy
+
+DOCUMENT = {
+    "categories": [{"id": 7, "name": "bus"}, {"id": 3, "name": "car"}],
+    "images": [
+        {"id": 1, "file_name": "b.png", "frame_index": 1},
+        {"id": 2, "file_name": "a.png", "frame_index": 0},
+        {"id": 5, "file_name": "c.png", "frame_index": 2},
+    ],
+    "annotations": [
+        {"image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 40]},
+        {"image_id": 2, "category_id": 7, "bbox": [1, 2, 3, 4]},
+        {"image_id": 2, "category_id": 3, "bbox": [5, 5, 5, 5]},
+        {"image_id": 2, "category_id": 3, "bbox": [0, 0, 900, 900], "iscrowd": 1},
+    ],
+}
+
+
+def written(folder: Path, document: object) -> Path:
+    path = folder / "clip.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_frames_are_in_order_and_boxes_are_corners(tmp_path: Path) -> None:
+    labels, names = read_coco(written(tmp_path, DOCUMENT))
+    assert names == ("car", "bus")
+    assert [len(frame) for frame in labels] == [2, 1, 0]
+    np.testing.assert_allclose(labels[0].xyxy, [[1, 2, 4, 6], [5, 5, 10, 10]])
+    np.testing.assert_array_equal(labels[0].class_id, [1, 0])
+    np.testing.assert_allclose(labels[1].xyxy, [[10, 20, 40, 60]])
+
+
+@pytest.mark.parametrize(
+    "document", [[], {}, {**DOCUMENT, "annotations": [{"image_id": 99, "category_id": 3, "bbox": [0] * 4}]}]
+)
+def test_other_files_are_refused_by_name(tmp_path: Path, document: object) -> None:
+    with pytest.raises(EvaluationError, match=r"clip\.json is no COCO"):
+        read_coco(written(tmp_path, document))
+    with pytest.raises(EvaluationError, match="no COCO"):
+        read_coco(tmp_path / "missing.json")
+
+
+def numbered(names: Sequence[str], **more: Any) -> dict[str, Any]:
+    """A document whose images are called so; the box of each is as wide as its place in the list says."""
+    return {
+        "categories": [{"id": 1, "name": "car"}],
+        "images": [{"id": index, "file_name": name} for index, name in enumerate(names)],
+        "annotations": [
+            {"image_id": index, "category_id": 1, "bbox": [0, 0, 1 + index, 5]} for index in range(len(names))
+        ],
+        **more,
+    }
+
+
+def places(labels: Sequence[Any]) -> list[int]:
+    return [int(frame.xyxy[0, 2]) - 1 for frame in labels]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["1.jpg", "10.jpg", "11.jpg", *(f"{n}.jpg" for n in range(2, 10))], [0, *range(3, 11), 1, 2]),
+        (["frame_8.png", "frame_9.png", "frame_10.png"], [0, 1, 2]),
+        (["cam2/f10.jpg", "cam2/f9.jpg", "cam2/f008.jpg"], [2, 1, 0]),
+        (["b.jpg", "c.jpg", "a.jpg"], [2, 0, 1]),
+    ],
+)
+def test_frames_are_paired_by_the_numbers_in_their_names(
+    tmp_path: Path, names: list[str], expected: list[int]
+) -> None:
+    labels, _ = read_coco(written(tmp_path, numbered(names)))
+    assert places(labels) == expected
+
+
+def test_pictures_with_missing_numbers_are_paired_by_name(tmp_path: Path) -> None:
+    path = written(tmp_path, numbered(["frames/30.jpg", "frames/10.jpg"]))
+    labels, _ = read_coco(path, ["10.jpg", "30.jpg", "40.jpg"])
+    assert places(labels) == [1, 0]
+    with pytest.raises(
+        EvaluationError, match=r"clip\.json labels 30\.jpg, which is none of the clip's pictures"
+    ):
+        read_coco(path, ["10.jpg", "20.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (numbered(["1.jpg", "3.jpg"]), r"has no image after 1\.jpg \(next is 3\.jpg\)"),
+        (numbered(["f/1.jpg", "f/01.jpg"]), r"has two images for one frame"),
+        (numbered([]), "no frame is labelled"),
+        (
+            numbered([], images=[{"id": 0, "file_name": "v.mp4", "frame_index": 1}], annotations=[]),
+            "no image for the clip's first frame",
+        ),
+        (
+            numbered(
+                [],
+                images=[{"id": 0, "file_name": "v.mp4", "frame_index": 0}, {"id": 1, "file_name": "v.mp4"}],
+            ),
+            "only some of its images a frame_index",
+        ),
+        (
+            numbered(["1.jpg"], annotations=[{"image_id": 0, "category_id": 1, "bbox": [0, 0, -1, 5]}]),
+            "is no COCO detection file",
+        ),
+        (numbered(["1.jpg"], info={"unlabelled_zones": [[0, 0, 5]]}), "is no box of 4 numbers"),
+    ],
+)
+def test_labels_that_may_belong_to_other_frames_are_refused(
+    tmp_path: Path, document: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EvaluationError, match=message) as caught:
+        read_coco(written(tmp_path, document))
+    assert str(caught.value).startswith(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_crowds_and_unlabelled_zones_are_regions_and_no_objects(tmp_path: Path) -> None:
+    document = DOCUMENT | {"info": {"unlabelled_zones": [[0, 0, 640, 50]]}}
+    labels, _ = read_coco(written(tmp_path, document))
+    assert unlabelled_xyxy(labels[0]).tolist() == [[0, 0, 640, 50], [0, 0, 900, 900]]
+    assert unlabelled_xyxy(labels[2]).tolist() == [[0, 0, 640, 50]]
+    assert len(unlabelled_xyxy(sv.Detections.empty())) == 0

@@ -1,0 +1,98 @@
+"""The steered encoder on real frames: maps are used, held, never from the future, and cost nothing else."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from accmpeg import AccModel, EncoderSettings, SteeredEncoder
+from accmpeg.accmodel.runtime import Scores
+from accmpeg.demo import assets_path, demo_scene
+from accmpeg.media.decoder import Decoder, qp_map
+from accmpeg.media.grid import MacroblockGrid
+from accmpeg.steering import BinaryPolicy
+
+
+class Recorder:
+    """A scorer with known scores: the left half matters; it remembers which frames it saw."""
+
+    object_threshold = 0.5
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def predict(self, frame: av.VideoFrame) -> Scores:
+        self.seen.append(frame.pts or 0)
+        grid = MacroblockGrid(frame.width, frame.height)
+        accgrad = np.zeros(grid.shape, dtype=np.float32)
+        accgrad[:, : grid.cols // 2] = 8
+        return Scores(accgrad, None)
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[av.VideoFrame]:
+    with demo_scene(frame_count=12) as scene:
+        return list(scene)
+
+
+def settings(**changes: object) -> EncoderSettings:
+    base: dict[str, object] = {"width_px": 1280, "height_px": 720, "frame_rate": Fraction(30), "qp": 30}
+    base |= {"time_base": Fraction(1, 30)} | changes
+    return EncoderSettings(**base)  # type: ignore[arg-type]
+
+
+def test_the_map_reaches_the_bitstream(frames: list[av.VideoFrame]) -> None:
+    policy = BinaryPolicy(top_share=0.5, dilate_macroblocks=0)
+    with SteeredEncoder(settings(), Recorder(), policy) as camera:
+        units = camera.encode(frames[0])
+        decoder = Decoder("h264", camera.encoder.parameter_sets, read_qp=True)
+        decoded = [frame for unit in units for frame in decoder.decode(unit)] + decoder.flush()
+    qps = qp_map(decoded[0])
+    assert np.median(qps[:, :38]) == 30
+    assert np.median(qps[:, 42:]) == 40
+
+
+def test_maps_are_renewed_every_k_frames_from_the_frame_itself(frames: list[av.VideoFrame]) -> None:
+    recorder = Recorder()
+    with SteeredEncoder(settings(), recorder, "graded", every=5) as camera:
+        for index, frame in enumerate(frames):
+            camera.encode(frame)
+            assert max(recorder.seen) <= index
+    assert recorder.seen == [0, 5, 10]
+
+
+def test_frames_of_another_size_are_scaled_to_the_stream(frames: list[av.VideoFrame]) -> None:
+    with SteeredEncoder(settings(width_px=640, height_px=360), Recorder()) as camera:
+        units = [unit for frame in frames[:3] for unit in camera.encode(frame)] + camera.flush()
+        decoder = Decoder("h264", camera.encoder.parameter_sets)
+        decoded = [frame for unit in units for frame in decoder.decode(unit)] + decoder.flush()
+        assert camera.qp_offsets is not None
+        assert camera.qp_offsets.shape == (23, 40)
+    assert [(frame.width, frame.height) for frame in decoded] == [(640, 360)] * 3
+    assert [unit.pts for unit in units] == [0, 1, 2]
+
+
+def test_rate_controlled_maps_leave_the_bitrate_alone(frames: list[av.VideoFrame]) -> None:
+    model = AccModel.load(assets_path() / "accmodel.card.toml")
+    sizes = {}
+    for name, scorer in (("plain", None), ("steered", model)):
+        rated = settings(qp=None, bitrate_bps=1_500_000, steerable=scorer is not None)
+        with SteeredEncoder(rated, scorer) as camera:
+            units = [unit for frame in frames for unit in camera.encode(frame)]
+            sizes[name] = sum(unit.size_bytes for unit in units)
+    assert sizes["steered"] == pytest.approx(sizes["plain"], rel=0.35)
+
+
+def test_stage_times_add_up(frames: list[av.VideoFrame]) -> None:
+    with SteeredEncoder(settings(), Recorder()) as camera:
+        for frame in frames[:4]:
+            camera.encode(frame)
+        assert set(camera.times.runs) == {"open", "accmodel", "policy", "encode"}
+        assert camera.times.runs["encode"] == 4
+        assert camera.times.runs["accmodel"] == 1
+
+
+def test_a_map_every_zero_frames_is_refused() -> None:
+    with pytest.raises(ValueError, match="every 0 frames"):
+        SteeredEncoder(settings(), None, every=0)

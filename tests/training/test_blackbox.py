@@ -1,0 +1,81 @@
+"""The black-box mode: additive cases by hand, and rank agreement with the true gradient."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from accmpeg.dnn.base import load_dnn
+from accmpeg.media.decoder import encode_still
+from accmpeg.media.frames import plane_view
+from accmpeg.media.source import find_footage
+from accmpeg.training.blackbox import black_box_gradient, mix_frames, tile_gradient
+from accmpeg.training.gradient import accuracy_gradient
+from accmpeg.training.labelling import LabelSettings, label_footage
+from accmpeg.training.labels import read_labels
+
+
+def test_the_one_macroblock_that_matters_is_found():
+    effects = np.zeros((9, 16), np.float32)
+    effects[6, 11] = 0.5
+    accgrad = tile_gradient(lambda mask: float(effects[mask].sum()), np.ones((9, 16), np.float32), 40)
+    np.testing.assert_allclose(accgrad, effects)
+
+
+def test_a_tile_is_shared_by_magnitude():
+    magnitude = np.asarray([[1.0, 3.0]], np.float32)
+    # Two inferences: nothing, and the one tile that there is.
+    np.testing.assert_allclose(tile_gradient(lambda mask: 8.0 * mask.any(), magnitude, 3), [[2.0, 6.0]])
+
+
+@settings(deadline=None)
+@given(st.integers(1, 20), st.integers(1, 30), st.integers(2, 80))
+def test_every_macroblock_is_covered_within_the_budget(rows, cols, inferences):
+    effects = np.random.default_rng(rows * cols).random((rows, cols)).astype(np.float32)
+    calls = 0
+
+    def measure(mask):
+        nonlocal calls
+        calls += 1
+        return -float(effects[mask].sum())
+
+    accgrad = tile_gradient(measure, np.ones((rows, cols), np.float32), inferences)
+    assert calls <= inferences
+    # The effects add up, so no tile may be lost or counted twice, however it was split.
+    np.testing.assert_allclose(accgrad.sum(), effects.sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("size_px", [(96, 64), (51, 37)])
+def test_mixed_frames_take_whole_macroblocks(textured, size_px):
+    base, other = textured(*size_px, seed=1), textured(*size_px, seed=2)
+    from_other = np.zeros((-(-size_px[1] // 16), -(-size_px[0] // 16)), np.bool_)
+    from_other[1, 2] = True
+    mixed = mix_frames(base, other, from_other)
+    for index, block_px in enumerate((16, 8, 8)):
+        inside = np.zeros(plane_view(base, index).shape, np.bool_)
+        inside[block_px : 2 * block_px, 2 * block_px : 3 * block_px] = True
+        expected = np.where(inside, plane_view(other, index), plane_view(base, index))
+        np.testing.assert_array_equal(plane_view(mixed, index), expected)
+
+
+@pytest.mark.parametrize("card", ["segmenter_card", "detector_card"])
+def test_it_agrees_in_rank_with_the_true_gradient_of_small_networks(card, request, textured):
+    dnn = load_dnn(request.getfixturevalue(card), threads=1)
+    original = textured(128, 128)
+    (high, _), (low, _) = encode_still(original, 20), encode_still(original, 44)
+    reference = dnn.infer(high)
+    true = accuracy_gradient(dnn.differentiable(), dnn.task, reference, high, low)
+    measured = black_box_gradient(dnn, reference, high, low, inferences=200)
+    assert spearmanr(true.ravel(), measured.ravel()).statistic > 0.3
+
+
+def test_labels_can_be_made_without_a_gradient(detector_card, write_picture, tmp_path):
+    write_picture(tmp_path / "one.png")
+    settings = LabelSettings(black_box=20)
+    report = label_footage(
+        detector_card, find_footage([tmp_path / "one.png"]), tmp_path / "labels", settings, workers=1
+    )
+    assert report.new == 1
+    stored = read_labels(tmp_path / "labels").items[0].load()
+    assert stored.accgrad_log2.max() > -20
