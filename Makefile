@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench fuzz clean
+.PHONY: help setup demo test test-all check format structure bench fuzz clean
 
 help:  ## print every target
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -33,6 +33,8 @@ check: $(VENV)/.dev  ## types, lint and format
 format: $(VENV)/.dev  ## put the code in the house format
 	$(BIN)/ruff check --fix src tools tests benchmarks fuzz
 	$(BIN)/ruff format src tools tests benchmarks fuzz
+structure:  ## print the rooms: which module imports which, and what has grown too long
+	$(PYTHON) tools/structure.py
 bench: $(VENV)/.dev  ## what every stage costs on this machine
 	$(BIN)/python benchmarks/camera_cost.py
 # FUZZ_S: seconds for each target.

@@ -1,7 +1,6 @@
 """The structure that the design promises: imports point one way, and the camera stays light."""
 
 import ast
-import graphlib
 import importlib
 import pkgutil
 import subprocess
@@ -11,72 +10,41 @@ from pathlib import Path
 import pytest
 
 import accmpeg
+from structure import LAYERS, circle, imports, modules, room_of, too_long, upwards
 
 SOURCE = Path(accmpeg.__file__).parent
-LAYERS = (
-    {"errors", "version"},
-    {"wire"},
-    {"media"},
-    {"tasks"},
-    {"policy", "dnn"},
-    {"accgrad"},
-    {"accmodel"},
-    {"camera"},
-    {"server", "evaluation"},
-    {"demo"},
-    {"cli"},
-)
-LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 HEAVY = {"torch", "torchvision", "cv2", "supervision", "fastapi", "transformers", "onnx"}
-
-
-def imports_of(file: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
-
-
-def rooms() -> list[tuple[str, Path]]:
-    return [(file.relative_to(SOURCE).parts[0].removesuffix(".py"), file) for file in SOURCE.rglob("*.py")]
+FILES = modules()
 
 
 def test_every_room_has_a_place() -> None:
-    assert {room for room, _ in rooms()} - {"__init__", "__main__"} == set(LEVEL)
+    assert {room_of(name) for name in FILES} - {""} == set().union(*LAYERS)
 
 
-@pytest.mark.parametrize(("room", "file"), rooms(), ids=lambda value: getattr(value, "name", value))
-def test_imports_point_one_way(room: str, file: Path) -> None:
-    if room in ("__init__", "__main__"):
-        return
-    for module in imports_of(file):
-        parts = module.split(".")
-        if parts[0] == "accmpeg" and len(parts) > 1:
-            assert LEVEL[parts[1]] <= LEVEL[room], f"{file} imports {module}"
-
-
-def module_name(file: Path) -> str:
-    parts = ("accmpeg", *file.relative_to(SOURCE).with_suffix("").parts)
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def test_imports_point_down() -> None:
+    assert upwards(imports(FILES)) == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    files = {module_name(file): file for _, file in rooms()}
-    graph: dict[str, set[str]] = {}
-    for name, file in files.items():
-        wanted = graph.setdefault(name, set())
-        # What is imported within functions, or for types alone, can't fail while the modules load.
-        for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.ImportFrom):
-                within = {f"{node.module}.{alias.name}" for alias in node.names}
-                wanted |= (within | {node.module}) & set(files)
-            elif isinstance(node, ast.Import):
-                wanted |= {alias.name for alias in node.names} & set(files)
-        wanted.discard(name)
-    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+    assert circle(imports(FILES)) == []
+
+
+def test_nothing_is_longer_than_a_reader_can_hold() -> None:
+    assert list(too_long(FILES)) == []
+
+
+def test_a_circle_and_an_import_upwards_are_found(tmp_path: Path) -> None:
+    for name, text in (
+        ("media/one.py", "def late():\n    from accmpeg.media import two\n"),
+        ("media/two.py", "from accmpeg.media.one import late\nfrom accmpeg.cli.verb import x\n"),
+        ("cli/verb.py", "x = 1\n" + "y = 1\n" * 400),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    files = modules(tmp_path)
+    assert set(circle(imports(files))) == {"accmpeg.media.one", "accmpeg.media.two"}
+    assert upwards(imports(files)) == [("accmpeg.media.two", "accmpeg.cli.verb")]
+    assert list(too_long(files)) == ["accmpeg.cli.verb has 401 lines"]
 
 
 def test_the_camera_loads_nothing_heavy() -> None:

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import threading
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -128,11 +129,11 @@ def run_with_file_limit(path, limit_bytes):
     """Writes a clip in a process whose files may not grow beyond the limit, as on a full disk."""
     script = textwrap.dedent(f"""
         import resource, signal, sys
-        sys.path.insert(0, {str(__file__).rpartition("/")[0]!r})
+        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes}))
-        from conftest import textured_frame
-        from test_sink import write_clip
+        from tests.media.conftest import textured_frame
+        from tests.media.test_sink import write_clip
         from accmpeg.errors import SinkError
         try:
             write_clip({str(path)!r}, textured_frame, stamps=range(0, 900000, 3000))
