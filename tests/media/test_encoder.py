@@ -230,6 +230,40 @@ def test_lookahead_holds_frames_until_flushed(textured):
     assert [frame.pts for frame in frames] == list(range(10))
 
 
+@pytest.mark.parametrize("mode", [{"crf": 30}, {"qp": 30}, {"bitrate_bps": 300_000}])
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_b_frames_leave_late_and_come_back_in_order(textured, codec, mode):
+    chosen = settings(codec=codec, b_frames=2, steerable=False, **mode)
+    with Encoder(chosen) as encoder, Decoder(encoder.decoder_name) as decoder:
+        units = [encoder.encode(textured(moved_px=2 * index, pts=index)) for index in range(12)]
+        if codec == "libx264":
+            assert [len(each) for each in units] == [0, 0, *[1] * 10], "late by the B-frames, and no more"
+        sent = [unit for each in units for unit in each] + encoder.flush()
+        frames = [frame for unit in sent for frame in decoder.decode(unit)] + decoder.flush()
+    assert [unit.pts for unit in sent] != sorted(unit.pts for unit in sent)
+    assert [unit.dts for unit in sent] == sorted(unit.dts for unit in sent)
+    assert len(frames) == 12
+    assert [frame.pts for frame in frames] == sorted(unit.pts for unit in sent)
+
+
+def test_b_frames_follow_the_map(textured):
+    offsets = np.where(np.arange(20) < 10, -8, 8) * np.ones((12, 1))
+    with Encoder(settings(crf=32, b_frames=2)) as encoder, Decoder() as decoder:
+        frames = [textured(moved_px=4 * index, pts=index) for index in range(8)]
+        units = [unit for frame in frames for unit in encoder.encode(frame, offsets)] + encoder.flush()
+        coded = [frame for unit in units for frame in decoder.decode(unit)] + decoder.flush()
+    error = [
+        np.abs(plane_view(a, 0).astype(int) - plane_view(b, 0)) for a, b in zip(frames, coded, strict=True)
+    ]
+    assert all(each[:, :150].mean() < 0.8 * each[:, 170:].mean() for each in error)
+
+
+def test_mb_tree_holds_the_frames_that_it_looks_at(textured):
+    with Encoder(settings(crf=30, b_frames=2, mbtree_frames=10, steerable=False)) as encoder:
+        counts = [len(encoder.encode(textured(moved_px=2 * index, pts=index))) for index in range(14)]
+    assert counts.index(1) >= 10
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9", "libsvtav1", "libx265"])
 @pytest.mark.parametrize("size_px", [(1, 1), (2, 1), (17, 33), (8192, 64), (64, 8192), (333, 77)])
 def test_any_frame_size_works_or_is_refused_in_one_line(textured, codec, size_px):
@@ -291,6 +325,9 @@ def test_other_pixel_formats_are_converted_on_the_way_in(textured):
         ({"width_px": 0}, "0x180"),
         ({"width_px": 20000}, "20000x180"),
         ({"gop_frames": 0}, "positive"),
+        ({"b_frames": 17}, "0 to 16"),
+        ({"codec": "libvpx-vp9", "b_frames": 2}, "use libx264, libx265"),
+        ({"codec": "libx265", "mbtree_frames": 10}, "mb-tree"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_in_one_line(chosen, says):

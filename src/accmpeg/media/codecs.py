@@ -47,7 +47,10 @@ class EncoderSettings:
     default 1/90000 s). `preset` takes x264's names; VP9 reads them as cpu-used 9 (ultrafast) to 1 (veryslow),
     and takes a number too, as SVT-AV1 does. `aq_mode` and `aq_strength` default to what steers: `qp` has
     adaptive quantisation practically off, the other modes have mode 1. `steerable=False` gives an encoder
-    that takes no maps and is not probed. `pixel_aspect` is the width of a pixel over its height, by which
+    that takes no maps and is not probed. `b_frames` (libx264, libx265) are B-frames in a row at most: the
+    stream then leaves in decoding order, that many frames late, and a decoder needs as many to put it right.
+    `mbtree_frames` lets libx264 look so many frames ahead to spend bits on what later frames refer to; it is
+    late by as many. `pixel_aspect` is the width of a pixel over its height, by which
     players stretch the picture. `extra` holds further FFmpeg options, which win over all others.
     """
 
@@ -66,6 +69,8 @@ class EncoderSettings:
     aq_mode: int | None = None
     aq_strength: float | None = None
     threads: int = 1
+    b_frames: int = 0
+    mbtree_frames: int = 0
     steerable: bool = True
     pixel_aspect: Fraction = Fraction(1)
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -98,9 +103,15 @@ class Codec:
     shortest_side_px: int = 2
     longest_side_px: int = 16384
     live_bitrate: bool = False
+    b_frames: bool = False
+    mbtree: bool = False
     map_levels: int | None = None
     map_scale: float = 1.0
 
+
+# x264 looks ahead as far as it must to choose B-frames. At a CRF that costs no delay; under a VBV every frame
+# of it does.
+_LOOKAHEAD_FRAMES = 8
 
 _PRESETS = ["veryslow", "slower", "slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast"]
 
@@ -138,6 +149,13 @@ def _libx264(settings: EncoderSettings) -> dict[str, str]:
     options["aq-mode"] = str(1 if aq_mode is None else aq_mode)
     if aq_strength is not None:
         options["aq-strength"] = str(aq_strength)
+    if settings.b_frames or settings.mbtree_frames:
+        ahead = settings.b_frames if settings.bitrate_bps is not None else _LOOKAHEAD_FRAMES
+        options |= {
+            "bf": str(settings.b_frames),
+            "rc-lookahead": str(settings.mbtree_frames or ahead),
+            "mbtree": "1" if settings.mbtree_frames else "0",
+        }
     return options
 
 
@@ -159,6 +177,8 @@ def _libx265(settings: EncoderSettings) -> dict[str, str]:
     params["aq-mode"] = str(1 if aq_mode is None else aq_mode)
     # The presets superfast and ultrafast set a strength of 0, which drops the map.
     params["aq-strength"] = str(1.0 if aq_strength is None else aq_strength)
+    if settings.b_frames:
+        params |= {"bframes": str(settings.b_frames), "rc-lookahead": str(_LOOKAHEAD_FRAMES)}
     options["x265-params"] = ":".join(f"{key}={value}" for key, value in params.items())
     return options
 
@@ -202,8 +222,8 @@ SOFTWARE_DECODERS = {"av1": "libdav1d"}
 CODECS: dict[str, Codec] = {
     row.name: row
     for row in (
-        Codec("libx264", "h264", _libx264, live_bitrate=True),
-        Codec("libx265", "hevc", _libx265, shortest_side_px=16),
+        Codec("libx264", "h264", _libx264, live_bitrate=True, b_frames=True, mbtree=True),
+        Codec("libx265", "hevc", _libx265, b_frames=True, shortest_side_px=16),
         # VP9's quantiser doubles its step every 9 units of 63, H.264's every 6 QP: 1.5 units are one QP, of
         # which FFmpeg's own scale (63/51) already gives 1.235.
         Codec(

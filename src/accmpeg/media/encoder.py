@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from accmpeg.errors import EncoderError, MapIgnoredError
 from accmpeg.media import native
-from accmpeg.media.codecs import Codec, EncoderSettings, find_codec
+from accmpeg.media.codecs import CODECS, Codec, EncoderSettings, find_codec
 from accmpeg.media.frames import pad_to_even, to_yuv420p
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.probe import UNTAGGED, ColourTags, map_steers, open_context, rate_options, reason, shown
@@ -334,6 +334,15 @@ def _options(settings: EncoderSettings, codec: Codec) -> dict[str, str]:
         or settings.vbv_buffer_ms < 1
     ):
         raise EncoderError("frame_rate, gop_frames, threads and vbv_buffer_ms must be positive")
+    if not 0 <= settings.b_frames <= 16 or not 0 <= settings.mbtree_frames <= 250:
+        asked = f"{settings.b_frames} and {settings.mbtree_frames}"
+        raise EncoderError(f"b_frames is 0 to 16 and mbtree_frames 0 to 250, not {asked}")
+    if (settings.b_frames and not codec.b_frames) or (settings.mbtree_frames and not codec.mbtree):
+        asked = "B-frames" if settings.b_frames and not codec.b_frames else "mb-tree"
+        able = [row.name for row in CODECS.values() if (row.mbtree if asked == "mb-tree" else row.b_frames)]
+        raise EncoderError(
+            f"{codec.name} makes no {asked} here: leave the option out, or use {', '.join(able)}"
+        )
     options = {**codec.options(settings), "g": str(settings.gop_frames)}
     for key, value in settings.extra.items():
         # Parameter strings are joined, not replaced: the later one wins inside the encoder.

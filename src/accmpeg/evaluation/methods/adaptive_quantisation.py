@@ -6,7 +6,6 @@ from accmpeg.camera import SteeredEncoder
 from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import (
     B_FRAMES,
-    LOOKAHEAD_FRAMES,
     Method,
     OperatingPoint,
     SteeredStream,
@@ -19,7 +18,7 @@ __all__ = ["ROWS"]
 
 
 def _open(
-    aq_mode: int, b_frames: bool, stream: StreamFormat, point: OperatingPoint, session: Session
+    aq_mode: int, b_frames: int, stream: StreamFormat, point: OperatingPoint, session: Session
 ) -> Stream:
     return SteeredStream(
         session, SteeredEncoder(stream.settings(point, aq_mode=aq_mode, b_frames=b_frames), None)
@@ -33,7 +32,7 @@ def _plain(aq_mode: int) -> Method:
         family="stock",
         source="x264 --crf --aq-mode",
         knobs={"aq_mode": aq_mode},
-        open=partial(_open, aq_mode, False),
+        open=partial(_open, aq_mode, 0),
     )
 
 
@@ -41,8 +40,8 @@ _B_FRAMES = Method(
     name="b2",
     family="stock",
     source="x264 --crf --aq-mode 1 --bframes 2 --rc-lookahead 8 --no-mbtree",
-    knobs={"aq_mode": 1, "b_frames": B_FRAMES, "lookahead_frames": LOOKAHEAD_FRAMES},
-    open=partial(_open, 1, True),
+    knobs={"aq_mode": 1, "b_frames": B_FRAMES},
+    open=partial(_open, 1, B_FRAMES),
 )
 """`aq-1` with two B-frames, x264's pyramid among them. Results come four frames late: the encoder holds two
 until it knows their types, the decoder two more until they are in order. x264 looks ahead only as far as it

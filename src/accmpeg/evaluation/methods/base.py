@@ -39,7 +39,6 @@ IP_RATIO = 1.4
 """Keyframes are 2.9 QP finer than P frames: x264's default, in every method."""
 
 B_FRAMES = 2
-LOOKAHEAD_FRAMES = 8
 
 Family = Literal["stock", "accmpeg", "feedback", "region", "skipping", "oracle", "plugin"]
 """Stock x264; maps by accuracy gradients; maps by the server's own answers; regions sent finer or alone;
@@ -89,23 +88,19 @@ class StreamFormat:
         *,
         aq_mode: int | None,
         steerable: bool = False,
-        b_frames: bool = False,
+        b_frames: int = 0,
+        mbtree_frames: int = 0,
     ) -> EncoderSettings:
         """These settings at an operating point.
 
         Without an `aq_mode` every block of a P frame has the exact QP asked for, one of a keyframe that of
-        x264's I/P ratio below it. `b_frames`: two of them, chosen with a lookahead of 8 and without mb-tree.
+        x264's I/P ratio below it. mb-tree is off unless it has frames to look ahead.
         """
         flat = aq_mode is None
         params = {"ipratio": f"{IP_RATIO}"}
-        extra = {}
         if flat and point.quality is not None:
             # With a qcomp of exactly 1 x264 leaves the first keyframe, and only that, without the I/P ratio.
             params["qcomp"] = "0.9999"
-        if b_frames:
-            params["mbtree"] = "0"
-            extra = {"bf": f"{B_FRAMES}", "rc-lookahead": f"{LOOKAHEAD_FRAMES}"}
-        extra["x264-params"] = ":".join(f"{name}={value}" for name, value in params.items())
         return EncoderSettings(
             width_px=self.width_px,
             height_px=self.height_px,
@@ -119,7 +114,9 @@ class StreamFormat:
             aq_mode=1 if flat and point.bitrate_bps is not None else aq_mode,
             aq_strength=0.0001 if flat and point.bitrate_bps is not None else None,
             steerable=steerable,
-            extra=extra,
+            b_frames=b_frames,
+            mbtree_frames=mbtree_frames,
+            extra={"x264-params": ":".join(f"{name}={value}" for name, value in params.items())},
         )
 
     def at_dnn_size(self, dnn: ServerDnn) -> "StreamFormat":

@@ -38,7 +38,7 @@ MARGIN_MACROBLOCKS = 2
 SPAN_QP = 8
 
 
-def _open(b_frames: bool, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
+def _open(b_frames: int, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
     """CRF `quality` with aq-mode 1 inside the boxes of the last two answers, 8 coarser outside.
 
     ```
@@ -69,7 +69,7 @@ _FEEDBACK = Method(
     source="this project: boxes of the server's last answers, on aq-1",
     needs=frozenset({"boxes"}),
     knobs=_KNOBS,
-    open=partial(_open, False),
+    open=partial(_open, 0),
 )
 _B_FEEDBACK = Method(
     name="b2-feedback",
@@ -77,7 +77,7 @@ _B_FEEDBACK = Method(
     source="this project: boxes of the server's last answers, on b2",
     needs=frozenset({"boxes"}),
     knobs={**_KNOBS, "b_frames": B_FRAMES},
-    open=partial(_open, True),
+    open=partial(_open, B_FRAMES),
 )
 
 ROWS = (*also_at_dnn_size(_FEEDBACK), *also_at_dnn_size(_B_FEEDBACK))

@@ -17,7 +17,7 @@ from accmpeg.evaluation.methods.base import (
 __all__ = ["ROWS"]
 
 
-def _open(b_frames: bool, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
+def _open(b_frames: int, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
     """CRF `quality` with aq-mode 1 and the graded policy's offsets."""
     context = session.context
     steered = SteeredEncoder(
@@ -34,7 +34,7 @@ _GRADED = Method(
     family="accmpeg",
     source="this project: accmpeg.steering.graded",
     needs=frozenset({"accmodel"}),
-    open=partial(_open, False),
+    open=partial(_open, 0),
 )
 _B_GRADED = Method(
     name="b2-graded",
@@ -42,7 +42,7 @@ _B_GRADED = Method(
     source="this project: accmpeg.steering.graded, on b2",
     needs=frozenset({"accmodel"}),
     knobs={"b_frames": B_FRAMES},
-    open=partial(_open, True),
+    open=partial(_open, B_FRAMES),
 )
 
 ROWS = (*also_at_dnn_size(_GRADED), *also_at_dnn_size(_B_GRADED))
