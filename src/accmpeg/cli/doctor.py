@@ -14,9 +14,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-import accmpeg
 from accmpeg.cli.common import out, print_json
 from accmpeg.cli.finding import Finding
+from accmpeg.version import __version__
 
 __all__ = ["Finding", "doctor", "examine"]
 
@@ -83,7 +83,7 @@ def _exit(server: str | None, findings: list[Finding]) -> None:
 def examine() -> list[Finding]:
     """Looks at everything once; never raises for what is missing."""
     return [
-        Finding("accmpeg", "ok", f"{accmpeg.__version__} on Python {platform.python_version()}"),
+        Finding("accmpeg", "ok", f"{__version__} on Python {platform.python_version()}"),
         Finding("machine", "ok", f"{platform.machine()}, {os.cpu_count()} processors"),
         Finding("PyAV", "ok", f"{av.__version__}, FFmpeg {av.ffmpeg_version_info}"),
         *_encoders(),

@@ -179,6 +179,8 @@ class Pedestrian(Figure):
     HIP_L, HIP_R, KNEE_L, KNEE_R, ANKLE_L, ANKLE_R, TOE_L, TOE_R = range(8)
     PELVIS, CHEST, SHOULDER_L, SHOULDER_R, ELBOW_L, ELBOW_R, HAND_L, HAND_R, HEM = range(8, 17)
     PACK_LOW, PACK_HIGH, BAG, HEAD = range(17, 21)
+    LEFT = HIP_L, KNEE_L, ANKLE_L, TOE_L, SHOULDER_L, ELBOW_L, HAND_L
+    """Each is followed by its right twin."""
 
     def __init__(self, bars: list[Bar], size: float, stride: float, raised: float, **head: object) -> None:
         super().__init__(bars, **head)  # type: ignore[arg-type]
@@ -202,29 +204,8 @@ class Pedestrian(Figure):
             shoulder = np.array([0.19 * side, 0.0, 1.42 + bob])
             elbow = shoulder + 0.29 * np.array([0.12 * side, np.sin(arm), -np.cos(arm)])
             hand = elbow + 0.27 * np.array([-0.1 * side, np.sin(arm + elbow_bend), -np.cos(arm + elbow_bend)])
-            numbers = (
-                (
-                    self.HIP_L,
-                    self.KNEE_L,
-                    self.ANKLE_L,
-                    self.TOE_L,
-                    self.SHOULDER_L,
-                    self.ELBOW_L,
-                    self.HAND_L,
-                )
-                if left
-                else (
-                    self.HIP_R,
-                    self.KNEE_R,
-                    self.ANKLE_R,
-                    self.TOE_R,
-                    self.SHOULDER_R,
-                    self.ELBOW_R,
-                    self.HAND_R,
-                )
-            )
-            for number, joint in zip(numbers, (hip, knee, ankle, toe, shoulder, elbow, hand), strict=True):
-                at[number] = joint
+            for number, joint in zip(self.LEFT, (hip, knee, ankle, toe, shoulder, elbow, hand), strict=True):
+                at[number if left else number + 1] = joint
         at[self.PELVIS] = (0, 0, 0.93 + bob)
         at[self.CHEST] = (0, 0.01, 1.38 + bob)
         at[self.HEM] = (0, 0.04 * self.stride * np.sin(2 * phase_rad), 0.55)

@@ -1,4 +1,4 @@
-"""A clip in memory with its references, ready for any method at any operating point.
+"""The cells of one clip and one server DNN: any method at any operating point.
 
 ```
 clip ─▶ references (own answers, confirmed ones, true labels) ─▶ ceiling ─▶ method by method: point, point, …
@@ -8,7 +8,6 @@ clip ─▶ references (own answers, confirmed ones, true labels) ─▶ ceiling
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,45 +15,27 @@ from typing import Any
 import numpy as np
 
 from accmpeg.accmodel.runtime import AccModel
-from accmpeg.dnn.base import ServerDnn, load_dnn
 from accmpeg.evaluation.bench.cache import (
     StreamCache,
     content_hash,
     is_disk_failure,
-    read_results,
-    write_results,
 )
-from accmpeg.evaluation.bench.clip import Clip
 from accmpeg.evaluation.bench.costs import Costs, read_costs, write_costs
 from accmpeg.evaluation.bench.pictures import picture_frame, pictured_method, write_pictures
 from accmpeg.evaluation.bench.plan import CEILING_QUALITY, NULL_METHOD, Group, SweepSettings
 from accmpeg.evaluation.bench.points import COARSE, between, next_quality
-from accmpeg.evaluation.bench.references import (
-    FrameReference,
-    confirmed_references,
-    label_references,
-    own_references,
-)
-from accmpeg.evaluation.bench.rows import BLOCK_FRAMES, MAIN_MEASURES, Blocks, CellRow, Role
+from accmpeg.evaluation.bench.rows import Blocks, CellRow, Role
 from accmpeg.evaluation.bench.run import PLAIN_METHOD, rehearse, run_method
-from accmpeg.evaluation.bench.score import Counts, frame_counts, judged_result, score
+from accmpeg.evaluation.bench.score import score
+from accmpeg.evaluation.bench.scored import CACHE_NAME, ScoredClip
 from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.link.delay import paper_delay_s, summarise
 from accmpeg.evaluation.link.emulator import Emulated, ServerMachine, emulate
 from accmpeg.evaluation.methods import METHODS, Method, MethodContext, OperatingPoint
-from accmpeg.tasks import TaskName
 
 __all__ = ["Bench"]
 
-_CACHE_NAME, _COSTS_NAME = "cache", "costs"
-_dnns: dict[Path, ServerDnn] = {}
-
-
-def _loaded(card_file: Path) -> ServerDnn:
-    """A server DNN on one thread, loaded once in a process: sweeps use a process for each core."""
-    if card_file not in _dnns:
-        _dnns[card_file] = load_dnn(card_file, threads=1)
-    return _dnns[card_file]
+_COSTS_NAME = "costs"
 
 
 class Bench:
@@ -62,6 +43,7 @@ class Bench:
 
     def __init__(self, group: Group, folder: Path, settings: SweepSettings) -> None:
         self._group, self._folder, self._settings = group, folder, settings
+        self._scored = ScoredClip(group, folder, settings)
         name = f"{group.clip.name}--{group.dnn.card.name}".replace("/", "_")
         inputs = content_hash(
             group.clip.sha256, settings.limit, settings.every, group.dnn.card.model_dump(mode="json")
@@ -83,7 +65,7 @@ class Bench:
         missing = [method for method in methods if method.name not in self.costs]
         middle = COARSE[len(COARSE) // 2]
         runs = [(method, OperatingPoint(quality=middle + method.quality_shift)) for method in missing]
-        found = rehearse(self._clip, runs, self._context)
+        found = rehearse(self._scored.clip, runs, self._context)
         # Costs that cells have used stand, plain x264's among them.
         new = {name: costs for name, costs in found.items() if name not in self.costs}
         write_costs(self._costs_file, {**self.costs, **new})
@@ -127,7 +109,7 @@ class Bench:
     def _score(self, row: CellRow) -> float:
         """By the reference that the points are chosen by: the strictest one there is."""
         name = "confirmed" if "confirmed" in row.blocks.counts else "own"
-        value = score(np.asarray(row.blocks.counts[name]).sum(axis=0), self._task)
+        value = score(np.asarray(row.blocks.counts[name]).sum(axis=0), self._scored.task)
         return 0.0 if math.isnan(value) else value
 
     def _cell(self, known: Mapping[str, CellRow], method: str, quality: float, role: Role) -> CellRow:
@@ -163,8 +145,8 @@ class Bench:
         )
 
     def _measure(self, key: str, method: Method, quality: float, role: Role) -> CellRow:
-        clip, settings = self._clip, self._settings
-        wanted = frozenset(self._measured)
+        clip, settings = self._scored.clip, self._settings
+        wanted = frozenset(self._scored.measured)
         pictured = (
             settings.pictures
             and role == "method"
@@ -184,26 +166,26 @@ class Bench:
         results = session.clip_results(method.name)
         if pictured:
             title = f"{method.name} at {quality:g}"
-            write_pictures(self._folder, clip, shown, title, self._context, session, self._own[shown])
+            write_pictures(self._folder, clip, shown, title, self._context, session, self._scored.own[shown])
         return self._row(key, method.name, quality, role, session, results)
 
     def _uncoded(self, key: str) -> CellRow:
         """Pristine frames at the DNN's size: what is lost before any coding."""
-        clip, dnn = self._clip, self._context.dnn
-        width_px, height_px = self._dnn_size_px
+        clip, dnn = self._scored.clip, self._context.dnn
+        width_px, height_px = self._scored.dnn_size_px
         size = clip.width_px, clip.height_px
         results = [
             dnn.infer(clip.frames[index].reformat(width=width_px, height=height_px), size)
-            for index in self._measured
+            for index in self._scored.measured
         ]
         return CellRow(
             **self._common(key, PLAIN_METHOD, 0, "uncoded"),
-            blocks=Blocks(frames=[], bytes=[], counts=self._counts(results)),
-            **self._accuracies(results),
+            blocks=Blocks(frames=[], bytes=[], counts=self._scored.counts(results)),
+            **self._scored.accuracies(results),
         )
 
     def _common(self, key: str, method: str, quality: float, role: Role) -> dict[str, Any]:
-        clip, card = self._clip, self._group.dnn.card
+        clip, card = self._scored.clip, self._group.dnn.card
         return {
             "key": key,
             "role": role,
@@ -219,13 +201,13 @@ class Bench:
             "height_px": clip.height_px,
             "step": self._settings.step,
             "source_bitrate_bps": round(clip.source_bitrate_bps, 1),
-            "objects": self._objects,
+            "objects": self._scored.objects,
         }
 
     def _row(
         self, key: str, method: str, quality: float, role: Role, session: Session, results: Sequence[Any]
     ) -> CellRow:
-        clip, settings = self._clip, self._settings
+        clip, settings = self._scored.clip, self._settings
         frames, traffic, costs = len(clip.frames), session.traffic, self.costs.get(method)
         sizes = traffic.blocks()
         bitrate_bps = traffic.bytes_per_frame * 8 * float(clip.frame_rate)
@@ -247,7 +229,7 @@ class Bench:
                 )
         camera_ms = sum(ms for stage, ms in session.stage_ms.items() if stage.startswith("camera: ")) / frames
         plain_ms = costs.plain_camera_ms if costs is not None else 0.0
-        width_px, height_px = session.traffic.size_px or self._clip_size_px
+        width_px, height_px = session.traffic.size_px or self._scored.clip_size_px
         return CellRow(
             **self._common(key, method, quality, role),
             gop_frames=traffic.gop_frames,
@@ -258,10 +240,10 @@ class Bench:
             blocks=Blocks(
                 frames=sizes.frames,
                 bytes=sizes.bytes,
-                counts=self._counts(results),
+                counts=self._scored.counts(results),
                 delay_ms=block_delays,
             ),
-            **self._accuracies(results),
+            **self._scored.accuracies(results),
             camera_ms=round(camera_ms, 4),
             camera_ratio=round(camera_ms / plain_ms, 4) if plain_ms else 0.0,
             stage_ms={stage: round(ms / frames, 4) for stage, ms in sorted(session.stage_ms.items())},
@@ -273,148 +255,21 @@ class Bench:
             paper_delay_s=paper,
         )
 
-    def _counts(self, results: Sequence[Any]) -> dict[str, list[list[list[float]]]]:
-        """Per reference and block of ten source frames, the sums of the score."""
-        dnn, card = self._context.dnn, self._group.dnn.card
-        first, blocks = (
-            self._clip.warm_frames,
-            math.ceil((len(self._clip.frames) - self._clip.warm_frames) / BLOCK_FRAMES),
-        )
-        counted: dict[str, list[list[list[float]]]] = {}
-        for name, references in self._references.items():
-            sums: list[Counts | None] = [None] * blocks
-            for index, result in zip(self._measured, results, strict=True):
-                if index not in references:
-                    continue
-                counts = frame_counts(dnn.task, result, references[index], card)
-                block = (index - first) // BLOCK_FRAMES
-                before = sums[block]
-                sums[block] = counts if before is None else before + counts
-            shape = next((each.shape for each in sums if each is not None), (1, 3))
-            empty = np.zeros(shape)
-            counted[name] = [np.round(empty if each is None else each, 5).tolist() for each in sums]
-        return counted
-
-    def _accuracies(self, results: Sequence[Any]) -> dict[str, Any]:
-        """The row's fields that are not S."""
-        measures = self._measures(results)
-        main = MAIN_MEASURES[self._task]
-        return {
-            "accuracy": measures.get(main),
-            "label_accuracy": measures.get(f"labels_{main}"),
-            "measures": measures,
-        }
-
-    def _measures(self, results: Sequence[Any]) -> dict[str, float]:
-        task = self._context.dnn.task
-        own = [self._own[index] for index in self._measured]
-        found = _named(task.name, task.clip_accuracy(results, own))
-        labelled = self._references.get("labels")
-        if labelled:
-            pairs = [
-                (judged_result(result, labelled[index]), labelled[index].result)
-                for index, result in zip(self._measured, results, strict=True)
-                if index in labelled
-            ]
-            true = task.clip_accuracy([result for result, _ in pairs], [label for _, label in pairs])
-            found |= {f"labels_{name}": value for name, value in _named(task.name, true).items()}
-        return {name: round(value, 6) for name, value in found.items() if math.isfinite(value)}
-
-    @cached_property
-    def _clip(self) -> Clip:
-        return replace(self._group.clip.open(self._settings.limit), name=self._group.clip.name)
-
-    @property
-    def _clip_size_px(self) -> tuple[int, int]:
-        return self._clip.width_px, self._clip.height_px
-
-    @cached_property
-    def _dnn_size_px(self) -> tuple[int, int]:
-        return self._group.dnn.card.input.stream_size_px(*self._clip_size_px)
-
-    @property
-    def _task(self) -> TaskName:
-        return self._group.dnn.card.task
-
-    @property
-    def _measured(self) -> range:
-        return self._clip.measured_frames(self._settings.step)
-
     @cached_property
     def _context(self) -> MethodContext:
         spec, settings = self._group.dnn, self._settings
-        server = ServerMachine.gpu(float(self._clip.frame_rate), settings.server_ms)
+        server = ServerMachine.gpu(float(self._scored.clip.frame_rate), settings.server_ms)
         if settings.server_cores is not None and self.costs:
             pass_ms = next(iter(self.costs.values())).infer_ms
             server = ServerMachine.measured(pass_ms, settings.server_cores)
         return MethodContext(
-            _loaded(spec.card_file),
+            self._scored.dnn,
             spec.card_file,
             None if spec.accmodel_file is None else AccModel.load(spec.accmodel_file),
             every=settings.every,
             link=settings.live_link,
             server=server,
             streams=StreamCache(
-                self._folder / _CACHE_NAME, content_hash(self._group.clip.sha256, settings.limit)
+                self._folder / CACHE_NAME, content_hash(self._group.clip.sha256, settings.limit)
             ),
         )
-
-    @cached_property
-    def _own(self) -> Mapping[int, Any]:
-        """The server DNN's own answers on the pristine frames, by frame."""
-        return self._answers(self._context.dnn, self._group.dnn.card.model_dump(mode="json"))
-
-    def _answers(self, dnn: ServerDnn, card: object) -> Mapping[int, Any]:
-        settings = self._settings
-        name = content_hash(self._group.clip.sha256, card, settings.limit, settings.step)
-        file = self._folder / _CACHE_NAME / f"answers-{name[:32]}.npz"
-        kept = read_results(file)
-        if kept is None:
-            kept = [dnn.infer(self._clip.frames[index]) for index in self._measured]
-            write_results(file, kept)
-        return dict(zip(self._measured, kept, strict=True))
-
-    @cached_property
-    def _references(self) -> Mapping[str, Mapping[int, FrameReference]]:
-        """What results are scored against, by name and frame."""
-        spec, clip = self._group.dnn, self._clip
-        own = list(self._own.values())
-        found = {"own": own_references(own)}
-        if spec.stronger is not None:
-            judge = self._answers(
-                _loaded(spec.stronger.card_file), spec.stronger.card.model_dump(mode="json")
-            )
-            found["confirmed"] = confirmed_references(
-                own, spec.card, list(judge.values()), spec.stronger.card
-            )
-        references = {name: dict(zip(self._measured, each, strict=True)) for name, each in found.items()}
-        if clip.labels is not None and spec.card.task == "detection":
-            labelled = label_references(
-                clip.labels,
-                clip.label_classes,
-                spec.card,
-                min_height_px=self._settings.label_min_height_px,
-            )
-            if labelled is not None:
-                references["labels"] = {
-                    index: labelled[index] for index in self._measured if index < len(labelled)
-                }
-        return references
-
-    @cached_property
-    def _objects(self) -> float | None:
-        """Σ of the own reference's weights: how many objects the clip holds."""
-        if self._task == "segmentation":
-            return None
-        dnn, card = self._context.dnn, self._group.dnn.card
-        counts = [
-            frame_counts(dnn.task, self._own[index], reference, card)
-            for index, reference in self._references["own"].items()
-        ]
-        return round(float(sum(each[:, 2].sum() for each in counts)), 2)
-
-
-def _named(task: TaskName, accuracy: Any) -> dict[str, float]:
-    """The task's own measures under the names that people know."""
-    extras = {name: value for name, value in accuracy.extras.items() if not name.startswith("iou_")}
-    return {MAIN_MEASURES[task]: accuracy.value, **extras}

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import accmpeg
 from accmpeg.errors import EvaluationError, SinkError
 from accmpeg.evaluation.bench.record import links_bps, read_record
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, read_rows
@@ -43,6 +42,7 @@ from accmpeg.evaluation.report.tables import (
     settings_tables,
     spread_table,
 )
+from accmpeg.version import __version__
 
 __all__ = ["findings_of", "write_report"]
 
@@ -116,7 +116,7 @@ def write_report(folder: Path, *, baselines: Sequence[str] = (), pictures: bool 
     findings = findings_of(folder, rows, baselines=baselines)
     document = _Document(
         title=", ".join(dict.fromkeys(dnn.dnn for dnn in findings.dnns)),
-        version=accmpeg.__version__,
+        version=__version__,
         cells=len(rows),
         failed=sum(row.status == "failed" for row in rows),
         sections=[

@@ -1,6 +1,5 @@
 """Findings as tables of text: the same ones for the HTML report, the Markdown report and the terminal."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +7,27 @@ from typing import Any
 from accmpeg.evaluation.findings.findings import (
     HEADLINE_TARGETS,
     TARGETS,
-    CameraCost,
     Comparison,
     DnnFindings,
-    Gap,
-    Interval,
     ReferenceFindings,
 )
-from accmpeg.evaluation.methods import METHODS
+from accmpeg.evaluation.report.texts import (
+    NONE,
+    camera_text,
+    chunk_text,
+    clip_cell,
+    clip_text,
+    gap_text,
+    interval_text,
+    ms,
+    number_text,
+    p_text,
+    plain,
+    reached_text,
+    share,
+    signed,
+    spread_text,
+)
 
 __all__ = [
     "MEASURE_NAMES",
@@ -49,7 +61,6 @@ MEASURE_NAMES = {
     "labels_ap50": "AP@0.5 (labels)",
     "labels_recall": "recall (labels)",
 }
-_NONE = "—"
 
 
 @dataclass(frozen=True)
@@ -72,13 +83,13 @@ def headline_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str
             (
                 method,
                 "primary" if comparison.primary else "exploratory",
-                _chunk_text(method),
-                _gap_text(first),
-                _gap_text(second),
-                _clip_text(first),
-                "" if first is None else _reached_text(first, len(reference.counted)),
-                _camera_text(cameras.get(method)),
-                _p_text(comparison),
+                chunk_text(method),
+                gap_text(first),
+                gap_text(second),
+                clip_text(first),
+                "" if first is None else reached_text(first, len(reference.counted)),
+                camera_text(cameras.get(method)),
+                p_text(comparison),
             )
         )
     return Table(
@@ -112,12 +123,12 @@ def spread_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) 
             rows.append(
                 (
                     f"{method} at {100 * gap.target:.0f} %",
-                    _gap_text(gap),
-                    f"{_signed(gap.percent)} %{_interval_text(gap.interval_these_clips)}",
-                    _number_text(gap.macro_percent) + _interval_text(gap.macro_interval),
-                    _number_text(gap.median_percent),
-                    _number_text(gap.worst_percent),
-                    _number_text(gap.null_percent),
+                    gap_text(gap),
+                    f"{signed(gap.percent)} %{interval_text(gap.interval_these_clips)}",
+                    number_text(gap.macro_percent) + interval_text(gap.macro_interval),
+                    number_text(gap.median_percent),
+                    number_text(gap.worst_percent),
+                    number_text(gap.null_percent),
                     "—" if gap.null_spread_percent is None else f"±{gap.null_spread_percent:.0f} %",
                 )
             )
@@ -144,7 +155,7 @@ def along_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) -
     rows = []
     for method, comparison in _compared(dnn, reference, baseline):
         gaps = [comparison.gap(target) for target in TARGETS]
-        rows.append((method, *(_gap_text(gap) for gap in gaps), _gap_text(comparison.bd)))
+        rows.append((method, *(gap_text(gap) for gap in gaps), gap_text(comparison.bd)))
     return Table(
         f"Along the curve, against {baseline}",
         ("method", *(f"at {100 * target:.0f} %" for target in TARGETS), "BD-rate, 80 to 95 %"),
@@ -161,9 +172,7 @@ def clip_gap_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str
         if gap is None:
             continue
         own = {each.clip: each for each in gap.clips}
-        rows.append(
-            (method, *(_clip_cell(own[clip]) if clip in own else _NONE for clip in reference.counted))
-        )
+        rows.append((method, *(clip_cell(own[clip]) if clip in own else NONE for clip in reference.counted)))
     return Table(
         f"Clip by clip at {100 * target:.0f} %, against {baseline}",
         ("method", *reference.counted),
@@ -180,8 +189,8 @@ def best_of_table(reference: ReferenceFindings) -> Table:
             comparison.method,
             comparison.baseline,
             rules.get(comparison.rule, comparison.rule),
-            *(_gap_text(comparison.gap(target)) for target in HEADLINE_TARGETS),
-            _clip_text(comparison.gap(HEADLINE_TARGETS[0])),
+            *(gap_text(comparison.gap(target)) for target in HEADLINE_TARGETS),
+            clip_text(comparison.gap(HEADLINE_TARGETS[0])),
         )
         for comparison in reference.best_of
         if comparison.link is None
@@ -199,8 +208,8 @@ def null_table(reference: ReferenceFindings) -> Table:
     rows = [
         (
             comparison.method,
-            *(_gap_text(comparison.gap(target), marks=False) for target in HEADLINE_TARGETS),
-            _spread_text(comparison.gap(HEADLINE_TARGETS[0])),
+            *(gap_text(comparison.gap(target), marks=False) for target in HEADLINE_TARGETS),
+            spread_text(comparison.gap(HEADLINE_TARGETS[0])),
         )
         for comparison in reference.nulls
         if comparison.link is None
@@ -227,18 +236,18 @@ def delay_table(
         comparison = reference.comparison(method, baseline, link=link)
         gap = None if comparison is None or method == baseline else comparison.gap(target)
         if delay is None:
-            rows.append((method, *([_NONE] * 10), clips))
+            rows.append((method, *([NONE] * 10), clips))
             continue
         parts = (delay.camera_ms, delay.uplink_ms, delay.propagation_ms, delay.serve_ms, delay.wait_ms)
         rows.append(
             (
                 method,
-                _ms(delay.mean_ms),
-                _gap_text(gap),
-                _ms(delay.p50_ms),
-                _ms(delay.p95_ms),
-                *(_ms(part) for part in parts),
-                _ms(delay.age_mean_ms),
+                ms(delay.mean_ms),
+                gap_text(gap),
+                ms(delay.p50_ms),
+                ms(delay.p95_ms),
+                *(ms(part) for part in parts),
+                ms(delay.age_mean_ms),
                 clips,
             )
         )
@@ -269,9 +278,9 @@ def clips_table(reference: ReferenceFindings) -> Table:
     """The clips, what they weigh, and what the DNN's size alone costs."""
     rows = []
     for clip in reference.clips:
-        uncoded = ", ".join(f"{share:.3f}" for share in clip.uncoded.values()) or _NONE
-        ceiling = _NONE if clip.ceiling is None else f"{clip.ceiling:.3f}"
-        source = f"{clip.source_bitrate_bps / 1000:,.0f}" if clip.source_bitrate_bps else _NONE
+        uncoded = ", ".join(f"{share:.3f}" for share in clip.uncoded.values()) or NONE
+        ceiling = NONE if clip.ceiling is None else f"{clip.ceiling:.3f}"
+        source = f"{clip.source_bitrate_bps / 1000:,.0f}" if clip.source_bitrate_bps else NONE
         rows.append(
             (
                 clip.clip,
@@ -301,11 +310,11 @@ def points_table(dnn: DnnFindings, reference: ReferenceFindings, clip: str) -> T
         (
             point.method if point.role == "method" else f"{point.method} ({point.role})",
             f"{point.quality:g}",
-            f"{point.stream_size_px[0]}×{point.stream_size_px[1]}" if point.stream_size_px[0] else _NONE,
+            f"{point.stream_size_px[0]}×{point.stream_size_px[1]}" if point.stream_size_px[0] else NONE,
             f"{point.bitrate_bps / 1000:,.1f}",
-            _share(point.scores.get(reference.reference)),
-            _share(point.relative.get(reference.reference)),
-            *(_share(point.measures.get(name)) for name in shown),
+            share(point.scores.get(reference.reference)),
+            share(point.relative.get(reference.reference)),
+            *(share(point.measures.get(name)) for name in shown),
             f"{point.camera_ms:.1f}",
             point.why_unused,
         )
@@ -354,81 +363,6 @@ def _compared(
 def _settings_table(title: str, section: Mapping[str, Any]) -> Table:
     if all(isinstance(value, Mapping) for value in section.values()):
         keys = list(dict.fromkeys(key for value in section.values() for key in value))
-        rows = tuple((name, *(_plain(value.get(key)) for key in keys)) for name, value in section.items())
+        rows = tuple((name, *(plain(value.get(key)) for key in keys)) for name, value in section.items())
         return Table(title, ("", *keys), rows)
-    return Table(title, ("", ""), tuple((name, _plain(value)) for name, value in section.items()))
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return _NONE
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _gap_text(gap: Gap | None, *, marks: bool = True) -> str:
-    if gap is None or gap.percent is None:
-        return _NONE
-    mark = "*" if marks and gap.no_effect else ""
-    return f"{_signed(gap.percent)} %{mark}{_interval_text(gap.interval)}"
-
-
-def _interval_text(interval: Interval | None) -> str:
-    return "" if interval is None else f" [{_signed(interval.low)}, {_signed(interval.high)}]"
-
-
-def _clip_text(gap: Gap | None) -> str:
-    if gap is None or gap.worst_percent is None:
-        return _NONE
-    return f"{_signed(gap.worst_percent)} % {gap.worst_clip}"
-
-
-def _number_text(percent: float | None) -> str:
-    return _NONE if percent is None else f"{_signed(percent)} %"
-
-
-def _chunk_text(method: str) -> str:
-    declared = METHODS.get(method)
-    return _NONE if declared is None or declared.chunk_frames == 1 else str(declared.chunk_frames)
-
-
-def _reached_text(gap: Gap, clips: int) -> str:
-    return f"{gap.reached} of {clips}"
-
-
-def _spread_text(gap: Gap | None) -> str:
-    having = [] if gap is None else [clip.percent for clip in gap.clips if clip.percent is not None]
-    return f"{_signed(min(having))} to {_signed(max(having))} %" if having else _NONE
-
-
-def _clip_cell(clip: Any) -> str:
-    return f"{_signed(clip.percent)}" if clip.percent is not None else clip.why
-
-
-def _camera_text(cost: CameraCost | None) -> str:
-    return _NONE if cost is None else f"{cost.ratio:.2f} ({cost.ms:.1f} ms)"
-
-
-def _p_text(comparison: Comparison) -> str:
-    having = [gap.p_holm for gap in comparison.gaps if gap.p_holm is not None]
-    return ", ".join(_p(p) for p in having) if having else _NONE
-
-
-def _p(value: float) -> str:
-    return "< 0.01" if value < 0.01 else f"{value:.2f}"
-
-
-def _ms(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _share(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.3f}"
-
-
-def _signed(value: float) -> str:
-    """
-    >>> _signed(-3.2), _signed(0.2)
-    ('−3', '0')
-    """
-    rounded = round(value)
-    return "0" if rounded == 0 else f"{rounded:+d}".replace("-", "−")
+    return Table(title, ("", ""), tuple((name, plain(value)) for name, value in section.items()))
