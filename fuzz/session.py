@@ -18,6 +18,7 @@ with atheris.instrument_imports(include=["accmpeg"]):
     from accmpeg.camera.uplink.spool import Spool
     from accmpeg.dnn.base import ServerDnn, load_dnn
     from accmpeg.media.clock import SteadyClock
+    from accmpeg.protocol.backoff import Backoff
     from accmpeg.protocol.wire import (
         SUBPROTOCOL,
         AccessUnitMessage,
@@ -209,6 +210,7 @@ def units(encoded: list[AccessUnit], mutated: Callable[[bytes, Any], bytes]) -> 
 
 def feedback() -> Target:
     """Whatever a server says, the client connects again or ends; nothing else comes out of it."""
+    Backoff.FIRST_S = 0.0
     errors = Errors()
     loop = asyncio.new_event_loop()
     saying: list[bytes] = []
@@ -235,7 +237,6 @@ def feedback() -> Target:
         client = CameraClient(
             address, spool, Adaptation(controller, None, spooling=False), SteadyClock(), CameraStats(),
             stream_id="run-1", keeps=False, on_result=lambda result: None, request_keyframe=lambda: None,
-            reconnect_s=lambda attempt: 0.0,
         )  # fmt: skip
         try:
             async with asyncio.timeout(LIMIT_S):

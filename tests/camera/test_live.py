@@ -16,6 +16,7 @@ from accmpeg.camera.outputs import ResultSocket
 from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.demo import assets_path
 from accmpeg.errors import LinkError, SourceError, UsageError
+from accmpeg.protocol.backoff import Backoff
 from accmpeg.protocol.wire import Refused
 from tests.camera.peer import Peer, peer
 from tests.helpers import until
@@ -31,7 +32,7 @@ def server() -> Iterator[Peer]:
 
 @pytest.fixture(autouse=True)
 def _quick_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accmpeg.camera.uplink.client.BACKOFF_FIRST_S", 0.1)
+    monkeypatch.setattr(Backoff, "FIRST_S", 0.1)
 
 
 def sequences(results: list[LiveResult]) -> list[int]:

@@ -144,9 +144,10 @@ def test_the_list_of_devices_has_their_offers_and_lasting_names(run: Run, tmp_pa
 
 def test_a_camera_goes_on_when_it_is_plugged_in_again(run: Run) -> None:
     said = run(
-        "import os, threading, accmpeg.camera.pipeline as pipeline\n"
+        "import os, threading\n"
         "from accmpeg.camera import Camera, CameraOptions\n"
-        "pipeline._REOPEN_FIRST_S = 0.2\n"
+        "from accmpeg.protocol.backoff import Backoff\n"
+        "Backoff.FIRST_S = 0.2\n"
         "plug = Path(os.environ['FAKE_CAMERA_UNPLUGGED'])\n"
         "options = CameraOptions(publish=('out.ts',), limit=30)\n"
         f"with Camera('{DEVICE}', None, None, options) as camera:\n"

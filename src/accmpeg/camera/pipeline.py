@@ -25,13 +25,12 @@ from accmpeg.media.encoder import AccessUnit, EncoderSettings
 from accmpeg.media.patience import Patience
 from accmpeg.media.source import Source
 from accmpeg.media.timeline import LONGEST_GAP_S
+from accmpeg.protocol.backoff import Backoff
 from accmpeg.steering import QualityPolicy
 from accmpeg.steering.encoder import Scorer, StageTimes, SteeredEncoder
 
 __all__ = ["Capture", "CodedFrame", "EncodeLoop", "FrameSlot", "TimedFrame"]
 
-_REOPEN_FIRST_S = 1.0
-_REOPEN_LAST_S = 30.0
 # Of the delay budget that is the default: a quarter, and the two thirds that a stall may take.
 _STANDING_S, _BURST_S = 0.075, 0.2
 _FRAMES_HELD = 6
@@ -182,7 +181,7 @@ class Capture(threading.Thread):
         """The frames of all openings of the source, timestamps rising in the first one's time base."""
         time_base = self.info.time_base
         step = max(1, round(1 / (self.info.frame_rate * time_base)))
-        shift, last, pause_s = 0, -1, _REOPEN_FIRST_S
+        shift, last, backoff = 0, -1, Backoff()
         while True:
             first = True
             try:
@@ -196,7 +195,8 @@ class Capture(threading.Thread):
                         first = False
                         shift = last + step - pts if last >= 0 else -pts
                     last = max(pts + shift, last + 1)
-                    frame.pts, frame.time_base, pause_s = last, time_base, _REOPEN_FIRST_S
+                    frame.pts, frame.time_base = last, time_base
+                    backoff.succeeded()
                     yield frame
             except SourceError as error:
                 if not self.info.is_live:
@@ -205,14 +205,14 @@ class Capture(threading.Thread):
             comes_back = self.info.is_live and self.info.reopens
             if not (comes_back or self._loop) or self._halt.is_set():
                 return
-            pause_s = self._open_again(pause_s)
+            self._open_again(backoff)
             if self._halt.is_set():
                 return
 
-    def _open_again(self, pause_s: float) -> float:
+    def _open_again(self, backoff: Backoff) -> None:
         self._source.close()
         while not self._halt.is_set():
-            if self.info.is_live and self._halt.wait(pause_s):
+            if self.info.is_live and self._halt.wait(backoff.failed()):
                 break
             try:
                 self._source = self._reopen()
@@ -220,11 +220,9 @@ class Capture(threading.Thread):
                 if not self.info.is_live:
                     raise
                 log.warning("source still away", extra={"source": self.info.name, "reason": str(error)})
-                pause_s = min(_REOPEN_LAST_S, 2 * pause_s)
             else:
                 self._stats.add("source_reopened", int(self.info.is_live))
                 break
-        return pause_s
 
 
 class EncodeLoop(threading.Thread):

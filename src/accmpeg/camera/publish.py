@@ -25,12 +25,11 @@ from accmpeg.errors import SinkError
 from accmpeg.media.addresses import describe, is_url
 from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.sink import check_address, open_sink
+from accmpeg.protocol.backoff import Backoff
 
 __all__ = ["Publisher", "RemoteSink"]
 
 _QUEUE_FRAMES = 120
-_RETRY_FIRST_S = 1.0
-_RETRY_LAST_S = 30.0
 _STALLED_AFTER_S = 15.0
 _CLOSE_WITHIN_S = 3.0
 
@@ -209,7 +208,7 @@ class Publisher(threading.Thread):
             self._condition.notify()
 
     def run(self) -> None:
-        retry_s = _RETRY_FIRST_S
+        backoff = Backoff()
         while True:
             with self._condition:
                 self._condition.wait_for(lambda: self._queue or self._ended)
@@ -221,7 +220,7 @@ class Publisher(threading.Thread):
                     self._sink = RemoteSink(self._address, self._encoder)
                 self._sink.write(unit)
                 self._stats.add("published")
-                retry_s = _RETRY_FIRST_S
+                backoff.succeeded()
             except SinkError as error:
                 self._sink = None
                 log.warning(
@@ -230,8 +229,7 @@ class Publisher(threading.Thread):
                 if not is_url(self._address):
                     self.error = error
                     return
-                self._start_over(retry_s)
-                retry_s = min(_RETRY_LAST_S, 2 * retry_s)
+                self._start_over(backoff.failed())
         self._close()
 
     def _start_over(self, pause_s: float) -> None:

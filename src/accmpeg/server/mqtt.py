@@ -6,13 +6,13 @@ import ssl
 from collections import deque
 from typing import Any
 
+from accmpeg.protocol.backoff import Backoff
 from accmpeg.server.broker import BrokerAddress
 from accmpeg.server.metrics import Metrics
 
 __all__ = ["MqttOutlet"]
 
 _QUEUE = 1024
-_LONGEST_WAIT_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class MqttOutlet:
         import aiomqtt
 
         broker = self._broker
-        wait_s = 1.0
+        backoff = Backoff()
         while True:
             try:
                 async with aiomqtt.Client(
@@ -48,13 +48,12 @@ class MqttOutlet:
                     tls_context=ssl.create_default_context() if broker.secure else None,
                 ) as client:
                     log.info("mqtt connected", extra={"broker": broker.shown})
-                    wait_s = 1.0
+                    backoff.succeeded()
                     await self._publish(client)
             # Beside its own errors it lets through those of sockets, TLS and names.
             except (aiomqtt.MqttError, OSError, ValueError) as error:
                 log.warning("mqtt lost, trying again", extra={"broker": broker.shown, "reason": f"{error}"})
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            await asyncio.sleep(backoff.failed())
 
     async def _publish(self, client: Any) -> None:
         while True:

@@ -17,6 +17,7 @@ from av import VideoFrame
 from accmpeg.errors import SourceError
 from accmpeg.media.addresses import describe
 from accmpeg.media.source import Source, open_source
+from accmpeg.protocol.backoff import Backoff
 from accmpeg.protocol.wire import AccessUnitMessage
 from accmpeg.server.answers import Answer, Answers
 from accmpeg.server.batcher import Job, Outcome
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Pull"]
 
-FIRST_WAIT_S = 1.0
-LONGEST_WAIT_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Pull:
         self._room.release()
 
     def _run(self) -> None:
-        wait_s = FIRST_WAIT_S
+        backoff = Backoff(random.random)
         while not self._stopped.is_set():
             frames_before = self._sequence
             error = ""
@@ -81,10 +80,11 @@ class Pull:
                 log.exception("input failed", extra={"camera": self._name})
                 error = type(problem).__name__
             if self._sequence > frames_before:
-                wait_s = FIRST_WAIT_S
+                backoff.succeeded()
             if self._stopped.is_set():
                 break
             self._tell(self._set_state, False, error or "the stream ended")
+            wait_s = backoff.failed()
             log.warning(
                 "input lost, trying again",
                 extra={
@@ -93,8 +93,7 @@ class Pull:
                     "wait_s": round(wait_s, 1),
                 },
             )
-            self._stopped.wait(wait_s * random.uniform(0.75, 1.25))
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            self._stopped.wait(wait_s)
         log.info("input closed", extra={"camera": self._name})
 
     def _fetch(self, source: Source) -> None:

@@ -32,6 +32,7 @@ from accmpeg.camera.uplink.clock import ClockSync
 from accmpeg.camera.uplink.spool import Spool
 from accmpeg.errors import LinkError, WireError
 from accmpeg.media.clock import SteadyClock
+from accmpeg.protocol.backoff import Backoff
 from accmpeg.protocol.wire import (
     MESSAGE_LIMIT_BYTES,
     SUBPROTOCOL,
@@ -49,10 +50,7 @@ from accmpeg.protocol.wire import (
     unpack,
 )
 
-__all__ = ["BACKOFF_FIRST_S", "BACKOFF_LAST_S", "CameraClient", "backoff_s"]
-
-BACKOFF_FIRST_S = 1.0
-BACKOFF_LAST_S = 30.0
+__all__ = ["CameraClient"]
 
 _ANSWER_TIMEOUT_S = 10.0
 _PING_EVERY_S = 5.0
@@ -67,15 +65,6 @@ _LAST_RESULTS_S = 2.0
 _EXPECTED = (OSError, WebSocketException, WireError)
 
 log = logging.getLogger(__name__)
-
-
-def backoff_s(attempt: int, jitter: float) -> float:
-    """How long to wait before the next attempt: 1 s doubling to 30 s, less up to half of it.
-
-    `attempt` counts failures from 0, `jitter` is random in [0, 1): cameras that lost the same server must not
-    all come back at once.
-    """
-    return min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2.0 ** min(attempt, 10)) * (1 - 0.5 * jitter)
 
 
 @dataclass
@@ -110,7 +99,6 @@ class CameraClient:
         keeps: bool,
         on_result: Callable[[LiveResult], None],
         request_keyframe: Callable[[], None],
-        reconnect_s: Callable[[int], float] = lambda attempt: backoff_s(attempt, random.random()),
     ) -> None:
         self.connected = False
         self.sync = ClockSync()
@@ -123,7 +111,6 @@ class CameraClient:
         self._keeps = keeps
         self._on_result = on_result
         self._request_keyframe = request_keyframe
-        self._reconnect_s = reconnect_s
         self._ever_welcomed = False
         self._answered: dict[str, int] = {}
         self._had: dict[str, int] = {}
@@ -168,24 +155,26 @@ class CameraClient:
         self._task = task
         if self._ending:
             self._set_stopping()
-        attempt = 0
+        backoff = Backoff(random.random)
         while True:
             left = [each for each in self._spool.streams() if each != self._stream_id]
             stream_id = left[0] if left else self._stream_id
             try:
                 await self._session(stream_id)
-                attempt = 0
+                held_up = False
             except (OSError, WebSocketException, WireError, ExceptionGroup) as error:
                 if isinstance(error, ExceptionGroup) and error.split(_EXPECTED)[1] is not None:
                     raise
-                attempt = 0 if self.connected else attempt + 1
+                held_up = not self.connected
                 self._lost(stream_id, error)
             if self._ending and (self.is_drained or not self._keeps):
                 return
             if self._ending and self._ever_welcomed is False:
                 return
-            if attempt or stream_id == self._stream_id:
-                await self._pause(self._reconnect_s(max(0, attempt - 1)))
+            if not held_up:
+                backoff.succeeded()
+            if held_up or stream_id == self._stream_id:
+                await self._pause(backoff.failed())
 
     def _lost(self, stream_id: str, error: Exception) -> None:
         self.connected = False
