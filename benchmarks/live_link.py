@@ -38,7 +38,7 @@ from accmpeg.cli.common import parse_size
 from accmpeg.demo import assets_path
 from accmpeg.dnn.base import load_dnn
 from accmpeg.evaluation.link.link import Link
-from accmpeg.server.results import from_json
+from accmpeg.tasks.result_json import from_json
 from live_programs import (
     SceneFile,
     camera_arguments,

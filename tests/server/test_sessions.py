@@ -11,7 +11,7 @@ import pytest
 from accmpeg.protocol.wire import Feedback, Goodbye, Refused, TimeReply, TimeRequest, Welcome
 from accmpeg.server import ServerThread
 from accmpeg.server.memory import LEAST_FRAMES
-from accmpeg.server.results import from_json
+from accmpeg.tasks.result_json import from_json
 from tests.helpers import until
 from tests.server.live_clients import Camera, Recorded, record, unit_message
 

@@ -33,7 +33,7 @@ from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.patience import Patience
 from accmpeg.server.models import LoadedDnn, ModelIdentity
 from accmpeg.server.quiet import OncePerSecond
-from accmpeg.server.results import to_json
+from accmpeg.tasks.result_json import to_json
 
 __all__ = ["Batcher", "Job", "Lane", "Outcome"]
 
@@ -410,7 +410,13 @@ def _infer(dnn: ServerDnn, jobs: list[Job]) -> tuple[_Outcomes, str]:
         try:
             results = dnn.infer_many([jobs[i].frame for i in members], source_size_px, sure_only=True)
             for i, result in zip(members, results, strict=True):
-                found[i] = (to_json(result, dnn.card), None)
+                document = to_json(
+                    result,
+                    task=dnn.card.task,
+                    classes=dnn.card.classes,
+                    score_threshold=dnn.card.score_threshold,
+                )
+                found[i] = (document, None)
         # Whatever a network raises on one camera's frame, the others must be answered.
         except Exception as error:
             if len(jobs) > 1:

@@ -1,6 +1,7 @@
 """Results of every task as JSON and back, and documents that are none."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,27 +9,16 @@ import supervision as sv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, KeypointCard
 from accmpeg.errors import WireError
 from accmpeg.protocol.wire import HEADER_LIMIT_BYTES
-from accmpeg.server.results import RUN_LIMIT, from_json, to_json
+from accmpeg.tasks.base import TaskName
+from accmpeg.tasks.result_json import RUN_LIMIT, from_json, to_json
 from accmpeg.tasks.segmentation import class_map_type
 
-INPUT = InputCard(name="x", width_px=64, height_px=64)
 
-
-def card_of(task: str, classes: int = 3) -> DnnCard:
-    return DnnCard(
-        name="test",
-        task=task,  # type: ignore[arg-type]
-        adapter="onnx",
-        model="x.onnx",
-        classes=[f"class-{i}" for i in range(classes)],
-        score_threshold=0.5,
-        input=INPUT,
-        head=HeadCard(name="yolo"),
-        keypoints=KeypointCard(names=["a", "b"]) if task == "keypoints" else None,
-    )
+def documented(result: object, task: TaskName, classes: int = 3) -> dict[str, Any]:
+    names = [f"class-{i}" for i in range(classes)]
+    return to_json(result, task=task, classes=names, score_threshold=0.5)
 
 
 BOXES = np.array([[1.04, 2, 30, 40], [5, 6, 7, 8], [10, 10, 20, 30]], np.float32)
@@ -36,13 +26,13 @@ SCORES = np.array([0.9, 0.2, 0.75], np.float32)
 CLASS_IDS = np.array([2, 0, 1])
 
 
-def through_json(result: object, card: DnnCard) -> object:
-    return from_json(json.loads(json.dumps(to_json(result, card))))
+def through_json(result: object, task: TaskName, classes: int = 3) -> object:
+    return from_json(json.loads(json.dumps(documented(result, task, classes))))
 
 
 def test_detections() -> None:
     result = sv.Detections(xyxy=BOXES, confidence=SCORES, class_id=CLASS_IDS)
-    document = to_json(result, card_of("detection"))
+    document = documented(result, "detection")
     assert document == {
         "task": "detection",
         "objects": [
@@ -53,7 +43,7 @@ def test_detections() -> None:
     back = from_json(document)
     np.testing.assert_allclose(back.xyxy, BOXES[[0, 2]], atol=0.05)
     assert back.class_id.tolist() == [2, 1]
-    assert len(from_json(to_json(sv.Detections.empty(), card_of("detection")))) == 0
+    assert len(from_json(documented(sv.Detections.empty(), "detection"))) == 0
 
 
 def test_keypoints() -> None:
@@ -65,7 +55,7 @@ def test_keypoints() -> None:
         class_id=CLASS_IDS,
         data={"xyxy": BOXES},
     )
-    back = through_json(result, card_of("keypoints"))
+    back = through_json(result, "keypoints")
     assert isinstance(back, sv.KeyPoints)
     np.testing.assert_allclose(back.xy, points[[0, 2]])
     np.testing.assert_allclose(back.data["xyxy"], BOXES[[0, 2]], atol=0.05)
@@ -79,7 +69,7 @@ def test_instances(compact: bool) -> None:
     masks[2, 10:30, 10:20] = True
     mask = sv.CompactMask.from_dense(masks, BOXES, (50, 60)) if compact else masks
     result = sv.Detections(xyxy=BOXES, mask=mask, confidence=SCORES, class_id=CLASS_IDS)
-    back = through_json(result, card_of("instances"))
+    back = through_json(result, "instances")
     assert isinstance(back, sv.Detections)
     np.testing.assert_array_equal(np.asarray(back.mask), masks[[0, 2]])
 
@@ -88,12 +78,12 @@ def test_instances(compact: bool) -> None:
 @settings(max_examples=50, deadline=None)
 def test_class_maps(width: int, height: int, classes: int, seed: int) -> None:
     labels = np.random.default_rng(seed).integers(0, classes, (height, width)).astype(class_map_type(classes))
-    np.testing.assert_array_equal(through_json(labels, card_of("segmentation", classes)), labels)
+    np.testing.assert_array_equal(through_json(labels, "segmentation", classes), labels)
 
 
 def test_a_class_map_of_noise_is_halved_until_it_fits() -> None:
     noise = np.random.default_rng(0).integers(0, 150, (512, 1024)).astype(np.uint8)
-    document = to_json(noise, card_of("segmentation", 150))
+    document = documented(noise, "segmentation", 150)
     assert len(document["runs"]) <= 2 * RUN_LIMIT
     assert len(json.dumps(document, separators=(",", ":"))) < HEADER_LIMIT_BYTES
     width, height = document["size_px"]

@@ -8,17 +8,22 @@ segmentation  {"task": "segmentation", "size_px": [w, h], "classes": {"0": "road
 ```
 
 Coordinates are pixels of the camera's own frames. `runs` go through rows from the top left; those of a mask
-begin with the zeros. Objects below the card's score threshold are left out.
+begin with the zeros.
+
+This stands beside the tasks, not in `protocol`: writing and reading need the results' own types, which the
+wire lies below. A message carries the document unread, so a camera needs none of them, and who reads results
+needs neither a server nor a server DNN.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
 
-from accmpeg.dnn.card import DnnCard
 from accmpeg.errors import WireError
+from accmpeg.tasks.base import TaskName
 from accmpeg.tasks.keypoints import boxes_of
 from accmpeg.tasks.segmentation import IGNORED, ClassMap
 
@@ -28,10 +33,20 @@ RUN_LIMIT = 60_000
 """Class maps with more runs are halved in size until they fit: a message's header has a limit."""
 
 
-def to_json(result: Any, card: DnnCard) -> dict[str, Any]:
-    """The result of one frame as plain lists, numbers and strings."""
-    if card.task == "segmentation":
-        return _class_map(result, card)
+def to_json(result: Any, *, task: TaskName, classes: Sequence[str], score_threshold: float) -> dict[str, Any]:
+    """The result of one frame as plain lists, numbers and strings.
+
+    Args:
+        result: What a server DNN found: `supervision.Detections` or `KeyPoints`, or a class map `(h, w)`.
+        task: The DNN's.
+        classes: Their names, by class id.
+        score_threshold: Objects below it are left out.
+
+    Returns:
+        A document that `json.dumps` takes and `from_json` reads.
+    """
+    if task == "segmentation":
+        return _class_map(result, classes)
     if isinstance(result, sv.KeyPoints):
         boxes, confidence = boxes_of(result), result.detection_confidence
     else:
@@ -39,10 +54,10 @@ def to_json(result: Any, card: DnnCard) -> dict[str, Any]:
     scores = np.ones(len(boxes)) if confidence is None else np.asarray(confidence, float)
     class_ids = np.zeros(len(boxes), int) if result.class_id is None else np.asarray(result.class_id)
     objects = []
-    for i in np.flatnonzero(scores >= card.score_threshold):
+    for i in np.flatnonzero(scores >= score_threshold):
         class_id = int(class_ids[i])
         found: dict[str, Any] = {
-            "class": card.classes[class_id] if 0 <= class_id < len(card.classes) else f"class {class_id}",
+            "class": _class_name(class_id, classes),
             "class_id": class_id,
             "score": round(float(scores[i]), 4),
             "box_xyxy": _rounded(boxes[i]),
@@ -52,8 +67,8 @@ def to_json(result: Any, card: DnnCard) -> dict[str, Any]:
         elif result.mask is not None:
             found["mask"] = _mask(result.mask, int(i), boxes[i])
         objects.append(found)
-    document: dict[str, Any] = {"task": card.task, "objects": objects}
-    if card.task == "instances" and result.mask is not None:
+    document: dict[str, Any] = {"task": task, "objects": objects}
+    if task == "instances" and result.mask is not None:
         height_px, width_px = result.mask.shape[1:]
         document["size_px"] = [int(width_px), int(height_px)]
     return document
@@ -62,7 +77,8 @@ def to_json(result: Any, card: DnnCard) -> dict[str, Any]:
 def from_json(document: dict[str, Any]) -> Any:
     """`supervision.Detections` or `KeyPoints`, or the class map `(h, w)`, of what `to_json` wrote.
 
-    Raises `WireError` for anything else.
+    Raises:
+        WireError: The document is anything else.
     """
     try:
         if document["task"] == "segmentation":
@@ -80,6 +96,10 @@ def from_json(document: dict[str, Any]) -> Any:
         return sv.Detections(xyxy=boxes, mask=mask, confidence=scores, class_id=class_ids)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WireError(f"a result that can't be read: {type(error).__name__} {error}") from None
+
+
+def _class_name(class_id: int, classes: Sequence[str]) -> str:
+    return classes[class_id] if 0 <= class_id < len(classes) else f"class {class_id}"
 
 
 def _rounded(values: Any) -> list[float]:
@@ -151,18 +171,17 @@ def _masks_back(
     )
 
 
-def _class_map(labels: NDArray[Any], card: DnnCard) -> dict[str, Any]:
+def _class_map(labels: NDArray[Any], classes: Sequence[str]) -> dict[str, Any]:
     values, lengths = _runs(labels.ravel())
     while len(values) > RUN_LIMIT:
         labels = np.ascontiguousarray(labels[::2, ::2])
         values, lengths = _runs(labels.ravel())
     runs = np.stack([values.astype(np.int64), lengths], axis=1).ravel().tolist()
     present = np.unique(values).tolist()
-    names = {str(i): card.classes[i] if i < len(card.classes) else f"class {i}" for i in present}
     return {
         "task": "segmentation",
         "size_px": [int(labels.shape[1]), int(labels.shape[0])],
-        "classes": names,
+        "classes": {str(i): _class_name(i, classes) for i in present},
         "runs": runs,
     }
 
