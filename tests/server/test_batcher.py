@@ -11,7 +11,8 @@ from av import VideoFrame
 
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.media.patience import Patience
-from accmpeg.server.batcher import Batcher, Job, Outcome
+from accmpeg.server.batcher import Batcher
+from accmpeg.server.lanes import Job, Outcome
 from accmpeg.server.models import LoadedDnn, ModelIdentity
 
 WAIT_S = 20

@@ -10,8 +10,8 @@ from av import VideoFrame
 
 from accmpeg.errors import WireError
 from accmpeg.protocol.wire import AccessUnitMessage, ResultMessage, pack
-from accmpeg.server.batcher import Outcome
 from accmpeg.server.cameras import CLOCK
+from accmpeg.server.lanes import Outcome
 from accmpeg.server.models import ModelIdentity
 
 __all__ = ["Answer", "Answers", "RateLimit"]

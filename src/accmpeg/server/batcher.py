@@ -7,9 +7,7 @@ lane yard ─ ▪▪ ─┘  backlog (every frame counts): what the live lanes l
 ```
 
 A batch starts when every busy lane has a frame in it, when it is full, or when its oldest frame has waited
-for `window_ms`; while one is running, the next gathers by itself. A frame gives way to newer ones of its
-lane when the lane is full, or when it has waited for longer than the lane allows: so short delays lose
-nothing, and a DNN that can't keep up still answers with what is new.
+for `window_ms`; while one is running, the next gathers by itself.
 
 Each copy of the DNN has a thread that takes batches. On a CPU, copies of one thread each do more than one
 copy with as many threads, whose every layer waits for the slowest of them; one frame alone takes longer.
@@ -21,28 +19,20 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from av import VideoFrame
-
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.patience import Patience
+from accmpeg.server.lanes import Job, Lane, Lanes, Outcome
 from accmpeg.server.models import LoadedDnn, ModelIdentity
 from accmpeg.server.quiet import OncePerSecond
 from accmpeg.tasks.result_json import to_json
 
-__all__ = ["Batcher", "Job", "Lane", "Outcome"]
+__all__ = ["Batcher"]
 
-BUSY_LANE_S = 1.0
-"""A lane that had a frame so lately is waited for."""
-LIVE_PER_BACKLOG = 9
-"""After so many live frames one of a waiting backlog has its turn, whatever is left over."""
-BACKLOG_BATCH_S = 0.05
-"""While live cameras are there, a backlog makes no batch longer than this: they would wait for its end."""
 FAILED_IN_A_ROW = 10
 """So many frames without one that succeeded, and the DNN counts as failing."""
 DOWN_S = 15.0
@@ -50,48 +40,10 @@ DOWN_S = 15.0
 FAILING_S = 30.0
 """A DNN that failed counts as failing for so long; then the next frame may show whether it still does."""
 CLOSE_S = 2.0
+HANGS = "an inference hangs"
 
 log = logging.getLogger(__name__)
 log.addFilter(OncePerSecond())
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one frame: a result as JSON, or why there is none."""
-
-    result: dict[str, Any] | None = None
-    dropped: Literal["behind", "failed"] | None = None
-    queue_ms: float = 0.0
-    infer_ms: float = 0.0
-    """The time of the whole batch: what the frame waited for."""
-    batch: int = 0
-    model: ModelIdentity | None = None
-    """What inferred it."""
-
-
-@dataclass(slots=True)
-class Job:
-    """A frame to be inferred. `finish` is called once, from any thread, and must return at once."""
-
-    frame: VideoFrame
-    source_size_px: tuple[int, int]
-    finish: Callable[[Outcome], None]
-    queued_s: float = field(default_factory=time.perf_counter)
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One camera's frames that wait."""
-
-    name: str
-    capacity: int
-    patience: Patience | None
-    """None: every frame counts."""
-    jobs: deque[Job] = field(default_factory=deque)
-    last_s: float = 0.0
-    """When its last frame came."""
-    served: int = 0
-    """The number of the last batch with a frame of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,6 +53,22 @@ class _Batch:
     jobs: list[Job]
     started_s: float = field(default_factory=time.perf_counter)
     given_up: bool = False
+
+
+@dataclass
+class _Failures:
+    frames: int = 0
+    in_a_row: int = 0
+    reason: str = ""
+    since_s: float = -math.inf
+    last_s: float = -math.inf
+
+    def count(self, frames: int, reason: str) -> None:
+        self.frames += frames
+        self.reason, self.last_s = reason[:200], time.perf_counter()
+        if not self.in_a_row:
+            self.since_s = self.last_s
+        self.in_a_row += frames
 
 
 class Batcher:
@@ -122,20 +90,13 @@ class Batcher:
         self._window_s = window_ms / 1000
         self._infer_timeout_s = infer_timeout_s
         self._observe = observe
-        self._lanes: list[Lane] = []
+        self._lanes = Lanes()
         self._changed = threading.Condition()
         self._closed = threading.Event()
-        self._batches = 0
-        self._owed = 0
-        """Live frames that were inferred while a backlog waited, since its last turn."""
         self._frame_s = 0.0
         """What a frame takes in a batch, a running mean."""
         self._running: dict[int, _Batch] = {}
-        self._failed_in_a_row = 0
-        self._failure = ""
-        self._failed_s = self._failing_since_s = -math.inf
-        self.failed = 0
-        """Frames that got no result because the DNN failed or hung."""
+        self._failures = _Failures()
         self._threads = [
             threading.Thread(target=self._run, args=[copy], name=f"dnn-{name}-{copy}", daemon=True)
             for copy in range(len(loaded.copies))
@@ -162,6 +123,11 @@ class Batcher:
             return sum(len(lane.jobs) for lane in self._lanes)
 
     @property
+    def failed(self) -> int:
+        """Frames that got no result because the DNN failed or hung."""
+        return self._failures.frames
+
+    @property
     def is_alive(self) -> bool:
         """Whether its threads run."""
         return all(thread.is_alive() for thread in self._threads)
@@ -178,9 +144,10 @@ class Batcher:
         with self._changed:
             if self._hangs():
                 since_s = min(batch.started_s for batch in self._running.values())
-                return f"an inference hangs, for {now_s - since_s:.0f} s now"
-            if self._failed_in_a_row >= FAILED_IN_A_ROW and now_s - self._failed_s < FAILING_S:
-                return f"its last {self._failed_in_a_row} frames failed: {self._failure}"
+                return f"{HANGS}, for {now_s - since_s:.0f} s now"
+            failures = self._failures
+            if failures.in_a_row >= FAILED_IN_A_ROW and now_s - failures.last_s < FAILING_S:
+                return f"its last {failures.in_a_row} frames failed: {failures.reason}"
         return "" if self.is_alive else "it has stopped"
 
     @property
@@ -188,7 +155,7 @@ class Batcher:
         """Whether its problem has lasted: it hangs, has stopped, or has failed for `DOWN_S`."""
         with self._changed:
             fails = not self._hangs() and self.is_alive
-            blip = fails and time.perf_counter() - self._failing_since_s < DOWN_S
+            blip = fails and time.perf_counter() - self._failures.since_s < DOWN_S
         return self.problem != "" and not blip
 
     def open_lane(self, name: str, capacity: int, patience: Patience | None = None) -> Lane:
@@ -203,28 +170,24 @@ class Batcher:
         with self._changed:
             if lane in self._lanes:
                 self._lanes.remove(lane)
-            left, lane.jobs = lane.jobs, deque()
+            left = lane.clear()
         for job in left:
             job.finish(Outcome(dropped="behind"))
 
     def submit(self, lane: Lane, job: Job) -> None:
         """Queues a frame; what is stale gives way to it, and the oldest of a full lane."""
-        displaced = []
+        displaced = [job]
         hangs = False
         with self._changed:
-            if self._closed.is_set() or lane not in self._lanes:
-                displaced.append(job)
-            elif hangs := self._hangs():
-                self._count_failures(1, "an inference hangs")
-            else:
-                oldest_s = job.queued_s - (lane.patience.limit_s(job.queued_s) if lane.patience else math.inf)
-                while lane.jobs and (len(lane.jobs) >= lane.capacity or lane.jobs[0].queued_s < oldest_s):
-                    displaced.append(lane.jobs.popleft())
-                lane.jobs.append(job)
-                lane.last_s = job.queued_s
-                self._changed.notify()
+            if not self._closed.is_set() and lane in self._lanes:
+                if hangs := self._hangs():
+                    self._failures.count(1, HANGS)
+                else:
+                    displaced = lane.add(job)
+                    self._changed.notify()
         if hangs:
             job.finish(Outcome(dropped="failed"))
+            return
         for each in displaced:
             waited_ms = (time.perf_counter() - each.queued_s) * 1000
             each.finish(Outcome(dropped="behind", queue_ms=waited_ms))
@@ -247,7 +210,7 @@ class Batcher:
             )
         with self._changed:
             self._loaded = loaded
-            self._failed_in_a_row, self._frame_s = 0, 0.0
+            self._failures.in_a_row, self._frame_s = 0, 0.0
 
     def close(self) -> None:
         """Ends the threads after their batches, but for those that hang; what waits is dropped."""
@@ -272,9 +235,9 @@ class Batcher:
                 given_up = batch.given_up
                 failed = sum(dropped is not None for _, dropped in outcomes)
                 if failed and not given_up:
-                    self._count_failures(failed, failure)
+                    self._failures.count(failed, failure)
                 if failed < len(jobs):
-                    self._failed_in_a_row = 0
+                    self._failures.in_a_row = 0
                 frame_s = min(taken_s, self._infer_timeout_s) / len(jobs)
                 self._frame_s += (0.2 if self._frame_s else 1.0) * (frame_s - self._frame_s)
             if given_up:
@@ -297,61 +260,22 @@ class Batcher:
         """Waits for a batch; None when the batcher is closed."""
         with self._changed:
             while not self._closed.is_set():
-                limit = min(self._max_batch, self.dnn.network.max_batch or self._max_batch)
-                if math.isfinite(self._infer_timeout_s):
-                    # A DNN that is only slow must not look like one that hangs.
-                    in_time = int(self._infer_timeout_s / 2 / self._frame_s) if self._frame_s else 1
-                    limit = min(limit, max(1, in_time))
-                ready = [lane for lane in self._lanes if lane.jobs]
-                if not ready:
-                    self._changed.wait()
+                limit, now_s = self._batch_limit(), time.perf_counter()
+                wait_s = self._lanes.wait_s(limit, self._window_s, now_s)
+                if wait_s is None or wait_s > 0:
+                    self._changed.wait(wait_s)
                     continue
-                now = time.perf_counter()
-                deadline_s = min(lane.jobs[0].queued_s for lane in ready) + self._window_s
-                busy = sum(bool(lane.jobs) or lane.last_s > now - BUSY_LANE_S for lane in self._lanes)
-                if len(ready) < min(busy, limit) and now < deadline_s:
-                    self._changed.wait(deadline_s - now)
-                    continue
-                batch = self._running[copy] = _Batch(self._take(ready, limit, now))
+                batch = self._running[copy] = _Batch(self._lanes.take(limit, self._frame_s, now_s))
                 return self._loaded, batch
         return None
 
-    def _take(self, ready: list[Lane], limit: int, now_s: float) -> list[Job]:
-        """A job of each live lane, the longest unserved lane first; of backlogs, where no live frame waits.
-
-        A place that is free in a batch of live frames is not left over: it makes the batch longer. So that
-        no backlog waits for ever, one of its frames comes with every tenth.
-
-        The oldest frame first would be fair only to cameras whose frames come at lucky times: where all
-        frames wait about as long, those that come just before a batch lose every time.
-        """
-        self._batches += 1
-        order = sorted(ready, key=lambda lane: (lane.served, lane.jobs[0].queued_s))
-        live = [lane for lane in order if lane.patience is not None]
-        backlogs = [lane for lane in order if lane.patience is None]
-        due = int(bool(backlogs) and self._owed >= LIVE_PER_BACKLOG)
-        jobs = [self._pop(lane, now_s) for lane in live[: limit - due]]
-        self._owed = self._owed + len(jobs) if backlogs else 0
-        room = due if jobs else limit
-        if not jobs and self._frame_s and self._live_is_busy(now_s):
-            room = min(limit, max(1, int(BACKLOG_BATCH_S / self._frame_s)))
-        while room and backlogs:
-            for lane in backlogs[:room]:
-                jobs.append(self._pop(lane, now_s))
-                room -= 1
-                self._owed = 0
-            backlogs = [lane for lane in backlogs if lane.jobs]
-        return jobs
-
-    def _live_is_busy(self, now_s: float) -> bool:
-        return any(lane.patience is not None and lane.last_s > now_s - BUSY_LANE_S for lane in self._lanes)
-
-    def _pop(self, lane: Lane, now_s: float) -> Job:
-        lane.served = self._batches
-        job = lane.jobs.popleft()
-        if lane.patience is not None:
-            lane.patience.took(now_s, len(lane.jobs))
-        return job
+    def _batch_limit(self) -> int:
+        limit = min(self._max_batch, self.dnn.network.max_batch or self._max_batch)
+        if math.isfinite(self._infer_timeout_s):
+            # A DNN that is only slow must not look like one that hangs.
+            in_time = int(self._infer_timeout_s / 2 / self._frame_s) if self._frame_s else 1
+            limit = min(limit, max(1, in_time))
+        return limit
 
     def _watch(self) -> None:
         """Gives up batches that take too long."""
@@ -368,9 +292,8 @@ class Batcher:
                     continue
                 if self._hangs():
                     for lane in self._lanes:
-                        late += lane.jobs
-                        lane.jobs.clear()
-                self._count_failures(len(late), "an inference hangs")
+                        late += lane.clear()
+                self._failures.count(len(late), HANGS)
             log.error(
                 "an inference hangs: its frames are answered as failed",
                 extra={
@@ -387,13 +310,6 @@ class Batcher:
         return len(self._running) == len(self._threads) and all(
             batch.given_up for batch in self._running.values()
         )
-
-    def _count_failures(self, frames: int, reason: str) -> None:
-        self.failed += frames
-        self._failure, self._failed_s = reason[:200], time.perf_counter()
-        if not self._failed_in_a_row:
-            self._failing_since_s = self._failed_s
-        self._failed_in_a_row += frames
 
 
 _Outcomes = list[tuple[dict[str, Any] | None, Literal["failed"] | None]]

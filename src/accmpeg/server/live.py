@@ -16,8 +16,9 @@ from accmpeg.dnn.card import CARD_SUFFIX
 from accmpeg.errors import UsageError
 from accmpeg.protocol.wire import Goodbye, Refused, is_name
 from accmpeg.server.answers import Answer
-from accmpeg.server.batcher import Batcher, Outcome
+from accmpeg.server.batcher import Batcher
 from accmpeg.server.cameras import CameraBook, CameraRecord
+from accmpeg.server.lanes import Outcome
 from accmpeg.server.logins import Logins
 from accmpeg.server.memory import MemoryBudget, available_bytes
 from accmpeg.server.metrics import Metrics

@@ -20,8 +20,8 @@ from accmpeg.media.source import Source, open_source
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.protocol.wire import AccessUnitMessage
 from accmpeg.server.answers import Answer, Answers
-from accmpeg.server.batcher import Job, Outcome
 from accmpeg.server.cameras import CLOCK
+from accmpeg.server.lanes import Job, Outcome
 from accmpeg.server.receiving import memory_refusal
 from accmpeg.server.view import Snapshot
 

@@ -35,8 +35,8 @@ from accmpeg.protocol.wire import (
     pack,
 )
 from accmpeg.server.answers import Answer, Answers, RateLimit
-from accmpeg.server.batcher import Job, Outcome
 from accmpeg.server.cameras import CLOCK, CameraRecord, StreamMemory
+from accmpeg.server.lanes import Job, Outcome
 from accmpeg.server.receiving import (
     RefusalError,
     check_size,
