@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from accmpeg.training.build import train_accmodel
-from accmpeg.training.fitting import TrainingSettings
+from accmpeg.training.settings import TrainingSettings
 from tests.training.synthetic_labels import SMALL, write_synthetic_labels
 
 __all__ = ["labels", "trained", "unseen_labels"]
@@ -25,5 +25,7 @@ def unseen_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(labels: Path, unseen_labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An AccModel trained for a few seconds on discs."""
     output = tmp_path_factory.mktemp("accmodel") / "discs.onnx"
-    train_accmodel([labels], output, TrainingSettings(epochs=8, **SMALL), validation=[unseen_labels])
+    train_accmodel(
+        [labels], out=output, settings=TrainingSettings(epochs=8, **SMALL), validation=[unseen_labels]
+    )
     return output

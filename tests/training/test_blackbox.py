@@ -9,11 +9,11 @@ from scipy.stats import spearmanr
 from accmpeg.dnn.base import load_dnn
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.frames import plane_view
-from accmpeg.media.source import find_footage
 from accmpeg.training.blackbox import black_box_gradient, mix_frames, tile_gradient
 from accmpeg.training.gradient import accuracy_gradient
-from accmpeg.training.labelling import LabelSettings, label_footage
+from accmpeg.training.labelling import label_footage
 from accmpeg.training.labels import read_labels
+from accmpeg.training.settings import LabelSettings
 
 
 def test_the_one_macroblock_that_matters_is_found():
@@ -74,7 +74,7 @@ def test_labels_can_be_made_without_a_gradient(detector_card, write_picture, tmp
     write_picture(tmp_path / "one.png")
     settings = LabelSettings(black_box=20)
     report = label_footage(
-        detector_card, find_footage([tmp_path / "one.png"]), tmp_path / "labels", settings, workers=1
+        [tmp_path / "one.png"], dnn=detector_card, out=tmp_path / "labels", settings=settings, workers=1
     )
     assert report.new == 1
     stored = read_labels(tmp_path / "labels").items[0].load()

@@ -16,11 +16,12 @@ from accmpeg.tasks.segmentation import IGNORED
 from accmpeg.training.build import checkpoint_path, train_accmodel
 from accmpeg.training.checkpoint import write_whole
 from accmpeg.training.export import count_macs, count_parameters, export_onnx
-from accmpeg.training.fitting import Progress, TrainingSettings, predict_maps, train_network
+from accmpeg.training.fitting import Progress, predict_maps, train_network
 from accmpeg.training.labels import read_labels
-from accmpeg.training.losses import LossWeights, accmodel_loss, read_points
+from accmpeg.training.losses import accmodel_loss, read_points
 from accmpeg.training.network import AccModelNetwork
 from accmpeg.training.samples import class_shares, collate, random_view, split_by_clip
+from accmpeg.training.settings import LossWeights, TrainingSettings
 from tests.training.synthetic_labels import SMALL, synthetic_label, write_synthetic_labels
 
 
@@ -278,11 +279,13 @@ def test_a_failed_write_names_its_file_and_keeps_the_old_one(tmp_path: Path) -> 
 def test_what_cannot_be_trained_from_is_said(labels: Path, tmp_path: Path) -> None:
     other = write_synthetic_labels(tmp_path / "other", frames=3, clips=3, sha256="cd" * 32)
     with pytest.raises(TrainingError, match="one DNN at a time"):
-        train_accmodel([labels, other], tmp_path / "m.onnx", TrainingSettings(epochs=1))
+        train_accmodel([labels, other], out=tmp_path / "m.onnx", settings=TrainingSettings(epochs=1))
     with pytest.raises(UsageError, match=r"\.onnx"):
-        train_accmodel([labels], tmp_path / "m.pt", TrainingSettings(epochs=1))
+        train_accmodel([labels], out=tmp_path / "m.pt", settings=TrainingSettings(epochs=1))
     lone = write_synthetic_labels(tmp_path / "lone", frames=1)
     with pytest.raises(TrainingError, match="label more footage"):
-        train_accmodel([lone], tmp_path / "m.onnx", TrainingSettings(epochs=1))
+        train_accmodel([lone], out=tmp_path / "m.onnx", settings=TrainingSettings(epochs=1))
     with pytest.raises(TrainingError, match="device"):
-        train_accmodel([labels], tmp_path / "m.onnx", TrainingSettings(epochs=1, device="toaster"))
+        train_accmodel(
+            [labels], out=tmp_path / "m.onnx", settings=TrainingSettings(epochs=1, device="toaster")
+        )

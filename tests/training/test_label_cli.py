@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from accmpeg.cli import app
-from accmpeg.media.source import find_footage
 from accmpeg.training.labelling import label_footage
 from accmpeg.training.labels import read_labels
 
@@ -105,9 +104,9 @@ def test_an_interrupt_between_two_labels_keeps_those_in_work(segmenter_card, sti
 
     with pytest.raises(KeyboardInterrupt):
         label_footage(
-            segmenter_card,
-            find_footage([str(stills)]),
-            tmp_path / "labels",
+            [str(stills)],
+            dnn=segmenter_card,
+            out=tmp_path / "labels",
             workers=2,
             progress=interrupt,
         )

@@ -14,11 +14,12 @@ from accmpeg.errors import LabelError, UsageError
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.planes import Planes, frame_planes
-from accmpeg.media.source import find_footage, read_still
+from accmpeg.media.source import read_still
 from accmpeg.training import worker
 from accmpeg.training.gradient import accuracy_gradient
-from accmpeg.training.labelling import LabelSettings, Sampling, label_footage
+from accmpeg.training.labelling import label_footage
 from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, read_labels, write_label
+from accmpeg.training.settings import LabelSettings, Sampling
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def stills(tmp_path, write_picture) -> Path:
 
 def label(card, footage, out, **options):
     options.setdefault("workers", 1)
-    return label_footage(card, find_footage([footage]), out, **options)
+    return label_footage([footage], dnn=card, out=out, **options)
 
 
 def test_a_label_holds_what_training_needs(detector_card, stills, tmp_path):

@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 from accmpeg.accmodel import read_accmodel_card
 from accmpeg.cli import app
 from accmpeg.training.build import checkpoint_path
-from accmpeg.training.fitting import Progress, TrainingSettings, train_network
+from accmpeg.training.fitting import Progress, train_network
 from accmpeg.training.labels import read_labels
+from accmpeg.training.settings import TrainingSettings
 from tests.training.synthetic_labels import SMALL
 
 

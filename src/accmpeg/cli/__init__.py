@@ -10,6 +10,7 @@ from accmpeg.cli.encode import encode
 from accmpeg.cli.evaluate import evaluate
 from accmpeg.cli.label import label
 from accmpeg.cli.models import models_app
+from accmpeg.cli.options import with_options
 from accmpeg.cli.report import report
 from accmpeg.cli.serve import serve
 from accmpeg.cli.stream import stream
@@ -26,9 +27,9 @@ app = typer.Typer(
     add_completion=False,
 )
 for verb in (demo, doctor, label, train, encode, evaluate, report, version):
-    app.command()(verb)
-app.command(**configured("serve"))(serve)
-app.command(**configured("stream"))(stream)
+    app.command()(with_options(verb))
+app.command(**configured("serve"))(with_options(serve))
+app.command(**configured("stream"))(with_options(stream))
 app.add_typer(models_app, name="models")
 
 

@@ -183,7 +183,7 @@ def warn_of(card: "AccModelCard") -> None:
         err.print(f"warning: {shortcomings}", style="yellow", soft_wrap=True)
 
 
-def parse_bitrate(text: str) -> int:
+def parse_bitrate(text: str, option: str = "--bitrate") -> int:
     """Bits per second from `800k`, `1.5M` or `250000`.
 
     >>> parse_bitrate("1.5M")
@@ -198,7 +198,7 @@ def parse_bitrate(text: str) -> int:
     except (ValueError, OverflowError):
         bitrate_bps = 0
     if bitrate_bps < 1000:
-        raise UsageError(f"--bitrate {text}: give bits per second, such as 800k, 1.5M or 250000")
+        raise UsageError(f"{option} {text}: give bits per second, such as 800k, 1.5M or 250000")
     return bitrate_bps
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from accmpeg.cli.common import err, out, print_json, progress_bar
+from accmpeg.training.settings import LabelSettings, Sampling
 
 __all__ = ["label"]
 
@@ -17,22 +18,9 @@ def label(
     footage: Annotated[list[str], typer.Argument(help="Videos, folders of pictures, pictures.")],
     dnn: Annotated[Path, typer.Option(help="Card of the server DNN (NAME.card.toml).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the labels.")],
-    every: Annotated[
-        int, typer.Option(help="Label every n-th frame of a video; stills are all labelled.")
-    ] = 10,
-    limit: Annotated[int | None, typer.Option(help="At most this many frames of a video.")] = None,
-    qp_high: Annotated[
-        int, typer.Option(help="QP of the high quality, at which the DNN sets the reference.")
-    ] = 20,
-    qp_low: Annotated[int, typer.Option(help="QP of the low quality.")] = 40,
-    at: Annotated[str, typer.Option(help="Take the gradient at the 'low' or the 'high' quality.")] = "low",
-    max_side: Annotated[
-        int, typer.Option(help="Scale larger frames down to this long side, in pixels.")
-    ] = 1280,
+    sampling: Sampling,
+    settings: LabelSettings,
     workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores.")] = None,
-    black_box: Annotated[
-        int | None, typer.Option(help="Use N inferences per frame in place of the DNN's gradient.")
-    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     restart: Annotated[bool, typer.Option(help="Delete the labels in the folder first.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
@@ -42,18 +30,16 @@ def label(
     The same command goes on where an interrupted one stopped.
     """
     # PyTorch takes seconds to import and is not there on a camera: only this verb pays for it.
-    from accmpeg.media.source import find_footage
-    from accmpeg.training.labelling import LabelSettings, Sampling, label_footage
+    from accmpeg.training import label_footage
 
-    settings = LabelSettings(qp_high, qp_low, at, max_side, black_box)  # type: ignore[arg-type]
     with progress_bar() as progress:
         bar = progress.add_task("label", total=None)
         report = label_footage(
-            dnn,
-            find_footage(footage),
-            output,
-            settings,
-            Sampling(every, limit),
+            footage,
+            dnn=dnn,
+            out=output,
+            settings=settings,
+            sampling=sampling,
             workers=workers,
             device=device,
             restart=restart,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
-from accmpeg.errors import UsageError
+from accmpeg.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from accmpeg.accmodel.card import AccModelCard, TrainingRecord
-    from accmpeg.training.fitting import Progress, TrainingSettings
+    from accmpeg.training import Progress
 
 __all__ = ["train"]
 
@@ -19,22 +19,12 @@ __all__ = ["train"]
 def train(
     labels: Annotated[list[Path], typer.Argument(help="Label folders of one server DNN.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The AccModel, NAME.onnx.")],
+    settings: TrainingSettings,
     name: Annotated[str | None, typer.Option(help="Name in the card; the file's otherwise.")] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(help="Train for no longer than this, with fewer epochs where time is short.", min=0.01),
-    ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the labels.", min=1)] = 40,
     validation: Annotated[
         list[Path] | None,
         typer.Option(help="Label folder to judge the result on; its clips are not trained on."),
     ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option(help="Start from the weights of another AccModel (NAME.safetensors), which saves time."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the first weights and all views.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Go on from an interrupted run, or start again.")
     ] = True,
@@ -49,12 +39,8 @@ def train(
     same command goes on from there.
     """
     # PyTorch takes seconds to import and is not there on a camera: only this verb pays for it.
-    from accmpeg.training.build import checkpoint_path, train_accmodel
-    from accmpeg.training.fitting import TrainingSettings
+    from accmpeg.training import checkpoint_path, train_accmodel
 
-    if output.suffix != ".onnx":
-        raise UsageError(f"--output {output}: an AccModel is an ONNX file, so give a name that ends in .onnx")
-    settings = TrainingSettings(minutes=minutes, epochs=epochs, seed=seed, device=device, init=init)
     if resume and checkpoint_path(output).exists():
         err.print(f"going on from {checkpoint_path(output)}", soft_wrap=True)
     with progress_bar() as bar:
@@ -67,8 +53,8 @@ def train(
 
         card = train_accmodel(
             labels,
-            output,
-            settings,
+            out=output,
+            settings=settings,
             name=name,
             validation=validation or (),
             restart=not resume,
@@ -84,7 +70,7 @@ def train(
 class _Plan:
     """Says once, as soon as the speed of this machine is known, what the training will take on it."""
 
-    def __init__(self, settings: "TrainingSettings") -> None:
+    def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings
         self._said = False
 
@@ -113,7 +99,7 @@ def _status(progress: "Progress") -> str:
     return f"epoch {progress.epoch:.1f}{planned} loss {progress.loss:.3f}{quality}"
 
 
-def _ending(record: "TrainingRecord", settings: "TrainingSettings") -> str:
+def _ending(record: "TrainingRecord", settings: TrainingSettings) -> str:
     """Whether the schedule was completed, for a person."""
     done = f"{record.epochs:g} of {settings.epochs} epochs"
     if record.ended == "minutes":
@@ -127,7 +113,7 @@ def _ending(record: "TrainingRecord", settings: "TrainingSettings") -> str:
     return f"schedule completed: {done}"
 
 
-def _report(card: "AccModelCard", output: Path, settings: "TrainingSettings") -> None:
+def _report(card: "AccModelCard", output: Path, settings: TrainingSettings) -> None:
     assert card.cost is not None
     assert card.training is not None
     out.print(

@@ -27,10 +27,11 @@ from accmpeg.accmodel.runtime import AccModel
 from accmpeg.errors import TrainingError, UsageError
 from accmpeg.training.checkpoint import save_weights, write_whole
 from accmpeg.training.export import count_macs, count_parameters, export_onnx, measure_ms
-from accmpeg.training.fitting import Progress, Trained, TrainingSettings, predict_maps, train_network
+from accmpeg.training.fitting import Progress, Trained, predict_maps, train_network
 from accmpeg.training.labels import LabelItem, LabelSet, read_labels
 from accmpeg.training.network import OBJECTS, AccModelNetwork
 from accmpeg.training.quality import frame_quality, mean_quality, threshold_for_recall
+from accmpeg.training.settings import TrainingSettings
 
 __all__ = ["OBJECT_RECALL", "assess", "checkpoint_path", "train_accmodel"]
 
@@ -47,22 +48,39 @@ def checkpoint_path(output: Path) -> Path:
 
 def train_accmodel(
     labels: Sequence[str | Path],
-    output: Path,
-    settings: TrainingSettings,
     *,
+    out: str | Path,
+    settings: TrainingSettings | None = None,
     name: str | None = None,
     validation: Sequence[str | Path] = (),
     restart: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> AccModelCard:
-    """Trains an AccModel for the server DNN that the labels are of; writes `output` and its card.
+    """Trains an AccModel for the server DNN that the labels are of; writes it and its card.
 
-    Beside them goes `NAME.safetensors`, from which the training of another AccModel may start.
+    Clips held out of `labels` decide when to stop, and calibrate the result. Goes on from an interrupted run
+    with the same settings; on `KeyboardInterrupt` the state is saved.
 
-    Early stopping and calibration use clips held out of `labels`. `validation` label sets only judge the
-    result; clips in them are not trained on. Goes on from an interrupted run unless `restart`.
-    Raises `TrainingError`, `LabelError`, `UsageError`, and `OSError` for a full disk.
+    Args:
+        labels: Folders that `label_footage` filled, all of one server DNN.
+        out: The AccModel, `NAME.onnx`. Its card goes beside it, and `NAME.safetensors`, from which the
+            training of another AccModel may start.
+        settings: How to train.
+        name: In the card; the file's otherwise.
+        validation: Label folders that only judge the result; clips in them are not trained on.
+        restart: Forgets an interrupted run.
+        progress: Told after every step where the run stands.
+
+    Returns:
+        The card, with costs and quality.
+
+    Raises:
+        TrainingError: The labels can't be trained from, or belong to several DNNs.
+        LabelError: A folder holds no labels.
+        UsageError: An option can't be meant.
+        OSError: The disk is full.
     """
+    output, settings = Path(out), settings or TrainingSettings()
     if output.suffix != ".onnx":
         raise UsageError(f"{output}: an AccModel is an ONNX file, so give a name that ends in .onnx")
     training_sets = [read_labels(folder) for folder in labels]

@@ -8,7 +8,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +28,13 @@ from accmpeg.training.checkpoint import (
     save_checkpoint,
 )
 from accmpeg.training.labels import LabelItem, LabelSet
-from accmpeg.training.losses import LossWeights, accmodel_loss
+from accmpeg.training.losses import accmodel_loss
 from accmpeg.training.network import ACCGRAD, OBJECTS, AccModelNetwork
 from accmpeg.training.quality import FrameQuality, frame_quality, mean_quality
 from accmpeg.training.samples import LabelStore, collate, random_view, split_by_clip
+from accmpeg.training.settings import TrainingSettings
 
-__all__ = ["Ended", "Progress", "Trained", "TrainingSettings", "predict_maps", "train_network"]
+__all__ = ["Ended", "Progress", "Trained", "predict_maps", "train_network"]
 
 
 Ended = Literal["epochs", "minutes", "no improvement"]
@@ -41,38 +42,6 @@ Ended = Literal["epochs", "minutes", "no improvement"]
 
 STEPS_TO_KNOW_THE_SPEED, SECONDS_TO_KNOW_THE_SPEED = 5, 20.0
 """The first steps are slower than the others: labels come from disk, and memory is taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSettings:
-    """How to train: so many epochs, or as many as `minutes` allow; the learning rate runs its whole course
-    either way."""
-
-    minutes: float | None = None
-    epochs: int = 40
-    batch_size: int = 16
-    view_height_px: int = 256
-    view_width_px: int = 352
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.02
-    ema_decay: float = 0.995
-    held_out: float = 0.12
-    patience: int = 20
-    """Epochs without improvement on held-out clips after which training stops. Generous: the last part
-    of the schedule, with its low learning rates, brings much of the quality."""
-    seed: int = 0
-    device: str = "auto"
-    init: Path | None = None
-    """Weights of another AccModel to start from (`NAME.safetensors`); None starts from nothing."""
-    loss: LossWeights = field(default_factory=LossWeights)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint must share with a run that goes on from it."""
-        kept = asdict(self)
-        for free in ("minutes", "epochs", "device", "patience"):
-            del kept[free]
-        kept["init"] = None if self.init is None else self.init.name
-        return kept
 
 
 @dataclass(frozen=True, slots=True)

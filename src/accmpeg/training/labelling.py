@@ -23,7 +23,7 @@ from av.video.reformatter import Interpolation
 
 from accmpeg.dnn.card import DnnCard, read_card
 from accmpeg.errors import AccmpegError, LabelError, MediaError, UsageError
-from accmpeg.media.source import Footage, open_source, read_still
+from accmpeg.media.source import Footage, find_footage, open_source, read_still
 from accmpeg.training.labels import (
     JOURNAL_NAME,
     MANIFEST_NAME,
@@ -32,28 +32,15 @@ from accmpeg.training.labels import (
     read_manifest,
     write_manifest,
 )
-from accmpeg.training.worker import Job, Labeller, LabelSettings, Outcome, start_worker, work_here
+from accmpeg.training.settings import LabelSettings, Sampling
+from accmpeg.training.worker import Job, Labeller, Outcome, start_worker, work_here
 
-__all__ = ["LabelReport", "LabelSettings", "Sampling", "label_footage"]
+__all__ = ["LabelReport", "label_footage"]
 
 QUEUED_JOBS_PER_WORKER = 2
 
 Progress = Callable[[int, int | None], None]
 """Called with (frames done, frames in all if known)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """Which frames are labelled: every still, and every `every`-th frame of a clip, at most `limit` of it."""
-
-    every: int = 10
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise UsageError(f"--every {self.every}: give 1 or more")
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit {self.limit}: give 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +64,43 @@ class LabelReport:
 
 
 def label_footage(
-    card_path: str | Path,
-    footage: Sequence[Footage],
-    folder: str | Path,
+    footage: Sequence[str | Path],
+    *,
+    dnn: str | Path,
+    out: str | Path,
     settings: LabelSettings | None = None,
     sampling: Sampling | None = None,
-    *,
     workers: int | None = None,
     device: str = "cpu",
     restart: bool = False,
     progress: Progress | None = None,
 ) -> LabelReport:
-    """Labels sampled frames of `footage` into `folder`, going on from what is already there.
+    """Labels frames of footage with a server DNN's accuracy gradients, going on from what is already there.
 
-    `workers` spawned processes with one thread each label at once (as many as there are cores, on a GPU
-    one; 1 means this process, with all threads), so a script that calls this needs a `__main__` guard.
-    Footage or frames that can't be labelled are skipped, counted, and named in the manifest. Raises
-    `LabelError` where the folder holds labels of another DNN or other settings, nothing could be labelled,
-    no label says anything, or the disk is full; what was finished stays.
+    Footage or frames that can't be labelled are skipped, counted, and named in the manifest.
+
+    Args:
+        footage: Videos, pictures and folders of them.
+        dnn: The server DNN's card, `NAME.card.toml`.
+        out: The folder of the labels.
+        settings: What a label means.
+        sampling: Which frames are labelled.
+        workers: Spawned processes with one thread each: as many as there are cores, on a GPU one. 1 means
+            this process, with all threads; with more, a script needs a `__main__` guard.
+        device: Where the server DNN runs: `cpu` or `cuda`.
+        restart: Deletes the labels in the folder first.
+        progress: Called with the frames done, and those in all if known.
+
+    Returns:
+        How many labels were made, found and skipped, and why.
+
+    Raises:
+        LabelError: The folder holds labels of another DNN or other settings, nothing could be labelled, no
+            label says anything, or the disk is full; what was finished stays.
+        SourceError: There is no footage.
+        UsageError: An option can't be meant.
     """
-    folder, card_path = Path(folder), Path(card_path)
+    folder, card_path = Path(out), Path(dnn)
     settings, sampling = settings or LabelSettings(), sampling or Sampling()
     if workers is None:
         workers = 1 if device != "cpu" else min(os.cpu_count() or 1, 8)
@@ -106,7 +110,7 @@ def label_footage(
         raise UsageError(f"--workers {workers} --device {device}: a GPU is used by one process")
     started = time.monotonic()
     try:
-        run = _Run(folder, read_card(card_path), settings, sampling, footage, restart)
+        run = _Run(folder, read_card(card_path), settings, sampling, find_footage(footage), restart)
         jobs = run.jobs()
         if workers == 1:
             labeller = Labeller(card_path, settings, device=device)

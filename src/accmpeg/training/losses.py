@@ -16,7 +16,6 @@ With g the true and s the predicted log₂ AccGrad of a frame's macroblocks:
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,21 +23,9 @@ from torch.nn import functional
 
 from accmpeg.training.network import ACCGRAD, OBJECTS
 from accmpeg.training.samples import Batch
+from accmpeg.training.settings import LossWeights
 
-__all__ = ["LossWeights", "accmodel_loss", "read_points"]
-
-
-@dataclass(frozen=True, slots=True)
-class LossWeights:
-    """How the parts add up."""
-
-    share: float = 1.0
-    share_temper: float = 0.7
-    level: float = 0.1
-    objects: float = 1.0
-    object_weight: float = 3.0
-    small_object_weight: float = 3.0
-    context: float = 0.5
+__all__ = ["accmodel_loss", "read_points"]
 
 
 def read_points(scores: Tensor, points: Tensor) -> Tensor:

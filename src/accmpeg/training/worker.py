@@ -4,47 +4,21 @@ import signal
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from av import VideoFrame
 from numpy.typing import NDArray
 
-from accmpeg.errors import AccmpegError, NoGradientError, UsageError
+from accmpeg.errors import AccmpegError, NoGradientError
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.planes import frame_planes
 from accmpeg.tasks.arrays import result_arrays
 from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, label_file, write_label
+from accmpeg.training.settings import LabelSettings
 
-__all__ = ["Job", "LabelSettings", "Labeller", "Outcome", "log2_accgrad", "start_worker", "work_here"]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelSettings:
-    """What a label means; a folder holds labels of one group of settings only.
-
-    `at`: the quality at which the derivative is taken. `max_side_px`: larger frames are scaled down to this
-    long side first. `black_box`: inferences per frame for a server DNN without gradients, None to use its
-    gradient.
-    """
-
-    qp_high: int = 20
-    qp_low: int = 40
-    at: Literal["low", "high"] = "low"
-    max_side_px: int = 1280
-    black_box: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.qp_high < self.qp_low <= 51:
-            raise UsageError(f"--qp-high {self.qp_high} --qp-low {self.qp_low}: give 0 <= high < low <= 51")
-        if self.at not in ("low", "high"):
-            raise UsageError(f"--at {self.at}: give low or high")
-        if self.max_side_px < 64:
-            raise UsageError(f"--max-side {self.max_side_px}: give at least 64 pixels")
-        if self.black_box is not None and self.black_box < 8:
-            raise UsageError(f"--black-box {self.black_box}: give at least 8 inferences per frame")
+__all__ = ["Job", "Labeller", "Outcome", "log2_accgrad", "start_worker", "work_here"]
 
 
 @dataclass(frozen=True, slots=True)

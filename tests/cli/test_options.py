@@ -1,0 +1,97 @@
+"""Settings as options of a verb: names, defaults, units, and what can't be meant."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from typer.testing import CliRunner, Result
+
+from accmpeg.cli.common import TranslatingGroup
+from accmpeg.cli.options import settings_from, with_options
+from accmpeg.options import Option
+
+
+@dataclass(frozen=True)
+class Probe:
+    every: Annotated[int, Option("Renew so often.", min=1)] = 10
+    start_bps: Annotated[int, Option("Begin here.", name="start_bitrate")] = 1_500_000
+    spool_limit_bytes: Annotated[int, Option("Most bytes.", name="spool_limit")] = 256 << 20
+    size_px: Annotated[tuple[int, int] | None, Option("Of the stream.", name="size")] = None
+    drop: Annotated[Literal["latest", "none"], Option("What goes.")] = "latest"
+    publish: Annotated[tuple[str, ...], Option("Also there.")] = ()
+    cards: Annotated[tuple[Path, ...], Option("Of DNNs.", name="card")] = ()
+    ca: Annotated[Path | None, Option("Certificates.")] = None
+    loop: Annotated[bool, Option("Again.")] = False
+    realtime: Annotated[bool, Option("In time.")] = True
+    patience: float = 0.5
+
+
+app = typer.Typer(cls=TranslatingGroup)
+
+
+@app.callback()
+def _group() -> None: ...
+
+
+@app.command()
+@with_options
+def probe(probe: Probe, limit: Annotated[int | None, Option("Stop there.", min=1)] = None) -> None:
+    print(json.dumps({**asdict(probe), "limit": limit}, default=str))
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["probe", *arguments], env={"COLUMNS": "200"})
+
+
+def test_without_options_the_defaults_are_the_settings_own() -> None:
+    assert json.loads(invoke().stdout) == {**json.loads(json.dumps(asdict(Probe()))), "limit": None}
+
+
+def test_every_option_reaches_its_field() -> None:
+    given = ["--every", "3", "--start-bitrate", "800k", "--spool-limit", "4G", "--size", "640x360"]
+    given += ["--drop", "none", "--publish", "a.mp4", "--publish", "b.ts", "--card", "x.toml", "--loop"]
+    given += ["--no-realtime", "--limit", "7"]
+    assert json.loads(invoke(*given).stdout) == {
+        "every": 3,
+        "start_bps": 800_000,
+        "spool_limit_bytes": 4 << 30,
+        "size_px": [640, 360],
+        "drop": "none",
+        "publish": ["a.mp4", "b.ts"],
+        "cards": ["x.toml"],
+        "ca": None,
+        "loop": True,
+        "realtime": False,
+        "patience": 0.5,
+        "limit": 7,
+    }
+
+
+def test_the_help_shows_defaults_as_they_are_written() -> None:
+    said = invoke("--help").stdout
+    for part in ("Renew so often.", "[default: 1.5M]", "[default: 256M]", "latest|none", "--no-realtime"):
+        assert part in said
+    assert "--no-loop" not in said
+    assert "--patience" not in said
+
+
+def test_what_cannot_be_meant_names_the_option() -> None:
+    for option, value, complaint in (
+        ("--every", "0", "Invalid value for '--every'"),
+        ("--start-bitrate", "fast", "--start-bitrate fast: give bits per second"),
+        ("--spool-limit", "9", "--spool-limit 9: give bytes"),
+        ("--size", "wide", "--size wide: give width x height"),
+        ("--drop", "all", "--drop all: give latest or none"),
+    ):
+        result = invoke(option, value)
+        assert result.exit_code == 2
+        assert complaint in result.output
+
+
+def test_paths_in_a_context_are_text_and_become_paths() -> None:
+    options = dict.fromkeys(("size", "ca"), None) | {"every": 1, "start_bitrate": "1M", "spool_limit": "1M"}
+    options |= {"drop": "none", "publish": [], "card": ["a.toml"], "loop": False, "realtime": True}
+    assert settings_from(Probe, options | {"ca": "ca.pem"}).ca == Path("ca.pem")
+    assert settings_from(Probe, options).cards == (Path("a.toml"),)
