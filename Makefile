@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# CI installs the versions that were tested: make CONSTRAINTS=constraints.txt …; others take the newest allowed.
+CONSTRAINTS ?=
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format structure bench fuzz clean
+.PHONY: help setup demo test test-all check format structure docs docs-links release bench fuzz clean
 
 help:  ## print every target
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -12,11 +15,15 @@ help:  ## print every target
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("AccMPEG needs Python 3.11 or newer; run make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,evaluate]'
+	$(INSTALL) -e '.[server,evaluate]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,evaluate,train,huggingface,openvino,mqtt,dev]'
+	$(INSTALL) -e '.[server,evaluate,train,huggingface,openvino,mqtt,dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.demo pyproject.toml
+	$(INSTALL) -e '.[server,evaluate,train,docs]'
 	@touch $@
 
 setup: $(VENV)/.dev  ## make .venv with everything, for work on the code
@@ -27,20 +34,26 @@ test: $(VENV)/.dev  ## install and run the tests
 test-all: $(VENV)/.dev  ## the slow tests too
 	$(BIN)/python -m pytest
 check: $(VENV)/.dev  ## types, lint and format
-	$(BIN)/ruff check src tools tests benchmarks fuzz
-	$(BIN)/ruff format --check src tools tests benchmarks fuzz
+	$(BIN)/ruff check src tools tests benchmarks fuzz docs
+	$(BIN)/ruff format --check src tools tests benchmarks fuzz docs
 	$(BIN)/mypy
 format: $(VENV)/.dev  ## put the code in the house format
-	$(BIN)/ruff check --fix src tools tests benchmarks fuzz
-	$(BIN)/ruff format src tools tests benchmarks fuzz
+	$(BIN)/ruff check --fix src tools tests benchmarks fuzz docs
+	$(BIN)/ruff format src tools tests benchmarks fuzz docs
 structure:  ## print the rooms: which module imports which, and what has grown too long
 	$(PYTHON) tools/structure.py
+docs: $(VENV)/.docs  ## build the site in docs/_build/html; warnings and broken links within it fail
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+docs-links: $(VENV)/.docs  ## check the links of the docs that lead elsewhere (needs the Internet)
+	$(BIN)/python -m sphinx --quiet -b linkcheck docs docs/_build/links
+release: $(VENV)/.dev  ## build wheel and sdist in dist/, check them, and run the demo from the wheel
+	PYTHON=$(BIN)/python tools/release.sh
 bench: $(VENV)/.dev  ## what every stage costs on this machine
 	$(BIN)/python benchmarks/camera_cost.py
 # FUZZ_S: seconds for each target.
 FUZZ_S ?= 600
 fuzz: $(VENV)/.dev  ## look for crashes in what strangers can send
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	$(INSTALL) -e '.[fuzz]'
 	for target in wire bitstream hello units feedback http cards; do $(BIN)/python fuzz/fuzz.py $$target -max_total_time=$(FUZZ_S) || exit 1; done
 clean:  ## remove .venv and what was made here
-	rm -rf $(VENV) accmpeg-demo
+	rm -rf $(VENV) accmpeg-demo dist docs/_build docs/_generated

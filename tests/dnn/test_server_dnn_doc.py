@@ -1,4 +1,4 @@
-"""docs/how-to/server-dnn.md: its example cards and code are good, and its tables are complete."""
+"""docs/guides/server-dnn.md: its example cards and code are good, and its tables are complete."""
 
 import inspect
 import re
@@ -14,7 +14,7 @@ from accmpeg.dnn.heads import HEADS, get_head
 from accmpeg.dnn.registry import ADAPTERS
 from tests.dnn.adapter_checks import rgb_frame
 
-DOC = (Path(__file__).parents[2] / "docs" / "how-to" / "server-dnn.md").read_text(encoding="utf-8")
+DOC = (Path(__file__).parents[2] / "docs" / "guides" / "server-dnn.md").read_text(encoding="utf-8")
 
 
 def blocks(language):

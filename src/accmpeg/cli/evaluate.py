@@ -56,7 +56,7 @@ def evaluate(
         list[Path] | None, typer.Option(help="AccModel made for one of the server DNNs; may repeat.")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Comma-separated names (docs/methods.md), 'primary', or 'all'.")
+        str, typer.Option(help="Comma-separated names (docs/concepts/methods.md), 'primary', or 'all'.")
     ] = "primary",
     primary: Annotated[
         list[str] | None,

@@ -11,7 +11,7 @@ from accmpeg.evaluation.methods import METHODS, find_methods, method_of
 from tests.evaluation.methods.method_clips import accuracy, moving_clip, reference_results, run, uplink_bytes
 
 ROOT = Path(__file__).parents[3]
-GUIDE = (ROOT / "docs" / "how-to" / "add-a-method.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guides" / "add-a-method.md").read_text(encoding="utf-8")
 
 
 MADE = "from accmpeg.evaluation.methods import Method\nMine = Method(source='s', open=print, {})"
@@ -105,7 +105,7 @@ def test_an_unknown_name_lists_plugins_too(installed: Installed) -> None:
 
 
 def test_every_method_is_in_the_table_with_its_family() -> None:
-    table = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    table = (ROOT / "docs" / "concepts" / "methods.md").read_text(encoding="utf-8")
     listed = {
         name: line.split("|")[2].strip()
         for line in table.splitlines()

@@ -7,7 +7,7 @@ labels     true labels; what their file leaves out on purpose is no one's fault
 ```
 
 *No one's fault* works both ways: a stream that loses such an object loses nothing, and a result that lies on
-one and pairs with nothing else costs nothing. See docs/score.md.
+one and pairs with nothing else costs nothing. See docs/concepts/score.md.
 """
 
 from collections.abc import Sequence

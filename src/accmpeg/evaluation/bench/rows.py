@@ -110,7 +110,7 @@ class CellRow(_Frozen):
     task: TaskName
     method: str
     quality: float
-    """QP or CRF; what it means for a method is in docs/methods.md."""
+    """QP or CRF; what it means for a method is in docs/concepts/methods.md."""
     frames: int = 0
     warm_frames: int = 0
     """The first second: it counts neither bytes nor answers."""

@@ -15,7 +15,7 @@ result, FrameReference ─▶ frame_counts ─▶ Counts (n, 3) ─▶ added up 
 >>> score(np.array([[6.0, 8.0, 8.0]]), "detection")
 0.75
 
-docs/score.md has an example by hand, and what the figures mean.
+docs/concepts/score.md has an example by hand, and what the figures mean.
 """
 
 from typing import Any

@@ -1,0 +1,110 @@
+"""What README and docs say runs: their Python examples, their commands, and the links of the README.
+
+Every fenced `python` block of a page runs, in order and in one namespace per page, in a folder with
+`street.mp4`, `clip.npy`, `cheap.card.toml`, `street.card.toml` and a finished sweep in `results/`, while a
+server listens. A comment `<!-- not run: why -->` on the line before a block leaves it out.
+"""
+
+import gzip
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import accmpeg.cli
+from accmpeg.demo import assets_path, demo_scene
+from accmpeg.media.encoder import Encoder, EncoderSettings
+from accmpeg.media.sink import open_sink
+from accmpeg.media.source import open_source
+from accmpeg.server import ServerSettings, ServerThread
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *(page for page in sorted((ROOT / "docs").rglob("*.md")) if "_generated" not in page.parts)]
+BLOCK = re.compile(
+    r"(?P<left_out><!-- not run: .+? -->\n)?^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+FRAMES = 6
+
+
+def examples(page: Path) -> list[str]:
+    return [
+        found["code"] for found in BLOCK.finditer(page.read_text(encoding="utf-8")) if not found["left_out"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that examples name."""
+    folder = tmp_path_factory.mktemp("workshop")
+    with demo_scene(frame_count=FRAMES) as scene:
+        settings = EncoderSettings.for_source(scene.info, crf=20, steerable=False)
+        with Encoder(settings) as encoder, open_sink(folder / "street.mp4", encoder) as sink:
+            for frame in scene:
+                for unit in encoder.encode(frame):
+                    sink.write(unit)
+            for unit in encoder.flush():
+                sink.write(unit)
+    np.save(folder / "clip.npy", np.full((FRAMES, 96, 128, 3), 90, np.uint8))
+    for old, new in (("accmodel", "cheap"), ("detector", "street")):
+        (folder / f"{new}.onnx").write_bytes((assets_path() / f"{old}.onnx").read_bytes())
+        card = (assets_path() / f"{old}.card.toml").read_text(encoding="utf-8")
+        (folder / f"{new}.card.toml").write_text(card.replace(f"{old}.onnx", f"{new}.onnx"), encoding="utf-8")
+    cells = gzip.decompress((ROOT / "results" / "yolo11n" / "cells.jsonl.gz").read_bytes())
+    (folder / "results").mkdir()
+    (folder / "results" / "cells.jsonl").write_bytes(b"".join(cells.splitlines(keepends=True)[:40]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server_address() -> Iterator[str]:
+    with ServerThread(ServerSettings(dnns=(assets_path() / "detector.card.toml",), port=0)) as server:
+        yield server.websocket_url
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if examples(page)], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+def test_the_python_examples_run(
+    page: Path, workshop: Path, server_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workshop)
+    namespace: dict[str, object] = {"__name__": "example"}
+    for code in examples(page):
+        code = code.replace("ws://127.0.0.1:8700", server_address)
+        exec(compile(code, str(page), "exec"), namespace)
+
+
+def test_the_readme_makes_a_steered_stream(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = examples(README)
+    monkeypatch.chdir(workshop)
+    exec(compile(example, "README.md", "exec"), {})
+    with open_source(workshop / "steered.mp4") as steered:
+        assert len(list(steered)) == FRAMES
+
+
+def test_the_commands_exist() -> None:
+    verbs = {command.callback.__name__ for command in accmpeg.cli.app.registered_commands if command.callback}
+    named = {
+        verb
+        for page in PAGES
+        for verb in re.findall(r"^ +accmpeg (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    } - {"models"}
+    assert named
+    assert named <= verbs
+
+
+def test_the_links_of_the_readme_and_beside_it_lead_somewhere() -> None:
+    for page in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_repository_has_one_address() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    repository = project["project"]["urls"]["Repository"]
+    readme = project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    assert all(repository + "/" in each["replacement"] for each in readme["substitutions"])
