@@ -15,6 +15,7 @@ sys.path.insert(0, str(HERE))
 from generated import write_pages  # noqa: E402
 
 import accmpeg  # noqa: E402
+import accmpeg.server  # noqa: E402  (before autodoc looks at pydantic's models: it changes annotations)
 
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"][
     "Repository"
