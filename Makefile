@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?=
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format structure docs docs-links release bench fuzz clean
+.PHONY: help setup demo test test-all check format structure docs docs-links release constraints bench fuzz clean
 
 help:  ## print every target
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -48,6 +48,9 @@ docs-links: $(VENV)/.docs  ## check the links of the docs that lead elsewhere (n
 	$(BIN)/python -m sphinx --quiet -b linkcheck docs docs/_build/links
 release: $(VENV)/.dev  ## build wheel and sdist in dist/, check them, and run the demo from the wheel
 	PYTHON=$(BIN)/python tools/release.sh
+constraints: $(VENV)/.dev $(VENV)/.docs  ## write the versions in .venv to constraints.txt, for CI
+	echo '# The versions that CI installs and that were tested together; `make constraints` writes them anew from .venv.' > constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[^ ]*$$//' >> constraints.txt
 bench: $(VENV)/.dev  ## what every stage costs on this machine
 	$(BIN)/python benchmarks/camera_cost.py
 # FUZZ_S: seconds for each target.

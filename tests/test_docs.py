@@ -78,10 +78,10 @@ def test_the_python_examples_run(
         exec(compile(code, str(page), "exec"), namespace)
 
 
-def test_the_readme_makes_a_steered_stream(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = examples(README)
+def test_the_quickstart_makes_a_steered_stream(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = examples(ROOT / "docs" / "quickstart.md")
     monkeypatch.chdir(workshop)
-    exec(compile(example, "README.md", "exec"), {})
+    exec(compile(example, "quickstart.md", "exec"), {})
     with open_source(workshop / "steered.mp4") as steered:
         assert len(list(steered)) == FRAMES
 
