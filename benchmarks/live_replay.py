@@ -5,22 +5,27 @@ are replaced by a list of access units, sent at their times.
 """
 
 import asyncio
+import threading
 import uuid
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 
-from accmpeg.camera.outputs import LiveResult
+from accmpeg.camera.outputs import FrameResult
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.uplink.adaptation import Adaptation
 from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.camera.uplink.client import CameraClient
+from accmpeg.camera.uplink.clock import ClockSync
+from accmpeg.camera.uplink.connection import LinkState
+from accmpeg.camera.uplink.ledger import Ledger
 from accmpeg.camera.uplink.ratecontrol import FixedRate
 from accmpeg.camera.uplink.spool import Spool
+from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
-from accmpeg.protocol.wire import AccessUnitMessage, Hello
+from accmpeg.protocol.wire import Hello
 from live_programs import SceneFile
 
 __all__ = ["Recording", "encoded", "replay"]
@@ -72,7 +77,7 @@ async def replay(
     frame_rate: float | None = None,
     drop: str = "latest",
     first_after_s: float = 0.0,
-) -> tuple[list[LiveResult], dict[str, int], SteadyClock]:
+) -> tuple[list[FrameResult], dict[str, int], SteadyClock]:
     """Sends the recording in a loop; returns results, counters and the clock that dates them.
 
     `frame_rate` None is the recording's own. `drop` as for a camera: with `none` every frame is sent, however
@@ -93,21 +98,22 @@ async def replay(
         drop="none" if drop == "none" else "latest",
         software="live_replay",
     )
-    spool = Spool(None, repeats=drop == "none")
-    spool.begin(hello, recording.parameter_sets)
-    results: list[LiveResult] = []
+    spool = Spool(None, hello, recording.parameter_sets, repeats=drop == "none")
+    results: list[FrameResult] = []
     controller = FixedRate(10_000_000, highest_bps=_HIGHEST_BPS, newest_wins=False)
-    client = CameraClient(
-        ServerAddress.parse(f"ws://{address}"),
-        spool,
-        Adaptation(controller, None, spooling=True),
-        clock,
-        stats,
+    state = LinkState(
         stream_id=stream_id,
         keeps=drop == "none",
+        spool=spool,
+        adaptation=Adaptation(controller, None, spooling=True),
+        ledger=Ledger(clock, stats),
+        sync=ClockSync(),
+        clock=clock,
+        stats=stats,
+        wanted_keyframe=threading.Event(),
         on_result=results.append,
-        request_keyframe=lambda: None,
     )
+    client = CameraClient(ServerAddress.parse(f"ws://{address}"), state)
     running = asyncio.create_task(client.run())
     loop = asyncio.get_running_loop()
     while not client.connected and not running.done():
@@ -122,15 +128,8 @@ async def replay(
         unit = recording.units[count % len(recording.units)]
         # A program that wakes up late must not hide the delay: the frame was due when it was due.
         due_us = clock.now_us() - int((loop.time() - due_s) * 1e6)
-        message = AccessUnitMessage(
-            sequence=count,
-            pts=count,
-            is_keyframe=unit.is_keyframe,
-            captured_us=due_us,
-            encoded_us=due_us,
-            size_px=(recording.width_px, recording.height_px) if unit.is_keyframe else None,
-        )
-        spool.append(message, unit.data)
+        size_px = recording.width_px, recording.height_px
+        spool.append(count, TimedUnit(unit.data, count, unit.is_keyframe, due_us, due_us, size_px, {}))
         client.wake()
     client.stop()
     sent = stats.get("sent")

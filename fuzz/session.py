@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,9 @@ with atheris.instrument_imports(include=["accmpeg"]):
     from accmpeg.camera.uplink.adaptation import Adaptation
     from accmpeg.camera.uplink.address import ServerAddress
     from accmpeg.camera.uplink.client import CameraClient
+    from accmpeg.camera.uplink.clock import ClockSync
+    from accmpeg.camera.uplink.connection import LinkState
+    from accmpeg.camera.uplink.ledger import Ledger
     from accmpeg.camera.uplink.ratecontrol import DelayRate
     from accmpeg.camera.uplink.spool import Spool
     from accmpeg.dnn.base import ServerDnn, load_dnn
@@ -231,13 +235,16 @@ def feedback() -> Target:
 
     async def run() -> None:
         nonlocal client
-        spool = Spool(None)
-        spool.begin(_hello(), b"")
+        spool = Spool(None, _hello())
         controller = DelayRate(1_000_000, budget_ms=300.0, lowest_bps=100_000, highest_bps=8_000_000)
-        client = CameraClient(
-            address, spool, Adaptation(controller, None, spooling=False), SteadyClock(), CameraStats(),
-            stream_id="run-1", keeps=False, on_result=lambda result: None, request_keyframe=lambda: None,
+        clock, stats = SteadyClock(), CameraStats()
+        state = LinkState(
+            stream_id="run-1", keeps=False, spool=spool,
+            adaptation=Adaptation(controller, None, spooling=False), ledger=Ledger(clock, stats),
+            sync=ClockSync(), clock=clock, stats=stats, wanted_keyframe=threading.Event(),
+            on_result=lambda result: None,
         )  # fmt: skip
+        client = CameraClient(address, state)
         try:
             async with asyncio.timeout(LIMIT_S):
                 await client.run()

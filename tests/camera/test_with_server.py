@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import accmpeg
-from accmpeg.camera import Camera, CameraOptions, LiveResult
+from accmpeg.camera import Camera, CameraOptions, FrameResult
 from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.cli.doctor_server import examine_server
 from accmpeg.demo import assets_path
@@ -44,7 +44,7 @@ def test_five_lines_of_python_give_detections(scene: Any, server: ServerThread) 
 def test_a_restarted_server_costs_no_frame_with_a_spool(scene: Any, tmp_path: Any) -> None:
     port = free_port()
     first = made(port).start()
-    results: list[LiveResult] = []
+    results: list[FrameResult] = []
     options = CameraOptions(spool=tmp_path / "spool", gop_frames=10, drain_s=60)
     camera = Camera(
         scene(40, 5), ServerAddress.parse(first.websocket_url), None, options, on_result=results.append

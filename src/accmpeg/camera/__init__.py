@@ -1,7 +1,8 @@
 """The camera's side: it installs no PyTorch, OpenCV or web framework."""
 
-from accmpeg.camera.live import Camera, CameraOptions, stream
-from accmpeg.camera.outputs import LiveResult
+from accmpeg.camera.camera import Camera, stream
+from accmpeg.camera.options import CameraOptions
+from accmpeg.camera.outputs import FrameResult
 from accmpeg.steering.encoder import StageTimes, SteeredEncoder
 
-__all__ = ["Camera", "CameraOptions", "LiveResult", "StageTimes", "SteeredEncoder", "stream"]
+__all__ = ["Camera", "CameraOptions", "FrameResult", "StageTimes", "SteeredEncoder", "stream"]

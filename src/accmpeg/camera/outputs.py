@@ -13,22 +13,23 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from accmpeg.errors import LinkError, UsageError
 
-__all__ = ["LiveResult", "ResultQueue", "ResultSocket", "write_lines"]
+__all__ = ["FrameResult", "ResultOutputs", "ResultQueue", "ResultSocket", "write_lines"]
 
 _SLOW_READER_BYTES = 1 << 20
+_RESULTS_HELD = 1000
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class LiveResult:
+class FrameResult:
     """The server DNN's answer to one frame, in the pixels of the camera's own frames.
 
     `result` is None where the server dropped the frame, for the reason in `dropped`. Times are microseconds
@@ -56,23 +57,16 @@ class LiveResult:
 class ResultQueue:
     """Hands results to `deliver` on a thread of its own; newest wins when that is slow."""
 
-    def __init__(self, deliver: Callable[[LiveResult], None], limit: int = 1000) -> None:
+    def __init__(self, deliver: Callable[[FrameResult], None]) -> None:
         self.dropped = 0
         self._deliver = deliver
-        self._queue: queue.Queue[LiveResult | None] = queue.Queue(limit)
+        self._queue: queue.Queue[FrameResult | None] = queue.Queue(_RESULTS_HELD)
         self._thread = threading.Thread(target=self._run, name="results", daemon=True)
         self._thread.start()
 
-    def put(self, result: LiveResult | None) -> None:
+    def put(self, result: FrameResult | None) -> None:
         """Adds a result; None ends it. Never waits."""
-        while True:
-            try:
-                self._queue.put_nowait(result)
-                return
-            except queue.Full:
-                with contextlib.suppress(queue.Empty):
-                    self._queue.get_nowait()
-                    self.dropped += 1
+        self.dropped += _put_newest(self._queue, result)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Delivers what is left, for at most `timeout_s`."""
@@ -90,7 +84,7 @@ class ResultQueue:
                 log.exception("the receiver of results failed")
 
 
-def write_lines(result: LiveResult) -> None:
+def write_lines(result: FrameResult) -> None:
     """Puts a result on standard output."""
     sys.stdout.write(result.to_json() + "\n")
     sys.stdout.flush()
@@ -130,7 +124,7 @@ class ResultSocket:
                 f"can't offer results at {self._kind}:{self._where}: {error.strerror or error}"
             ) from error
 
-    def put(self, result: LiveResult) -> None:
+    def put(self, result: FrameResult) -> None:
         """Sends a result to everyone connected; hangs up on those too slow to read."""
         if not self._clients:
             return
@@ -165,6 +159,65 @@ class ResultSocket:
         finally:
             self._clients.discard(writer)
             writer.close()
+
+
+class ResultOutputs:
+    """Everyone who gets a camera's results: a callback, sockets, and who iterates over them.
+
+    `open`, `put` and `close` are the network thread's; `end` comes after them.
+    """
+
+    def __init__(
+        self, on_result: Callable[[FrameResult], None] | None, sockets: Sequence[ResultSocket]
+    ) -> None:
+        self._callback = None if on_result is None else ResultQueue(on_result)
+        self._sockets = sockets
+        self._waiting: queue.Queue[FrameResult | None] = queue.Queue(_RESULTS_HELD)
+
+    async def open(self) -> None:
+        """Opens the sockets. Raises LinkError where that can't be."""
+        for each in self._sockets:
+            await each.open()
+
+    def put(self, result: FrameResult) -> None:
+        """Hands a result to all of them. Never waits."""
+        for each in self._sockets:
+            each.put(result)
+        if self._callback is not None:
+            self._callback.put(result)
+        _put_newest(self._waiting, result)
+
+    async def close(self) -> None:
+        """Closes the sockets."""
+        for each in self._sockets:
+            await each.close()
+
+    def end(self) -> None:
+        """No more results come."""
+        if self._callback is not None:
+            self._callback.close()
+        _put_newest(self._waiting, None)
+
+    def snapshot(self) -> dict[str, int]:
+        """How many results a slow callback has missed."""
+        return {} if self._callback is None else {"results_unread": self._callback.dropped}
+
+    def __iter__(self) -> Iterator[FrameResult]:
+        while (result := self._waiting.get()) is not None:
+            yield result
+
+
+def _put_newest(waiting: "queue.Queue[FrameResult | None]", result: FrameResult | None) -> int:
+    """Puts a result, leaving out the oldest ones where the queue is full; returns how many."""
+    dropped = 0
+    while True:
+        try:
+            waiting.put_nowait(result)
+            return dropped
+        except queue.Full:
+            with contextlib.suppress(queue.Empty):
+                waiting.get_nowait()
+                dropped += 1
 
 
 def _remove_stale(path: Path) -> None:

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -159,19 +158,19 @@ class RemoteSink:
 class Publisher(threading.Thread):
     """Writes access units to one address. `encoder` describes the stream, whose size must not change.
 
-    A file that can't be written ends publishing, for its start is lost; `error` says why. An address is
-    tried for ever.
+    `wanted_keyframe` is set where the stream can only go on with one. A file that can't be written ends
+    publishing, for its start is lost; `error` says why. An address is tried for ever.
     """
 
     def __init__(
-        self, address: str, encoder: Encoder, stats: CameraStats, request_keyframe: Callable[[], None]
+        self, address: str, encoder: Encoder, stats: CameraStats, wanted_keyframe: threading.Event
     ) -> None:
         super().__init__(name=f"publish {describe(address)}", daemon=True)
         self.error: SinkError | None = None
         self._address = address
         self._encoder = encoder
         self._stats = stats
-        self._request_keyframe = request_keyframe
+        self._wanted_keyframe = wanted_keyframe
         self._condition = threading.Condition()
         self._queue: deque[AccessUnit] = deque()
         self._waits_for_keyframe = True
@@ -196,7 +195,7 @@ class Publisher(threading.Thread):
                 self._waits_for_keyframe = not unit.is_keyframe
                 if self._waits_for_keyframe:
                     self._stats.add("dropped_publish")
-                    self._request_keyframe()
+                    self._wanted_keyframe.set()
                     return
             self._queue.append(unit)
             self._condition.notify()
@@ -242,7 +241,7 @@ class Publisher(threading.Thread):
             self._stats.add("dropped_publish", len(self._queue))
             self._queue.clear()
             self._waits_for_keyframe = True
-        self._request_keyframe()
+        self._wanted_keyframe.set()
 
     def _close(self) -> None:
         if self._sink is None:

@@ -39,11 +39,10 @@ class Scorer(Protocol):
 
 
 class StageTimes:
-    """CPU time of this process spent in each stage, in milliseconds, with how often each ran."""
+    """CPU time of this process spent in each stage, in milliseconds."""
 
     def __init__(self) -> None:
         self.total_ms: dict[str, float] = {}
-        self.runs: dict[str, int] = {}
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -53,7 +52,11 @@ class StageTimes:
             yield
         finally:
             self.total_ms[stage] = self.total_ms.get(stage, 0.0) + (time.process_time_ns() - start) / 1e6
-            self.runs[stage] = self.runs.get(stage, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """What each stage has taken since the last call."""
+        taken, self.total_ms = self.total_ms, {}
+        return taken
 
     def per_frame_ms(self, frames: int) -> dict[str, float]:
         """Mean CPU milliseconds per frame of each stage."""
@@ -85,6 +88,8 @@ class SteeredEncoder:
         self.times = times or StageTimes()
         self.scores: Scores | None = None
         self.qp_offsets: NDArray[np.float32] | None = None
+        self.map_renewed = False
+        """Whether the last `encode` made `scores` and `qp_offsets` anew."""
         self._accmodel = accmodel
         self._every = every
         self._frames = 0
@@ -105,7 +110,8 @@ class SteeredEncoder:
         if (frame.width, frame.height) != (self.settings.width_px, self.settings.height_px):
             with self.times.measure("resize"):
                 frame = self._resized(frame)
-        if self._accmodel is not None and self._frames % self._every == 0:
+        self.map_renewed = self._accmodel is not None and self._frames % self._every == 0
+        if self.map_renewed:
             self._renew_map(frame)
         self._frames += 1
         with self.times.measure("encode"):

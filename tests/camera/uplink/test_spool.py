@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from accmpeg.camera.uplink.spool import Spool
+from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.errors import LinkError
-from accmpeg.protocol.wire import AccessUnitMessage, Hello
+from accmpeg.protocol.wire import Hello
 
 GOP = 5
 
@@ -23,31 +24,28 @@ def hello(stream_id: str = "run1") -> Hello:
     )  # fmt: skip
 
 
+def unit(sequence: int, size_bytes: int = 1000) -> TimedUnit:
+    at_us = sequence * 33_333
+    data = bytes([sequence % 256]) * size_bytes
+    return TimedUnit(data, sequence, sequence % GOP == 0, at_us, at_us + 5000, (320, 180), {"encode": 1.5})
+
+
 def fill(spool: Spool, count: int, *, first: int = 0, size_bytes: int = 1000) -> None:
     for sequence in range(first, first + count):
-        message = AccessUnitMessage(
-            sequence=sequence,
-            pts=sequence,
-            is_keyframe=sequence % GOP == 0,
-            captured_us=sequence * 33_333,
-            encoded_us=sequence * 33_333,
-        )
-        spool.append(message, bytes([sequence % 256]) * size_bytes)
+        spool.append(sequence, unit(sequence, size_bytes))
 
 
 def drain(spool: Spool, stream_id: str = "run1") -> list[int]:
     sequences = []
-    while (unit := spool.next(stream_id)) is not None:
-        assert isinstance(unit.message, AccessUnitMessage)
-        assert set(bytes(unit.payload)) == {unit.message.sequence % 256}
-        sequences.append(unit.message.sequence)
+    while (found := spool.next(stream_id)) is not None:
+        sequence, held = found
+        assert held == unit(sequence, len(held.data))
+        sequences.append(sequence)
     return sequences
 
 
-def started(folder: Path | None, **limits: int) -> Spool:
-    spool = Spool(folder, **limits)
-    spool.begin(hello(), b"sps")
-    return spool
+def started(folder: Path | None, stream_id: str = "run1", **limits: int) -> Spool:
+    return Spool(folder, hello(stream_id), b"sps", **limits)
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -71,16 +69,16 @@ def test_what_is_acknowledged_goes_and_the_rest_stays(folder: Path | None) -> No
     held = spool.held_bytes
     spool.acknowledge("run1", 11)
     assert 0 < spool.held_bytes < held
-    spool.rewind("run1", 11, to_keyframe=False)
-    assert drain(spool) == list(range(12, 20))
-    spool.rewind("run1", 12, to_keyframe=True)
+    spool.rewind("run1", 14)
+    assert drain(spool) == list(range(15, 20))
+    spool.rewind("run1", 12)
     assert drain(spool) == list(range(10, 20)), "from the keyframe that frame 13 needs"
 
 
 def test_rewinding_past_the_end_leaves_only_what_comes(folder: Path | None) -> None:
     spool = started(folder)
     fill(spool, 6)
-    spool.rewind("run1", 5, to_keyframe=True)
+    spool.rewind("run1", 5)
     assert drain(spool) == []
     fill(spool, 2, first=6)
     assert drain(spool) == [6, 7]
@@ -109,8 +107,7 @@ def test_an_earlier_run_is_found_again_with_its_hello(tmp_path: Path) -> None:
     spool = started(tmp_path)
     fill(spool, 12)
     spool.close(keep=True)
-    again = Spool(tmp_path)
-    again.begin(hello("run2"))
+    again = started(tmp_path, "run2")
     fill(again, 3)
     assert again.streams() == ["run1", "run2"]
     found = again.hello_of("run1")
@@ -131,7 +128,7 @@ def test_a_torn_record_ends_a_file_and_nothing_else(tmp_path: Path) -> None:
     damaged = bytearray(second.read_bytes())
     damaged[-5] ^= 1
     second.write_bytes(damaged)
-    assert drain(Spool(tmp_path)) == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert drain(started(tmp_path, "run2"), "run1") == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
 def test_damage_under_a_running_spool_costs_one_group(tmp_path: Path) -> None:
@@ -159,9 +156,9 @@ def test_strange_files_are_no_obstacle(tmp_path: Path) -> None:
 def test_two_cameras_can_t_share_a_spool(tmp_path: Path) -> None:
     spool = started(tmp_path)
     with pytest.raises(LinkError, match="in use"):
-        Spool(tmp_path)
+        started(tmp_path)
     spool.close(keep=False)
-    Spool(tmp_path).close(keep=False)
+    started(tmp_path).close(keep=False)
 
 
 def test_kill_9_of_the_writer_loses_nothing(tmp_path: Path) -> None:
@@ -186,7 +183,7 @@ def test_kill_9_of_the_writer_loses_nothing(tmp_path: Path) -> None:
     rest = writer.stdout.read()
     writer.stdout.close()
     written = max([written, *(int(line) for line in rest.split("\n")[:-1])])
-    found = drain(Spool(tmp_path))
+    found = drain(started(tmp_path, "run2"), "run1")
     assert found == list(range(len(found)))
     assert len(found) >= written + 1, "every frame that was said to be written"
 
@@ -242,12 +239,11 @@ def test_a_full_disk_drops_the_oldest_and_goes_on(tmp_path: Path) -> None:
 def test_no_folder_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LinkError, match="can't use"):
-        Spool(tmp_path / "file" / "spool")
+        started(tmp_path / "file" / "spool")
 
 
 def test_without_repeats_answered_frames_of_a_long_group_are_let_go() -> None:
-    spool = Spool(None, repeats=False)
-    spool.begin(hello(), b"sps")
+    spool = Spool(None, hello(), b"sps", repeats=False)
     fill(spool, GOP)
     assert [drain(spool), spool.newest_sequence("run1")] == [list(range(GOP)), GOP - 1]
     whole_bytes = spool.held_bytes
@@ -264,15 +260,55 @@ def test_without_repeats_answered_frames_of_a_long_group_are_let_go() -> None:
 
 
 def test_sent_frames_that_gave_way_are_lost_only_if_they_are_missed() -> None:
-    spool = started(None, limit_bytes=3 * GOP * 1200)
+    spool = started(None, limit_bytes=3 * GOP * 1050)
     fill(spool, 3 * GOP)
     assert len(drain(spool)) == 3 * GOP
     fill(spool, 2 * GOP, first=3 * GOP)
     assert spool.dropped_frames == 0, "they may still be answered"
     spool.acknowledge("run1", 2)
-    spool.rewind("run1", 2, to_keyframe=True)
+    spool.rewind("run1", 2)
     left = drain(spool)
     assert left == list(range(left[0], 5 * GOP))
     assert spool.dropped_frames == left[0] - 3 > 0
-    spool.rewind("run1", 2, to_keyframe=True)
+    spool.rewind("run1", 2)
     assert spool.dropped_frames == left[0] - 3, "counted once"
+
+
+def test_an_earlier_stream_is_sent_while_frames_of_the_present_one_come(tmp_path: Path) -> None:
+    spool = started(tmp_path)
+    fill(spool, 12)
+    spool.close(keep=True)
+    again = started(tmp_path, "run2")
+    fill(again, 2)
+    assert again.next("run1") is not None
+    assert again.peek_encoded_us("run2") == 5000, "the encoder's thread asks this all the time"
+    fill(again, 1, first=2)
+    assert drain(again, "run1") == list(range(1, 12))
+    assert drain(again, "run2") == [0, 1, 2]
+
+
+def test_a_group_larger_than_the_bound_gives_way_too(folder: Path | None) -> None:
+    spool = started(folder, limit_bytes=3500)
+    assert [spool.append(each, unit(each)) for each in range(7)] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert spool.held_bytes <= 3500
+    assert drain(spool) == [5, 6], "the frames before need a keyframe that is gone"
+    assert spool.dropped_frames == 5
+
+
+def test_damage_in_the_group_that_is_written_asks_for_a_keyframe(tmp_path: Path) -> None:
+    spool = started(tmp_path)
+    fill(spool, 3)
+    (file,) = tmp_path.glob("*.gop")
+    file.write_bytes(file.read_bytes()[:100])
+    assert drain(spool) == []
+    assert not spool.append(3, unit(3))
+    fill(spool, 2, first=5)
+    assert drain(spool) == [5, 6]

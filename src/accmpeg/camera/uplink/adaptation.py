@@ -11,12 +11,11 @@ from collections import deque
 from dataclasses import dataclass
 
 from accmpeg.camera.uplink.accuracy import AccuracyCurve
-from accmpeg.camera.uplink.ladder import Ladder, Level
+from accmpeg.camera.uplink.ladder import FULL, Ladder, Level
 from accmpeg.camera.uplink.ratecontrol import LinkEstimate, LinkSample, RateController
 
 __all__ = ["Adaptation", "FramePlan"]
 
-_FULL = Level(1, 1)
 _DRAIN_SHARE = 0.5
 
 
@@ -24,10 +23,12 @@ _DRAIN_SHARE = 0.5
 class FramePlan:
     """What to do with the next frame. `flush`: leave out what waits and begin anew with a keyframe."""
 
-    bitrate_bps: int
-    level: Level
-    admit: bool
-    flush: bool
+    bitrate_bps: int | None = None
+    """None leaves it as it is."""
+    level: Level = FULL
+    left_out: str | None = None
+    """Why the frame is not to be encoded, None where it is."""
+    flush: bool = False
 
 
 class Adaptation:
@@ -66,10 +67,11 @@ class Adaptation:
             bitrate_bps = controller.bitrate_bps
             if self._spooling and backlog:
                 bitrate_bps = max(controller.lowest_bps, int(bitrate_bps * _DRAIN_SHARE))
-            level = _FULL if self._ladder is None else self._ladder.update(now_ms, bitrate_bps)
+            level = FULL if self._ladder is None else self._ladder.update(now_ms, bitrate_bps)
             if self._spooling:
-                return FramePlan(bitrate_bps, level, True, False)
-            return FramePlan(bitrate_bps, level, controller.admits(), controller.must_flush(now_ms))
+                return FramePlan(bitrate_bps, level)
+            left_out = None if controller.admits() else "link"
+            return FramePlan(bitrate_bps, level, left_out, controller.must_flush(now_ms))
 
     def may_send(self) -> bool:
         """Whether the network may be given more: the rest waits where it can still be left out."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["LEVELS", "Ladder", "Level"]
+__all__ = ["FULL", "LEVELS", "Ladder", "Level"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class Level:
         return self.scale**2 / self.divisor
 
 
-LEVELS = (Level(1, 1), Level(0.75, 1), Level(0.5, 1), Level(0.5, 2), Level(0.5, 3))
+FULL = Level(1, 1)
+LEVELS = (FULL, Level(0.75, 1), Level(0.5, 1), Level(0.5, 2), Level(0.5, 3))
 """Size goes first: server DNNs see pictures at 640 or so anyway, but motion needs frames."""
 
 

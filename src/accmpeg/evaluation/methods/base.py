@@ -199,10 +199,8 @@ def also_at_dnn_size(method: Method) -> tuple[Method, Method]:
 
 def code_frame(steered: SteeredEncoder, frame: av.VideoFrame | None) -> CodedFrame:
     """Encodes a frame, or flushes for None, and reads off what each stage of the encoder took."""
-    before = dict(steered.times.total_ms)
     units = steered.flush() if frame is None else steered.encode(frame)
-    spent = {stage: ms - before.get(stage, 0.0) for stage, ms in steered.times.total_ms.items()}
-    return CodedFrame(units, {stage: ms for stage, ms in spent.items() if ms})
+    return CodedFrame(units, {stage: ms for stage, ms in steered.times.take().items() if ms})
 
 
 def encode_counted(
@@ -243,7 +241,7 @@ class SteeredStream:
         self._coded: list[CodedFrame] = []
         self._cache = None if steered.settings.steerable else session.context.streams
         self._kept = None if self._cache is None else self._cache.read(steered.settings)
-        steered.times.total_ms.clear()
+        steered.times.take()
 
     def push(self, index: int, frame: av.VideoFrame) -> None:
         coded = self._kept[index] if self._kept is not None else code_frame(self._steered, frame)

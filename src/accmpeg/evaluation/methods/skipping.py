@@ -24,7 +24,7 @@ class ChosenFrames:
     def __init__(self, session: Session, settings: EncoderSettings, *, stream: str = "main") -> None:
         self._session, self._stream = session, stream
         self._steered = SteeredEncoder(settings, None)
-        self._steered.times.total_ms.clear()
+        self._steered.times.take()
         self._sent: deque[int] = deque()
 
     def send(self, index: int, frame: av.VideoFrame) -> list[tuple[int, av.VideoFrame]]:

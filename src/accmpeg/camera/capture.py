@@ -1,10 +1,10 @@
-"""Two threads from the source to coded frames, and the one place in between where frames wait.
+"""The capture thread, and the one place where frames wait for the encoder.
 
 ```
-source ─▶ capture thread ─▶ few frames, newest wins ─▶ encode thread: plan, AccModel, encoder ─▶ deliver
+source ─▶ capture thread ─▶ few frames, newest wins ─▶ encode thread
 ```
 Live sources come at their own pace and are opened again when they break off; footage is paced at its frame
-rate. With `lossless` nothing is left out: capture waits for the encoder, and the encoder for `deliver`.
+rate. With `lossless` nothing is left out: capture waits for the encoder.
 """
 
 import logging
@@ -12,24 +12,19 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 
 import av
 
 from accmpeg.camera.stats import CameraStats
-from accmpeg.camera.uplink.ladder import Level
 from accmpeg.errors import AccmpegError, SourceError
 from accmpeg.media.clock import SteadyClock
-from accmpeg.media.encoder import AccessUnit, EncoderSettings
 from accmpeg.media.patience import Patience
 from accmpeg.media.source import Source
 from accmpeg.media.timeline import LONGEST_GAP_S
 from accmpeg.protocol.backoff import Backoff
-from accmpeg.steering import QualityPolicy
-from accmpeg.steering.encoder import Scorer, StageTimes, SteeredEncoder
 
-__all__ = ["Capture", "CodedFrame", "EncodeLoop", "FrameSlot", "TimedFrame"]
+__all__ = ["Capture", "FrameSlot", "TimedFrame"]
 
 # Of the delay budget that is the default: a quarter, and the two thirds that a stall may take.
 _STANDING_S, _BURST_S = 0.075, 0.2
@@ -44,17 +39,6 @@ class TimedFrame:
 
     frame: av.VideoFrame
     captured_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class CodedFrame:
-    """One coded frame on its way out. `stages_ms`: wall-clock time that each stage took for it."""
-
-    unit: AccessUnit
-    captured_us: int
-    encoded_us: int
-    size_px: tuple[int, int]
-    stages_ms: dict[str, float]
 
 
 class FrameSlot:
@@ -223,137 +207,3 @@ class Capture(threading.Thread):
             else:
                 self._stats.add("source_reopened", int(self.info.is_live))
                 break
-
-
-class EncodeLoop(threading.Thread):
-    """Takes frames from the slot, encodes those that the plan admits, and hands them to `deliver`.
-
-    `settings` are those of the full stream; another `Level` opens another encoder, whose first frame is a
-    keyframe. `plan` is asked before each frame and returns the bitrate (None: leave it), the level, and the
-    reason why the frame is left out, or None. Raises nothing: what went wrong is in `error`.
-    """
-
-    def __init__(
-        self,
-        slot: FrameSlot,
-        settings: EncoderSettings,
-        accmodel: Scorer | None,
-        make_policy: Callable[[], QualityPolicy | str],
-        clock: SteadyClock,
-        stats: CameraStats,
-        *,
-        every: int,
-        plan: Callable[[], tuple[int | None, Level, str | None]],
-        deliver: Callable[[CodedFrame], None],
-        scored: Callable[[SteeredEncoder, AccessUnit], None] = lambda _encoder, _unit: None,
-    ) -> None:
-        super().__init__(name="encode", daemon=True)
-        self.error: AccmpegError | None = None
-        self.times = StageTimes()
-        self._slot = slot
-        self._full = settings
-        self._accmodel = accmodel
-        self._make_policy = make_policy
-        self._clock = clock
-        self._stats = stats
-        self._every = every
-        self._plan = plan
-        self._deliver = deliver
-        self._scored = scored
-        self._keyframe = threading.Event()
-        self._level = Level(1, 1)
-        self._bitrate_bps = settings.bitrate_bps
-        self._index = 0
-        self.encoder = self._open()
-
-    def request_keyframe(self) -> None:
-        """The next frame will be a keyframe."""
-        self._keyframe.set()
-
-    def run(self) -> None:
-        last_us = 0
-        try:
-            while (timed := self._slot.get()) is not None:
-                self._one(timed)
-                last_us = timed.captured_us
-            for unit in self.encoder.flush():
-                self._hand_over(unit, last_us, self._clock.now_us(), {})
-            self.encoder.close()
-        except AccmpegError as error:
-            self.error = error
-        except Exception as error:
-            log.exception("encoding failed")
-            self.error = AccmpegError(f"encoding failed: {error}")
-        finally:
-            self._slot.end()
-
-    def _one(self, timed: TimedFrame) -> None:
-        bitrate_bps, level, left_out = self._plan()
-        self._index += 1
-        if left_out is not None:
-            self._stats.add(f"dropped_{left_out}")
-            return
-        if self._index % level.divisor:
-            self._stats.add("dropped_rate")
-            return
-        if level != self._level:
-            self._level = level
-            self._bitrate_bps = bitrate_bps or self._bitrate_bps
-            self.encoder.close()
-            self.encoder = self._open()
-            log.info("stream changes", extra={"size": self._size(), "every_nth_frame": level.divisor})
-        elif bitrate_bps is not None and _differs(bitrate_bps, self._bitrate_bps):
-            self._bitrate_bps = bitrate_bps
-            self.encoder.encoder.set_bitrate(bitrate_bps)
-        waited_ms = (self._clock.now_us() - timed.captured_us) / 1000
-        keyframe = self._keyframe.is_set()
-        self._keyframe.clear()
-        before = dict(self.times.total_ms)
-        started_us = self._clock.now_us()
-        units = self.encoder.encode(timed.frame, keyframe=keyframe)
-        encoded_us = self._clock.now_us()
-        stages_ms = {"wait": round(waited_ms, 3), "encode_wall": round((encoded_us - started_us) / 1000, 3)}
-        for stage, total in self.times.total_ms.items():
-            if (spent := total - before.get(stage, 0.0)) > 0:
-                stages_ms[stage] = round(spent, 3)
-        for unit in units:
-            self._hand_over(unit, timed.captured_us, encoded_us, stages_ms)
-            self._scored(self.encoder, unit)
-
-    def _hand_over(
-        self, unit: AccessUnit, captured_us: int, encoded_us: int, stages_ms: dict[str, float]
-    ) -> None:
-        self._stats.add("encoded")
-        settings = self.encoder.settings
-        size_px = settings.width_px, settings.height_px
-        self._deliver(CodedFrame(unit, captured_us, encoded_us, size_px, stages_ms))
-
-    def _open(self) -> SteeredEncoder:
-        level = self._level
-        width_px, height_px = self._size()
-        settings = replace(
-            self._full,
-            width_px=width_px,
-            height_px=height_px,
-            frame_rate=Fraction(self._full.frame_rate) / level.divisor,
-            bitrate_bps=self._bitrate_bps,
-        )
-        policy = self._make_policy()
-        return SteeredEncoder(
-            settings,
-            self._accmodel,
-            policy,
-            every=max(1, self._every // level.divisor),
-            times=self.times,
-        )
-
-    def _size(self) -> tuple[int, int]:
-        def scaled(side_px: int) -> int:
-            return side_px if self._level.scale == 1 else max(32, 2 * round(side_px * self._level.scale / 2))
-
-        return scaled(self._full.width_px), scaled(self._full.height_px)
-
-
-def _differs(bitrate_bps: int, now_bps: int | None) -> bool:
-    """Small moves of the rate cost the encoder more than they bring."""
-    return now_bps is not None and abs(bitrate_bps - now_bps) > 0.02 * now_bps

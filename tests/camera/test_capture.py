@@ -7,8 +7,8 @@ from fractions import Fraction
 import av
 import pytest
 
-from accmpeg.camera import pipeline
-from accmpeg.camera.pipeline import Capture, FrameSlot, TimedFrame
+from accmpeg.camera import capture as capturing
+from accmpeg.camera.capture import Capture, FrameSlot, TimedFrame
 from accmpeg.camera.stats import CameraStats
 from accmpeg.media.clock import SteadyClock
 from accmpeg.media.source import Source, SourceInfo
@@ -72,7 +72,7 @@ class JumpingFootage(Source):
 
 
 def test_a_clock_that_jumps_does_not_hold_capture_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "LONGEST_GAP_S", 0.2)
+    monkeypatch.setattr(capturing, "LONGEST_GAP_S", 0.2)
     slot, stats, footage = FrameSlot(lossless=False), CameraStats(), JumpingFootage()
     capture = Capture(footage, JumpingFootage, slot, SteadyClock(), stats, paced=True)
     started_s = time.monotonic()

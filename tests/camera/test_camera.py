@@ -1,4 +1,4 @@
-"""The live camera against a real peer that speaks the wire and decodes what comes."""
+"""The camera against a real peer that speaks the wire and decodes what comes."""
 
 import json
 import socket
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import accmpeg
-from accmpeg.camera import Camera, CameraOptions, LiveResult
+from accmpeg.camera import Camera, CameraOptions, FrameResult
 from accmpeg.camera.outputs import ResultSocket
 from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.demo import assets_path
@@ -35,7 +35,7 @@ def _quick_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backoff, "FIRST_S", 0.1)
 
 
-def sequences(results: list[LiveResult]) -> list[int]:
+def sequences(results: list[FrameResult]) -> list[int]:
     return [result.sequence for result in results]
 
 
@@ -59,7 +59,7 @@ def test_a_clock_that_is_set_while_streaming_moves_capture_times_and_no_delay(
     scene: Any, server: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system_ns, three_days_ns = time.time_ns, 3 * 86_400 * 10**9
-    results: list[LiveResult] = []
+    results: list[FrameResult] = []
     with accmpeg.stream(scene(30, frame_rate=20), server.url, drop="none") as camera:
         for result in camera:
             results += [result]
@@ -81,7 +81,7 @@ def test_footage_is_paced_at_its_frame_rate(scene: Any, server: Peer) -> None:
 
 
 def test_a_callback_gets_every_result_in_order(scene: Any, server: Peer) -> None:
-    got: list[LiveResult] = []
+    got: list[FrameResult] = []
     with accmpeg.stream(scene(15), server.url, drop="none", on_result=got.append) as camera:
         camera.wait()
     assert sequences(got) == list(range(15))
@@ -96,7 +96,7 @@ def test_the_clock_offset_is_measured_with_its_error(scene: Any) -> None:
 
 
 def test_a_killed_server_costs_nothing_with_a_spool(scene: Any, server: Peer, tmp_path: Path) -> None:
-    results: list[LiveResult] = []
+    results: list[FrameResult] = []
     options = CameraOptions(spool=tmp_path / "spool", gop_frames=10, drain_s=60)
     camera = Camera(
         scene(40), ServerAddress.parse(server.url), None, options, on_result=results.append
@@ -117,7 +117,7 @@ def test_a_killed_server_costs_nothing_with_a_spool(scene: Any, server: Peer, tm
 
 
 def test_a_cut_link_to_a_server_that_remembers(scene: Any, server: Peer, tmp_path: Path) -> None:
-    results: list[LiveResult] = []
+    results: list[FrameResult] = []
     options = CameraOptions(spool=tmp_path / "spool", gop_frames=300)
     camera = Camera(
         scene(40), ServerAddress.parse(server.url), None, options, on_result=results.append
@@ -135,7 +135,7 @@ def test_a_cut_link_to_a_server_that_remembers(scene: Any, server: Peer, tmp_pat
 def test_without_a_spool_frames_of_an_outage_are_left_out_and_a_keyframe_comes_first(
     scene: Any, server: Peer
 ) -> None:
-    results: list[LiveResult] = []
+    results: list[FrameResult] = []
     camera = accmpeg.stream(scene(60), server.url, on_result=results.append).start()
     until(lambda: len(results) >= 3)
     server.kill()

@@ -1,0 +1,229 @@
+"""A camera: capture, steering, encoder, publishing and the uplink to the server under one roof.
+
+```python
+import accmpeg
+
+with accmpeg.stream("/dev/video0", "ws://127.0.0.1:8700", accmodel="cheap.card.toml") as camera:
+    for result in camera:
+        print(result.delay_ms, result.result)
+```
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from accmpeg.accmodel.runtime import AccModel
+from accmpeg.camera.capture import Capture, FrameSlot
+from accmpeg.camera.encode_loop import EncodeLoop, PlannedEncoder
+from accmpeg.camera.naming import checked_name, default_name
+from accmpeg.camera.options import CameraOptions
+from accmpeg.camera.outputs import FrameResult, ResultOutputs, ResultSocket
+from accmpeg.camera.publish import Publisher
+from accmpeg.camera.stats import CameraStats
+from accmpeg.camera.uplink.address import ServerAddress
+from accmpeg.camera.uplink.ratecontrol import RateController
+from accmpeg.camera.uplink.uplink import NoUplink, Uplink, make_controller, make_hello
+from accmpeg.errors import AccmpegError, UsageError
+from accmpeg.media.clock import SteadyClock
+from accmpeg.media.encoder import EncoderSettings
+from accmpeg.media.source import Source, open_source
+from accmpeg.steering.encoder import Scorer
+
+__all__ = ["Camera", "stream"]
+
+_SOURCE_TIMEOUT_S = 12.0  # a dead network lets go of its reader after 10 s
+
+log = logging.getLogger(__name__)
+
+
+class Camera:
+    """Streams from `start` (or `with`) until the source ends, `stop`, or a failure; iterate over its results.
+
+    `source`: an address as `open_source` takes it, or a function that opens a `Source` (called again when a
+    live one breaks off). `to` is the server, None to publish only. Raises UsageError for options that
+    can't be meant, and at the end (`wait`, leaving `with`) whatever stopped it: SourceError, EncoderError,
+    LinkError.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Callable[[], Source],
+        to: ServerAddress | None,
+        accmodel: Scorer | None,
+        options: CameraOptions | None = None,
+        *,
+        on_result: Callable[[FrameResult], None] | None = None,
+        sockets: Sequence[ResultSocket] = (),
+        controller: RateController | None = None,
+    ) -> None:
+        self.options = options = options or CameraOptions()
+        if to is None and not options.publish:
+            raise UsageError("nowhere to stream to: give a server (--to) or an address (--publish)")
+        if options.spool is not None and to is None:
+            raise UsageError("--spool keeps frames for a server: give --to as well")
+        if options.name is not None:
+            checked_name(options.name, "--name")
+        if options.dnn is not None:
+            checked_name(options.dnn, "--dnn")
+        self.name = options.name or ""
+        """What it is called at the server; without a name in the options, from `start` on."""
+        self.stats = CameraStats()
+        self.clock = SteadyClock()
+        self.stream_id = uuid.uuid4().hex[:16]
+        self._open: Callable[[], Source] = source if callable(source) else lambda: open_source(source)
+        self._to = to
+        self._accmodel = accmodel
+        self._controller = controller or make_controller(options, adaptive=to is not None)
+        self._outputs = ResultOutputs(on_result, list(sockets))
+        self._publishers: list[Publisher] = []
+        self._uplink: Uplink | NoUplink = NoUplink(self._controller.bitrate_bps)
+        self._error: AccmpegError | None = None
+        self._stopping = threading.Event()
+        self._finished = threading.Event()
+
+    def start(self) -> Self:
+        """Opens everything and begins. Raises what can't be opened at once, except the server, which may be
+        away: SourceError, EncoderError, SinkError, LinkError for the spool."""
+        options = self.options
+        source = self._open()
+        try:
+            info = source.info
+            self.name = self.name or default_name(info.name)
+            width_px, height_px = options.size_px or (info.width_px, info.height_px)
+            settings = EncoderSettings.for_source(
+                info,
+                width_px=width_px,
+                height_px=height_px,
+                codec=options.codec,
+                preset=options.preset,
+                gop_frames=options.gop_frames,
+                bitrate_bps=self._controller.bitrate_bps,
+                # A keyframe as large as this buffer takes the budget to send: keep it below.
+                vbv_buffer_ms=max(100, int(0.8 * options.delay_budget_ms)),
+                steerable=self._accmodel is not None,
+            )
+            planned = PlannedEncoder(settings, self._accmodel, options.policy, every=options.every)
+            encoder = planned.steered.encoder
+            wanted_keyframe = threading.Event()
+            self._publishers = [
+                Publisher(address, encoder, self.stats, wanted_keyframe) for address in options.publish
+            ]
+            if self._to is not None:
+                self._uplink = Uplink(
+                    self._to, make_hello(self.name, self.stream_id, options, info, encoder),
+                    encoder.parameter_sets, options, self._controller, self._outputs, wanted_keyframe,
+                    self.clock, self.stats,
+                )  # fmt: skip
+        except BaseException:
+            source.close()
+            raise
+        slot = FrameSlot(lossless=options.drop == "none")
+        self._encode = EncodeLoop(
+            slot, planned, self._publishers, self._uplink, wanted_keyframe, self.clock, self.stats
+        )
+        self._capture = Capture(
+            source, self._open, slot, self.clock, self.stats,
+            paced=options.realtime, loop=options.loop, limit=options.limit,
+        )  # fmt: skip
+        said = {"source": info.name, "camera": self.name, "stream": self.stream_id}
+        log.info("camera starts", extra=said | {"size": f"{width_px}x{height_px}"})
+        for remark in info.remarks:
+            log.info("not all of the source comes through", extra={"source": info.name, "remark": remark})
+        supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        for part in (*self._publishers, self._uplink, self._encode, self._capture, supervisor):
+            part.start()
+        return self
+
+    def stop(self) -> None:
+        """Ends in good order: the encoder is flushed, what is coded is sent, the server gets a goodbye."""
+        self._stopping.set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Waits for the end; returns whether it has come. Raises what stopped the camera."""
+        done = self._finished.wait(timeout_s)
+        if done and self._error is not None:
+            raise self._error
+        return done
+
+    def close(self) -> None:
+        """`stop` and `wait`."""
+        self.stop()
+        self.wait()
+
+    def __iter__(self) -> Iterator[FrameResult]:
+        """Results as they come, until the end. At most 1000 wait; the oldest are left out beyond that."""
+        return iter(self._outputs)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._finished.wait(self.options.drain_s + 10)
+        if error is None and self._error is not None:
+            raise self._error
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counters and present values."""
+        return {**self.stats.snapshot(), **self._uplink.snapshot(), **self._outputs.snapshot()}
+
+    def _supervise(self) -> None:
+        """Watches over the threads, writes the statistics, and ends everything in order."""
+        options = self.options
+        next_s = time.monotonic() + options.statistics_every_s
+        while self._encode.is_alive() and self._uplink.error is None and not self._stopping.wait(0.05):
+            if self._to is None and any(each.error is not None for each in self._publishers):
+                break
+            if time.monotonic() >= next_s:
+                next_s += options.statistics_every_s
+                log.info("statistics", extra=self.snapshot())
+        self._capture.halt()
+        self._encode.join(options.drain_s)
+        # A thread that is inside a library when Python ends takes the whole process down with it.
+        self._capture.join(_SOURCE_TIMEOUT_S)
+        deadline_s = time.monotonic() + options.drain_s
+        for publisher in self._publishers:
+            publisher.end()
+        self._uplink.end(options.drain_s)
+        for publisher in self._publishers:
+            publisher.join(max(0.5, deadline_s - time.monotonic()))
+        parts = (self._uplink, self._encode, self._capture, *self._publishers)
+        self._error = next((part.error for part in parts if part.error is not None), None)
+        self._outputs.end()
+        log.info("camera ended", extra=self.snapshot())
+        self._finished.set()
+
+
+def stream(
+    source: str | Path | Callable[[], Source],
+    to: str | None,
+    *,
+    accmodel: str | Path | Scorer | None = None,
+    token: str | None = None,
+    ca_file: Path | None = None,
+    insecure: bool = False,
+    on_result: Callable[[FrameResult], None] | None = None,
+    **options: Any,
+) -> Camera:
+    """A `Camera` in one line; `options` are the fields of `CameraOptions`. Enter it to start.
+
+    Raises UsageError for an address or option that can't be meant, CardError or WeightsError for the
+    AccModel.
+    """
+    address = None
+    if to is not None:
+        address = ServerAddress.parse(to, token=token, ca_file=ca_file, insecure=insecure)
+    try:
+        chosen = CameraOptions(**options)
+    except TypeError as error:
+        raise UsageError(f"a camera has no such option: {error}") from None
+    model = AccModel.load(accmodel) if isinstance(accmodel, str | Path) else accmodel
+    return Camera(source, address, model, chosen, on_result=on_result)

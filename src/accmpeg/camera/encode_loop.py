@@ -1,0 +1,180 @@
+"""The encode thread: every captured frame's way through steering and encoder to the uplink.
+
+```
+frame ─▶ uplink.plan ─▶ steering ─▶ encode ─▶ publishers, uplink.deliver
+```
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from accmpeg.camera.capture import FrameSlot, TimedFrame
+from accmpeg.camera.publish import Publisher
+from accmpeg.camera.stats import CameraStats
+from accmpeg.camera.uplink.accuracy import AccuracyCurve
+from accmpeg.camera.uplink.adaptation import FramePlan
+from accmpeg.camera.uplink.ladder import FULL
+from accmpeg.camera.uplink.unit import TimedUnit
+from accmpeg.camera.uplink.uplink import NoUplink, Uplink
+from accmpeg.errors import AccmpegError
+from accmpeg.media.clock import SteadyClock
+from accmpeg.media.encoder import AccessUnit, EncoderSettings
+from accmpeg.steering.encoder import Scorer, SteeredEncoder
+
+__all__ = ["EncodeLoop", "PlannedEncoder"]
+
+log = logging.getLogger(__name__)
+
+
+class PlannedEncoder:
+    """A `SteeredEncoder` that follows plans: a bitrate is set, another level opens another encoder.
+
+    `settings` are those of the full stream. The first frame of another level is a keyframe.
+    """
+
+    def __init__(
+        self, settings: EncoderSettings, accmodel: Scorer | None, policy: str, *, every: int
+    ) -> None:
+        self._full = settings
+        self._accmodel = accmodel
+        self._policy = policy
+        self._every = every
+        self._level = FULL
+        self._bitrate_bps = settings.bitrate_bps
+        self._curve_due = False
+        self.steered = self._open()
+
+    def encode(self, timed: TimedFrame, plan: FramePlan, *, keyframe: bool) -> list[AccessUnit]:
+        """Encodes one frame as planned."""
+        if plan.level != self._level:
+            self._level = plan.level
+            self._bitrate_bps = plan.bitrate_bps or self._bitrate_bps
+            self.steered.close()
+            self.steered = self._open()
+            size = f"{self.size_px[0]}x{self.size_px[1]}"
+            log.info("stream changes", extra={"size": size, "every_nth_frame": plan.level.divisor})
+        elif plan.bitrate_bps is not None and _differs(plan.bitrate_bps, self._bitrate_bps):
+            self._bitrate_bps = plan.bitrate_bps
+            self.steered.encoder.set_bitrate(plan.bitrate_bps)
+        units = self.steered.encode(timed.frame, keyframe=keyframe)
+        self._curve_due |= self.steered.map_renewed
+        return units
+
+    def curve(self, unit: AccessUnit) -> AccuracyCurve | None:
+        """How predicted accuracy moves with the bitrate: told once of each map, by the first unit that can.
+
+        A keyframe can't: its QP is not the one that the rate gives the others.
+        """
+        scores, qp_offsets = self.steered.scores, self.steered.qp_offsets
+        if not self._curve_due or unit.qp is None or unit.is_keyframe or self._bitrate_bps is None:
+            return None
+        assert scores is not None
+        assert qp_offsets is not None
+        self._curve_due = False
+        return AccuracyCurve(scores.accgrad, qp_offsets, unit.qp, self._bitrate_bps)
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the stream at the present level."""
+        return self._scaled(self._full.width_px), self._scaled(self._full.height_px)
+
+    def _scaled(self, side_px: int) -> int:
+        return side_px if self._level.scale == 1 else max(32, 2 * round(side_px * self._level.scale / 2))
+
+    def _open(self) -> SteeredEncoder:
+        width_px, height_px = self.size_px
+        divisor = self._level.divisor
+        settings = replace(
+            self._full,
+            width_px=width_px,
+            height_px=height_px,
+            frame_rate=Fraction(self._full.frame_rate) / divisor,
+            bitrate_bps=self._bitrate_bps,
+        )
+        return SteeredEncoder(settings, self._accmodel, self._policy, every=max(1, self._every // divisor))
+
+
+class EncodeLoop(threading.Thread):
+    """Takes frames from the slot, encodes those that the plan admits, and hands them on.
+
+    `wanted_keyframe`: whoever needs a keyframe sets it. Raises nothing: what went wrong is in `error`.
+    """
+
+    def __init__(
+        self,
+        slot: FrameSlot,
+        encoder: PlannedEncoder,
+        publishers: Sequence[Publisher],
+        uplink: Uplink | NoUplink,
+        wanted_keyframe: threading.Event,
+        clock: SteadyClock,
+        stats: CameraStats,
+    ) -> None:
+        super().__init__(name="encode", daemon=True)
+        self.error: AccmpegError | None = None
+        self._slot = slot
+        self._encoder = encoder
+        self._publishers = publishers
+        self._uplink = uplink
+        self._wanted_keyframe = wanted_keyframe
+        self._clock = clock
+        self._stats = stats
+
+    def run(self) -> None:
+        index = last_us = 0
+        try:
+            while (timed := self._slot.get()) is not None:
+                index += 1
+                self._one(index, timed)
+                last_us = timed.captured_us
+            for unit in self._encoder.steered.flush():
+                self._hand_over(unit, last_us, self._clock.now_us(), {})
+            self._encoder.steered.close()
+        except AccmpegError as error:
+            self.error = error
+        except Exception as error:
+            log.exception("encoding failed")
+            self.error = AccmpegError(f"encoding failed: {error}")
+        finally:
+            self._slot.end()
+
+    def _one(self, index: int, timed: TimedFrame) -> None:
+        plan = self._uplink.plan()
+        if plan.left_out is not None:
+            self._stats.add(f"dropped_{plan.left_out}")
+            return
+        if index % plan.level.divisor:
+            self._stats.add("dropped_rate")
+            return
+        keyframe = self._wanted_keyframe.is_set()
+        self._wanted_keyframe.clear()
+        started_us = self._clock.now_us()
+        units = self._encoder.encode(timed, plan, keyframe=keyframe)
+        encoded_us = self._clock.now_us()
+        stages_ms = {
+            "wait": (started_us - timed.captured_us) / 1000,
+            "encode_wall": (encoded_us - started_us) / 1000,
+            **self._encoder.steered.times.take(),
+        }
+        for unit in units:
+            self._hand_over(unit, timed.captured_us, encoded_us, stages_ms)
+
+    def _hand_over(
+        self, unit: AccessUnit, captured_us: int, encoded_us: int, stages_ms: dict[str, float]
+    ) -> None:
+        self._stats.add("encoded")
+        for publisher in self._publishers:
+            publisher.put(unit)
+        rounded = {stage: round(spent_ms, 3) for stage, spent_ms in stages_ms.items()}
+        timed = TimedUnit(
+            unit.data, unit.pts, unit.is_keyframe, captured_us, encoded_us, self._encoder.size_px, rounded
+        )
+        self._uplink.deliver(timed, self._encoder.curve(unit))
+
+
+def _differs(bitrate_bps: int, now_bps: int | None) -> bool:
+    """Small moves of the rate cost the encoder more than they bring."""
+    return now_bps is not None and abs(bitrate_bps - now_bps) > 0.02 * now_bps

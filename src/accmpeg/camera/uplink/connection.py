@@ -1,0 +1,248 @@
+"""One connection to the server, from the hello to the goodbye.
+
+```
+hello ─▶ welcome ─▶ ┌ send: spool ─▶ window ─▶ access units
+                    ├ receive: results, feedback, clock
+                    └ ask the time
+```
+After a reconnection sending begins at the keyframe before the first frame that the server has not had, for
+its decoder starts afresh.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from websockets.asyncio.client import ClientConnection
+
+from accmpeg.camera.outputs import FrameResult
+from accmpeg.camera.stats import CameraStats
+from accmpeg.camera.uplink.adaptation import Adaptation
+from accmpeg.camera.uplink.clock import ClockSync
+from accmpeg.camera.uplink.ledger import Ledger
+from accmpeg.camera.uplink.spool import Spool
+from accmpeg.camera.uplink.unit import TimedUnit
+from accmpeg.errors import LinkError, WireError
+from accmpeg.media.clock import SteadyClock
+from accmpeg.protocol.wire import (
+    AccessUnitMessage,
+    Feedback,
+    Goodbye,
+    Message,
+    Refused,
+    ResultMessage,
+    TimeReply,
+    TimeRequest,
+    Unpacked,
+    Welcome,
+    pack,
+    unpack,
+)
+
+__all__ = ["ANSWER_TIMEOUT_S", "Connection", "LinkState"]
+
+ANSWER_TIMEOUT_S = 10.0
+
+_TIME_BURST = 4
+_TIME_BURST_EVERY_S = 0.2
+_TIME_EVERY_S = 5.0
+_LATE_AFTER_US = 2_000_000
+_LAST_RESULTS_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LinkState:
+    """What all connections of one run of the camera have in common.
+
+    `keeps`: frames are kept until they are answered."""
+
+    stream_id: str
+    keeps: bool
+    spool: Spool
+    adaptation: Adaptation
+    ledger: Ledger
+    sync: ClockSync
+    clock: SteadyClock
+    stats: CameraStats
+    wanted_keyframe: threading.Event
+    on_result: Callable[[FrameResult], None]
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there may be something to send, or an answer has come."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when no more frames will come."""
+
+    def has_unanswered(self, stream_id: str) -> bool:
+        """Whether a frame in the spool waits for its answer."""
+        newest = self.spool.newest_sequence(stream_id)
+        return newest is not None and not self.ledger.covers(stream_id, newest)
+
+
+class Connection:
+    """Carries one stream: this run's own, or what an earlier run left in the spool.
+
+    Raises LinkError for a refusal or an unexpected end, WireError for a server that breaks the protocol.
+    """
+
+    def __init__(self, socket: ClientConnection, stream_id: str, state: LinkState) -> None:
+        self._socket = socket
+        self._stream_id = stream_id
+        self._own = stream_id == state.stream_id
+        self._state = state
+        self._resume_after = -1
+        """What the server has had; such frames only go again for its decoder, and are not acknowledged."""
+        self._leaving = False
+        """The camera has said goodbye: so may the server."""
+
+    async def greet(self, hello: Unpacked) -> Welcome:
+        """Says hello and begins where the server wants to go on."""
+        state, stream_id = self._state, self._stream_id
+        answered = state.ledger.answered.get(stream_id, -1)
+        message = hello.message
+        if state.keeps:
+            # Results were lost with the connection, but those of an earlier run are not this one's to tell.
+            had = state.ledger.had.get(stream_id)
+            told = answered if self._own or stream_id in state.ledger.answered else had
+            message = message.model_copy(update={"answered": told})
+        await self._socket.send(pack(message, hello.payload))
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            welcome = _unpacked(await self._socket.recv())
+        if isinstance(welcome, Refused):
+            raise _refusal(welcome)
+        if not isinstance(welcome, Welcome):
+            raise WireError(f"the server answered the hello with {type(welcome).__name__}")
+        state.adaptation.connected()
+        self._resume_after = welcome.resume_after
+        if not self._own:
+            state.ledger.had.setdefault(stream_id, welcome.resume_after)
+        if state.keeps:
+            state.spool.rewind(stream_id, max(welcome.resume_after, answered))
+        if self._own and not (state.keeps and state.spool.waiting_frames(stream_id)):
+            state.wanted_keyframe.set()
+        return welcome
+
+    async def run(self) -> None:
+        """Sends and receives until all is sent and answered, then says goodbye."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._receive()), group.create_task(self._ask_time())]
+            await group.create_task(self._send())
+            if not self._own:
+                # The server may still have results that the earlier run has not been sent.
+                await asyncio.wait(tasks[:1], timeout=_LAST_RESULTS_S)
+            for task in tasks:
+                task.cancel()
+
+    async def _send(self) -> None:
+        state, stream_id = self._state, self._stream_id
+        while True:
+            queued = state.spool.next(stream_id) if state.adaptation.may_send() else None
+            if queued is not None:
+                await self._send_unit(*queued)
+                continue
+            nothing_left = not state.spool.waiting_frames(stream_id)
+            if nothing_left and (not self._own or state.stopping.is_set()):
+                break
+            state.wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await state.wake.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                while state.has_unanswered(stream_id):
+                    state.wake.clear()
+                    await state.wake.wait()
+        newest = state.spool.newest_sequence(stream_id)
+        had_before = not self._own and newest is not None and newest <= self._resume_after
+        if had_before or not state.has_unanswered(stream_id):
+            state.spool.forget(stream_id)
+        self._leaving = True
+        await self._socket.send(pack(Goodbye(reason="the camera ends" if self._own else "all sent")))
+
+    async def _send_unit(self, sequence: int, unit: TimedUnit) -> None:
+        state, clock = self._state, self._state.clock
+        late = not self._own or (state.keeps and clock.now_us() - unit.encoded_us > _LATE_AFTER_US)
+        # Told of the clock as it is set now; an earlier run's times are of a clock that is gone.
+        told_us = clock.utc_us if self._own else int
+        message = AccessUnitMessage(
+            sequence=sequence,
+            pts=unit.pts,
+            is_keyframe=unit.is_keyframe,
+            captured_us=told_us(unit.captured_us),
+            encoded_us=told_us(unit.encoded_us),
+            spooled=late,
+            size_px=unit.size_px if unit.is_keyframe else None,
+            camera_ms=unit.stages_ms,
+        )
+        data = pack(message, unit.data)
+        if sequence > self._resume_after:
+            state.adaptation.sent(clock.now_ms(), sequence, len(unit.data))
+        state.ledger.sent(sequence, unit, late=late)
+        await self._socket.send(data)
+        state.stats.add("sent")
+        state.stats.add("bytes_sent", len(data))
+
+    async def _receive(self) -> None:
+        state = self._state
+        async for data in self._socket:
+            message = _unpacked(data)
+            now_us = state.clock.now_us()
+            if isinstance(message, ResultMessage):
+                self._take_result(message, now_us)
+            elif isinstance(message, Feedback):
+                state.adaptation.acknowledged(
+                    now_us / 1000, message.highest_sequence, message.received_us / 1000
+                )
+                if message.needs_keyframe and self._own:
+                    state.wanted_keyframe.set()
+                state.wake.set()
+            elif isinstance(message, TimeReply):
+                self._take_time(message, now_us)
+            elif isinstance(message, Refused):
+                raise _refusal(message)
+            elif isinstance(message, Goodbye):
+                if self._leaving:
+                    return
+                raise LinkError(f"the server said goodbye: {message.reason}")
+            else:
+                raise WireError(f"the server sent a {type(message).__name__}, which only cameras send")
+        if not self._leaving:
+            raise LinkError("the server closed the connection")
+
+    def _take_result(self, message: ResultMessage, now_us: int) -> None:
+        state = self._state
+        result = state.ledger.take(self._stream_id, message, now_us)
+        if result is not None:
+            state.spool.acknowledge(self._stream_id, message.sequence)
+            state.adaptation.answered(message.sequence)
+            state.on_result(result)
+            state.wake.set()
+
+    def _take_time(self, message: TimeReply, now_us: int) -> None:
+        state = self._state
+        state.sync.add(message.sent_us, message.received_us, message.replied_us, now_us)
+        estimate = state.sync.estimate(now_us)
+        if estimate is not None:
+            # Told of the clock as it is set, though measured against the one that never jumps.
+            offset_us = estimate.offset_us + now_us - state.clock.utc_us(now_us)
+            state.stats.set(clock_offset_us=offset_us, clock_error_us=estimate.error_us)
+
+    async def _ask_time(self) -> None:
+        for count in range(1 << 62):
+            await self._socket.send(pack(TimeRequest(sent_us=self._state.clock.now_us())))
+            await asyncio.sleep(_TIME_BURST_EVERY_S if count < _TIME_BURST else _TIME_EVERY_S)
+
+
+def _unpacked(data: str | bytes) -> Message:
+    if isinstance(data, str):
+        raise WireError("the server sent text, not binary messages: is it an AccMPEG server?")
+    return unpack(data).message
+
+
+def _refusal(message: Refused) -> LinkError:
+    return LinkError(
+        f"the server refused the stream ({message.code}): {message.reason}", final=not message.retry
+    )

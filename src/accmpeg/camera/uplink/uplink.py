@@ -1,0 +1,254 @@
+"""A frame's way to the server and back.
+
+```
+encode thread:   plan ─▶ (steering, encode) ─▶ deliver ─▶ spool
+network thread:  spool ─▶ connection ─▶ server ─▶ results, feedback ─▶ outputs, rate control
+```
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from accmpeg.camera.options import CameraOptions
+from accmpeg.camera.outputs import ResultOutputs
+from accmpeg.camera.stats import CameraStats
+from accmpeg.camera.uplink.accuracy import AccuracyCurve
+from accmpeg.camera.uplink.adaptation import Adaptation, FramePlan
+from accmpeg.camera.uplink.address import ServerAddress
+from accmpeg.camera.uplink.client import CameraClient
+from accmpeg.camera.uplink.clock import ClockSync
+from accmpeg.camera.uplink.connection import LinkState
+from accmpeg.camera.uplink.ladder import Ladder
+from accmpeg.camera.uplink.ledger import Ledger
+from accmpeg.camera.uplink.ratecontrol import DelayRate, FixedRate, RateController
+from accmpeg.camera.uplink.spool import Spool
+from accmpeg.camera.uplink.unit import TimedUnit
+from accmpeg.errors import AccmpegError, UsageError
+from accmpeg.media.clock import SteadyClock
+from accmpeg.media.encoder import Encoder
+from accmpeg.media.source import SourceInfo
+from accmpeg.protocol.wire import Hello
+from accmpeg.version import __version__
+
+__all__ = ["NoUplink", "Uplink", "make_controller", "make_hello"]
+
+_WAITING_FRAMES = 30
+"""So many may wait to be sent where footage is read as fast as it can be."""
+
+log = logging.getLogger(__name__)
+
+
+class NoUplink:
+    """Leads to no server: the stream is only published, and stays as it is."""
+
+    error: AccmpegError | None = None
+
+    def __init__(self, bitrate_bps: int) -> None:
+        self._bitrate_bps = bitrate_bps
+
+    def start(self) -> None:
+        """See `Uplink`."""
+
+    def plan(self) -> FramePlan:
+        """Every frame, as the stream began."""
+        return FramePlan()
+
+    def deliver(self, unit: TimedUnit, curve: AccuracyCurve | None) -> None:
+        """See `Uplink`."""
+
+    def end(self, within_s: float) -> None:
+        """See `Uplink`."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Present values for the statistics."""
+        return {"target_bps": self._bitrate_bps}
+
+
+class Uplink:
+    """Says what the link allows for each frame, sends what is coded of it, and takes what comes back.
+
+    `plan` and `deliver` are the encode thread's; a thread of the uplink's own talks to the server. Frames go
+    out from a keyframe on: where one is needed, `wanted_keyframe` is set. Raises LinkError for a spool that
+    can't be used. What ended it is in `error`.
+    """
+
+    def __init__(
+        self,
+        server: ServerAddress,
+        hello: Hello,
+        parameter_sets: bytes,
+        options: CameraOptions,
+        controller: RateController,
+        outputs: ResultOutputs,
+        wanted_keyframe: threading.Event,
+        clock: SteadyClock,
+        stats: CameraStats,
+    ) -> None:
+        self.error: AccmpegError | None = None
+        self._options = options
+        self._publishes = bool(options.publish)
+        self._stream_id = hello.stream_id
+        self._outputs = outputs
+        self._wanted_keyframe = wanted_keyframe
+        self._clock = clock
+        self._stats = stats
+        ladder = None
+        if options.adapt_size and options.bitrate_bps is None and not options.publish:
+            ladder = Ladder(hello.width_px, hello.height_px, hello.frame_rate)
+        keeps = options.keeps_frames
+        self._adaptation = Adaptation(controller, ladder, spooling=keeps)
+        self._spool = Spool(
+            options.spool, hello, parameter_sets, limit_bytes=options.spool_limit_bytes, repeats=keeps
+        )
+        state = LinkState(
+            stream_id=hello.stream_id,
+            keeps=keeps,
+            spool=self._spool,
+            adaptation=self._adaptation,
+            ledger=Ledger(clock, stats),
+            sync=ClockSync(),
+            clock=clock,
+            stats=stats,
+            wanted_keyframe=wanted_keyframe,
+            on_result=outputs.put,
+        )
+        self._client = CameraClient(server, state)
+        self._sequence = 0
+        self._needs_keyframe = True
+        self._aborted = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
+
+    def start(self) -> None:
+        """Begins to connect."""
+        self._thread.start()
+
+    def plan(self) -> FramePlan:
+        """What to do with the next frame; waits for room where no frame may be left out and none is paced."""
+        options, connected = self._options, self._client.connected
+        now_us = self._clock.now_us()
+        first_us = self._spool.peek_encoded_us(self._stream_id)
+        waiting_ms = 0.0 if first_us is None else max(0.0, (now_us - first_us) / 1000)
+        keeps = options.keeps_frames
+        backlog = keeps and (waiting_ms > 1000 or not connected)
+        plan = self._adaptation.before_frame(now_us / 1000, waiting_ms, backlog=backlog)
+        if options.bitrate_bps is not None:
+            plan = replace(plan, bitrate_bps=None)
+        if keeps:
+            if options.drop == "none" and not options.realtime:
+                self._wait_for_room()
+        elif not connected:
+            plan = replace(plan, left_out="offline")
+        elif plan.flush:
+            self._stats.add("dropped_late", self._spool.drop_waiting(self._stream_id))
+            self._wanted_keyframe.set()
+        # Who only watches what is published does not care for the link.
+        return replace(plan, left_out=None) if self._publishes else plan
+
+    def deliver(self, unit: TimedUnit, curve: AccuracyCurve | None) -> None:
+        """Takes a coded frame; `curve` comes with the first one that a new map steers and that can tell."""
+        if curve is not None and self._options.bitrate_bps is None:
+            self._adaptation.accuracy(curve, self._options.tolerance)
+        if not self._options.keeps_frames and not self._client.connected:
+            self._stats.add("dropped_offline")
+            self._needs_keyframe = True
+            return
+        if self._needs_keyframe and not unit.is_keyframe:
+            self._stats.add("dropped_offline")
+            self._wanted_keyframe.set()
+            return
+        self._needs_keyframe = not self._spool.append(self._sequence, unit)
+        self._sequence += 1
+        if self._needs_keyframe:
+            self._wanted_keyframe.set()
+        self._client.wake()
+
+    def end(self, within_s: float) -> None:
+        """Sends what is left, as far as that goes within so many seconds, and lets go of the spool."""
+        self._client.stop()
+        self._thread.join(max(0.1, within_s))
+        if self._thread.is_alive():
+            self._aborted.set()
+            self._client.abort()
+            self._thread.join(3.0)
+        self._spool.close(keep=not self._client.is_drained)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Present values for the statistics."""
+        return {
+            **self._adaptation.snapshot(),
+            "held_bytes": self._spool.held_bytes,
+            "disk_failures": self._spool.disk_failures,
+            "dropped_spool": self._spool.dropped_frames,
+        }
+
+    def _wait_for_room(self) -> None:
+        """Footage that is read as fast as it can be sent must not pile up."""
+        while self._spool.waiting_frames(self._stream_id) > _WAITING_FRAMES and not self._aborted.is_set():
+            time.sleep(0.005)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._talk())
+        except AccmpegError as error:
+            self.error = error
+        except asyncio.CancelledError:
+            pass
+        except Exception as error:
+            log.exception("the network thread failed")
+            self.error = AccmpegError(f"the network thread failed: {error}")
+
+    async def _talk(self) -> None:
+        await self._outputs.open()
+        try:
+            await self._client.run()
+        finally:
+            await self._outputs.close()
+
+
+def make_controller(options: CameraOptions, *, adaptive: bool) -> RateController:
+    """The controller of the bitrate that options ask for; without a server to adapt to it stays."""
+    budget_ms, lowest_bps, highest_bps = options.delay_budget_ms, options.lowest_bps, options.highest_bps
+    start_bps = options.start_bps if options.bitrate_bps is None else options.bitrate_bps
+    kind = FixedRate
+    if adaptive and options.bitrate_bps is None:
+        kind, start_bps = DelayRate, min(max(start_bps, lowest_bps), highest_bps)
+    return kind(
+        start_bps,
+        budget_ms=budget_ms,
+        lowest_bps=min(lowest_bps, start_bps),
+        highest_bps=max(highest_bps, start_bps),
+    )
+
+
+def make_hello(
+    name: str, stream_id: str, options: CameraOptions, info: SourceInfo, encoder: Encoder
+) -> Hello:
+    """What the camera says of its stream. Raises UsageError for a source that can't be said on the wire."""
+    try:
+        return Hello(
+            camera=name,
+            stream_id=stream_id,
+            dnn=options.dnn,
+            codec=encoder.decoder_name,  # type: ignore[arg-type]  # checked here
+            width_px=encoder.settings.width_px,
+            height_px=encoder.settings.height_px,
+            source_width_px=info.width_px,
+            source_height_px=info.height_px,
+            frame_rate=float(info.frame_rate),
+            time_base=(encoder.time_base.numerator, encoder.time_base.denominator),
+            # A spool promises that nothing is lost: then the server may leave out nothing either.
+            drop="none" if options.keeps_frames else "latest",
+            software=f"accmpeg {__version__}",
+        )
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise UsageError(
+            f"{info.name} can't be streamed to a server: {problem['loc'][0]} is {problem['input']}, "
+            f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
+        ) from error
