@@ -58,6 +58,7 @@ def test_maps_are_renewed_every_k_frames_from_the_frame_itself(frames: list[av.V
     with SteeredEncoder(settings(), recorder, "graded", every=5) as camera:
         for index, frame in enumerate(frames):
             camera.encode(frame)
+            assert camera.map_renewed is (index % 5 == 0)
             assert max(recorder.seen) <= index
     assert recorder.seen == [0, 5, 10]
 

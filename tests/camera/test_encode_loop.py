@@ -1,0 +1,92 @@
+"""The encoder that follows plans, and what it tells the rate controller of each new map."""
+
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import accmpeg
+from accmpeg.accmodel.runtime import Scores
+from accmpeg.camera.capture import TimedFrame
+from accmpeg.camera.encode_loop import PlannedEncoder
+from accmpeg.camera.uplink.adaptation import FramePlan
+from accmpeg.camera.uplink.ladder import Level
+from accmpeg.media.encoder import EncoderSettings
+from accmpeg.media.grid import MacroblockGrid
+from tests.camera.conftest import HEIGHT_PX, WIDTH_PX
+from tests.camera.peer import peer
+
+
+class Even:
+    """A scorer to which every macroblock is worth the same."""
+
+    object_threshold = 0.5
+
+    def predict(self, frame: av.VideoFrame) -> Scores:
+        return Scores(np.zeros(MacroblockGrid(frame.width, frame.height).shape, dtype=np.float32), None)
+
+
+def planned(every: int, gop_frames: int = 300) -> PlannedEncoder:
+    settings = EncoderSettings(
+        width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000, gop_frames=gop_frames
+    )
+    return PlannedEncoder(settings, Even(), "graded", every=every)
+
+
+def frames(rendered: list[av.VideoFrame], count: int) -> list[TimedFrame]:
+    found = []
+    for index in range(count):
+        frame = av.VideoFrame.from_ndarray(rendered[index % len(rendered)].to_ndarray(), format="yuv420p")
+        frame.pts, frame.time_base = index, rendered[0].time_base
+        found.append(TimedFrame(frame, 66_667 * index))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("every", "gop_frames", "told"),
+    [
+        (1, 300, [1, 2, 3, 4, 5, 6, 7, 8]),
+        (3, 300, [1, 3, 6]),
+        (4, 4, [1, 5]),  # a keyframe's QP does not say what the rate gives, the next frame's does
+    ],
+)
+def test_each_new_map_tells_once_how_accuracy_moves_with_the_bitrate(
+    rendered: list[av.VideoFrame], every: int, gop_frames: int, told: list[int]
+) -> None:
+    encoder = planned(every, gop_frames)
+    curves = {}
+    for index, timed in enumerate(frames(rendered, 9)):
+        (unit,) = encoder.encode(timed, FramePlan(), keyframe=False)
+        curves[index] = encoder.curve(unit)
+    assert [index for index, curve in curves.items() if curve is not None] == told
+    last = curves[told[-1]]
+    assert last is not None
+    assert last.bitrate_bps == 500_000
+    assert 0 < last.frame_qp < 52
+
+
+def test_another_level_begins_with_a_keyframe_of_its_size(rendered: list[av.VideoFrame]) -> None:
+    encoder = planned(1)
+    first, second, third = frames(rendered, 3)
+    half = FramePlan(200_000, Level(0.5, 1))
+    units = encoder.encode(first, FramePlan(), keyframe=False)
+    units += encoder.encode(second, half, keyframe=False)
+    units += encoder.encode(third, half, keyframe=False)
+    assert [unit.is_keyframe for unit in units] == [True, True, False]
+    assert encoder.size_px == (160, 90)
+    assert encoder.steered.settings.bitrate_bps == 200_000
+    curve = encoder.curve(units[-1])
+    assert curve is not None
+    assert curve.qp_offsets.shape == MacroblockGrid(160, 90).shape
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_predicted_accuracy_bounds_the_bitrate(scene: Any, every: int) -> None:
+    with peer() as server:
+        with accmpeg.stream(
+            scene(25), server.url, accmodel=Even(), every=every, drop="none", tolerance=0.5
+        ) as camera:
+            list(camera)
+        found = camera.snapshot()
+    assert found["ceiling_bps"] < camera.options.highest_bps, "half of the accuracy costs far less"
