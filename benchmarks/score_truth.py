@@ -244,7 +244,9 @@ class Bench:
             if crf is None:
                 frames, bitrate_bps = self._scaled(stream_format), None
             else:
-                settings = stream_format.settings(OperatingPoint(crf), aq_mode=1, b_frames=kind == "B")
+                settings = stream_format.settings(
+                    OperatingPoint(crf), aq_mode=1, b_frames=2 if kind == "B" else 0
+                )
                 frames, bitrate_bps = self._coded(settings)
             for dnn, stream in users:
                 results = [dnn.infer(frame, self._size_px) for frame in frames]

@@ -11,6 +11,7 @@ from accmpeg.cli.evaluate import evaluate
 from accmpeg.cli.label import label
 from accmpeg.cli.models import models_app
 from accmpeg.cli.options import with_options
+from accmpeg.cli.profile import profile
 from accmpeg.cli.report import report
 from accmpeg.cli.serve import serve
 from accmpeg.cli.stream import stream
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (demo, doctor, label, train, encode, evaluate, report, version):
+for verb in (demo, doctor, label, train, profile, encode, evaluate, report, version):
     app.command()(with_options(verb))
 app.command(**configured("serve"))(with_options(serve))
 app.command(**configured("stream"))(with_options(stream))

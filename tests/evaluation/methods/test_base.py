@@ -78,7 +78,7 @@ def test_b_frames_come_back_in_order_and_are_few_frames_late() -> None:
     # Two in the encoder, which has to see their successors, and two in the decoder's reordering.
     assert deliveries(session)[:8] == [[], [], [], [], [0], [1], [2], [3]]
     assert sorted(index for indices in deliveries(session) for index in indices) == list(range(FRAMES))
-    units, frames = coded(stream_format(moving_clip(FRAMES)).settings(POINT, aq_mode=1, b_frames=True))
+    units, frames = coded(stream_format(moving_clip(FRAMES)).settings(POINT, aq_mode=1, b_frames=2))
     assert [frame.pts for frame in frames] == [frame.pts for frame in moving_clip(FRAMES).frames]
     assert [unit.pts for unit in units] != sorted(unit.pts for unit in units)
     assert [unit.dts for unit in units] == sorted(unit.dts for unit in units)
@@ -104,7 +104,7 @@ def test_maps_steer_under_b_frames() -> None:
     format_ = stream_format(moving_clip(FRAMES))
     offsets = np.zeros(MacroblockGrid(format_.width_px, format_.height_px).shape, np.float32)
     offsets[:, 20:] = 10
-    settings = format_.settings(OperatingPoint(quality=22), aq_mode=1, steerable=True, b_frames=True)
+    settings = format_.settings(OperatingPoint(quality=22), aq_mode=1, steerable=True, b_frames=2)
     (_, plain), (_, steered) = coded(settings), coded(settings, offsets)
     sources = [frame.to_ndarray()[:360].astype(int) for frame in moving_clip(FRAMES).frames]
     checked = 0

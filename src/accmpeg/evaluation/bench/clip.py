@@ -59,21 +59,26 @@ def read_clip(
     source: Source,
     *,
     limit: int | None = None,
+    first: int = 0,
+    stride: int = 1,
     labels: Sequence[Any] | None = None,
     label_classes: tuple[str, ...] = (),
     source_bitrate_bps: float = 0.0,
 ) -> Clip:
     """Decodes up to `limit` frames of an open source, no more than have labels if there are any.
 
-    Raises SourceError where there is none.
+    They begin at frame `first`, and are every `stride`-th from there, as from a slower camera. Raises
+    SourceError where there is none.
     """
     if labels is not None:
+        labels = labels[first::stride]
         limit = min(len(labels), limit or len(labels))
     frames: list[av.VideoFrame] = []
-    for frame in source:
-        frames.append(frame)
+    for index, frame in enumerate(source):
         if limit is not None and len(frames) >= limit:
             break
+        if index >= first and (index - first) % stride == 0:
+            frames.append(frame)
     if not frames:
         raise SourceError(f"{source.info.name} has no frame to compare on")
     info = source.info
@@ -82,7 +87,7 @@ def read_clip(
         frames=frames,
         width_px=frames[0].width,
         height_px=frames[0].height,
-        frame_rate=info.frame_rate,
+        frame_rate=info.frame_rate / stride,
         time_base=info.time_base,
         labels=None if labels is None else labels[: len(frames)],
         label_classes=label_classes,

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -98,6 +98,17 @@ class ClipSpec:
     open: Callable[[int | None], Clip]
     weight: float = 0.0
     """Pixels or bytes: about how much work it is, so that the longest clips are begun first."""
+
+    def part(self, name: str, first: int, frames: int, stride: int = 1) -> "ClipSpec":
+        """So many frames from `first` on, every `stride`-th, as a clip of its own."""
+        if not isinstance(self.open, _Opener):
+            raise ValueError(f"{self.name} comes from no file, so it has no parts")
+        return ClipSpec(
+            name,
+            content_hash(self.sha256, first, frames, stride),
+            replace(self.open, first=first, frames=frames, stride=stride),
+            self.weight,
+        )
 
 
 @dataclass(frozen=True)
@@ -235,8 +246,12 @@ def _files_of(path: Path) -> list[Path]:
 class _Opener:
     path: Path
     labels: Path | None
+    first: int = 0
+    frames: int | None = None
+    stride: int = 1
 
     def __call__(self, limit: int | None) -> Clip:
+        limit = min((each for each in (limit, self.frames) if each is not None), default=None)
         labels, names = None, tuple[str, ...]()
         if self.labels is not None:
             pictures = [each.name for each in folder_pictures(self.path)] if self.path.is_dir() else None
@@ -246,7 +261,13 @@ class _Opener:
             if self.path.is_file():
                 bitrate_bps = self.path.stat().st_size * 8 / _duration_s(self.path)
             return read_clip(
-                source, limit=limit, labels=labels, label_classes=names, source_bitrate_bps=bitrate_bps
+                source,
+                limit=limit,
+                first=self.first,
+                stride=self.stride,
+                labels=labels,
+                label_classes=names,
+                source_bitrate_bps=bitrate_bps,
             )
 
 

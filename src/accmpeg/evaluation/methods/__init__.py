@@ -22,6 +22,7 @@ from accmpeg.evaluation.methods import (
 )
 from accmpeg.evaluation.methods.base import Family, Method, MethodContext, OperatingPoint, StreamFormat
 from accmpeg.evaluation.methods.plugins import GROUPS, find_plugins, load_plugin
+from accmpeg.evaluation.methods.whole_stream import PREFIX, whole_stream
 
 __all__ = [
     "BASELINES",
@@ -75,7 +76,8 @@ BASELINES = ("aq-1", "aq-1@dnn", "aq-0@dnn", "b2@dnn", "constant-qp")
 
 
 def find_methods(names: str) -> list[Method]:
-    """Methods by comma-separated names, `primary` or `all`: this package's and those of plug-ins.
+    """Methods by comma-separated names, `primary` or `all`: this package's and those of plug-ins; and whole
+    streams, as `stream:640x360+b2` (see `whole_stream`).
 
     Plug-ins are loaded only when they are asked for. Raises UsageError for an unknown name or one that two
     methods have, MethodError for a plug-in that can't be loaded.
@@ -87,10 +89,15 @@ def find_methods(names: str) -> list[Method]:
     for name in (name.strip() for name in names.split(",")):
         if name:
             wanted |= dict.fromkeys(groups.get(name, (name,)))
+    found = []
     for name in wanted:
-        if name not in known:
+        if name.startswith(PREFIX):
+            found.append(whole_stream(name))
+        elif name not in known:
             raise UsageError(f"no method is called {name!r}: choose from {', '.join([*known, *GROUPS])}")
-    return [METHODS[name] if name in METHODS else load_plugin(plugins[name]) for name in wanted]
+        else:
+            found.append(METHODS[name] if name in METHODS else load_plugin(plugins[name]))
+    return found
 
 
 def method_of(name: str) -> Method:
@@ -101,7 +108,7 @@ def method_of(name: str) -> Method:
     if name in METHODS:
         return METHODS[name]
     try:
-        return load_plugin(find_plugins(METHODS)[name])
+        return whole_stream(name) if name.startswith(PREFIX) else load_plugin(find_plugins(METHODS)[name])
     except (KeyError, AccmpegError):
         return Method(name=name, family="plugin", source="not installed", open=_missing)
 

@@ -26,10 +26,10 @@ from accmpeg.evaluation.methods.regions import (
     scored_boxes,
     unpacked_boxes,
 )
+from accmpeg.media.encoder import EncoderSettings
 from accmpeg.media.grid import MacroblockGrid
-from accmpeg.steering import BinaryPolicy
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "FeedbackStream"]
 
 EVERY_FRAMES = 3
 ANSWERS = 2
@@ -50,10 +50,8 @@ def _open(b_frames: int, stream: StreamFormat, point: OperatingPoint, session: S
     hold no box: a server DNN that sees nothing would otherwise be shown even less. At a bitrate the map's
     mean is zero. Server DNNs without objects (segmentation) raise UsageError.
     """
-    need_objects(session.context, "feedback")
     settings = stream.settings(point, aq_mode=1, steerable=True, b_frames=b_frames)
-    policy = region_policy(point, SPAN_QP, grown_macroblocks=MARGIN_MACROBLOCKS)
-    return _FeedbackStream(session, SteeredEncoder(settings, None), policy)
+    return FeedbackStream(session, settings, point)
 
 
 _KNOBS = {
@@ -83,11 +81,13 @@ _B_FEEDBACK = Method(
 ROWS = (*also_at_dnn_size(_FEEDBACK), *also_at_dnn_size(_B_FEEDBACK))
 
 
-class _FeedbackStream(SteeredStream):
-    def __init__(self, session: Session, steered: SteeredEncoder, policy: BinaryPolicy) -> None:
-        super().__init__(session, steered)
-        self._policy = policy
-        settings = steered.settings
+class FeedbackStream(SteeredStream):
+    """A stream whose map is the boxes of the server's last answers; UsageError where these have none."""
+
+    def __init__(self, session: Session, settings: EncoderSettings, point: OperatingPoint) -> None:
+        need_objects(session.context, "feedback")
+        super().__init__(session, SteeredEncoder(settings, None))
+        self._policy = region_policy(point, SPAN_QP, grown_macroblocks=MARGIN_MACROBLOCKS)
         self._grid = MacroblockGrid(settings.width_px, settings.height_px)
         scale = settings.width_px / session.clip.width_px, settings.height_px / session.clip.height_px
         self._scale = np.asarray([*scale, *scale], np.float32)

@@ -1,0 +1,92 @@
+"""`accmpeg profile`: chooses a site's whole stream by measuring it on the site's own footage."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
+from accmpeg.errors import UsageError
+
+__all__ = ["profile"]
+
+
+def profile(
+    footage: Annotated[
+        list[str], typer.Argument(metavar="FOOTAGE", help="Videos of one camera, or folders of them.")
+    ],
+    dnn: Annotated[Path, typer.Option(help="Server DNN card (NAME.card.toml).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The profile, such as site.toml.")],
+    accmodel: Annotated[Path | None, typer.Option(help="AccModel made for the server DNN.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Card of a stronger DNN that confirms the server DNN's answers.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of COCO files NAME.json with true labels of the clip NAME.")
+    ] = None,
+    keep: Annotated[
+        float, typer.Option(help="Share of a visually lossless stream's answers to keep, 0.80 to 0.95.")
+    ] = 0.90,
+    results_per_second: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Send no more frames than this. [default: the source's rate]"),
+    ] = None,
+    delay_budget_ms: Annotated[
+        float, typer.Option(min=20, help="Capture to result, mean, on a link that is no bottleneck.")
+    ] = 300.0,
+    camera_budget: Annotated[
+        float, typer.Option(min=0.01, help="Camera CPU over that of a plain x264 at the source's size.")
+    ] = 1.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="About how long the search may take.")] = 10.0,
+    server_ms: Annotated[
+        float, typer.Option(min=0.1, help="One pass of the server DNN at the server.")
+    ] = 10.0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: all cores]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Choose the whole stream for a site: size, B-frames, map and the rest, by the server DNN's own answers.
+
+    The first half of the footage chooses, the second judges. Measured cells stay in the folder NAME.cells beside
+    the profile, and the same command goes on where an interrupted one stopped.
+    """
+    from accmpeg.evaluation.bench.plan import DnnSpec
+    from accmpeg.evaluation.profile.parts import cut
+    from accmpeg.evaluation.profile.render import sentences, site_document, table, write_picture, write_site
+    from accmpeg.evaluation.profile.search import ProfileSettings, search
+    from accmpeg.media.source import find_footage
+
+    if output.suffix != ".toml":
+        raise UsageError(f"-o {output}: a profile is a TOML file, so give a name such as site.toml")
+    settings = ProfileSettings(
+        keep=keep,
+        delay_budget_ms=delay_budget_ms,
+        camera_budget=camera_budget,
+        minutes=minutes,
+        server_ms=server_ms,
+        workers=workers,
+    )
+    (spec,) = DnnSpec.read_all([dnn], [accmodel] if accmodel is not None else [], reference)
+    if spec.accmodel is not None:
+        warn_of(spec.accmodel)
+    parts = cut(find_footage(footage), results_per_second=results_per_second, labels=labels)
+    with progress_bar() as bar:
+        task = bar.add_task("profile", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        found = search(parts, spec, output.with_suffix(".cells"), settings, progress=show)
+    write_site(found, output)
+    write_picture(found, output.with_suffix(".png"))
+    if as_json:
+        print_json({"profile": site_document(found), "said": sentences(found), "streams": table(found)})
+        return
+    rows = table(found)
+    shown = Table(*rows[0], box=None, header_style="bold")
+    for row in rows:
+        shown.add_row(*row.values())
+    out.print(shown)
+    for sentence in sentences(found):
+        out.print(sentence, soft_wrap=True)
+    err.print(f"written: {output}, {output.with_suffix('.png')}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Chooses the whole stream of a site by measurement: size, B-frames, look-ahead, map, preset, AQ."""

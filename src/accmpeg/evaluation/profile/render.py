@@ -1,0 +1,213 @@
+"""What a search found, as a sentence, a table, a TOML file and a picture; computes nothing."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from accmpeg.errors import SinkError
+from accmpeg.evaluation.methods.whole_stream import PREFIX, StreamSetting
+from accmpeg.evaluation.profile.gains import Seen
+from accmpeg.evaluation.profile.search import Outcome
+from accmpeg.version import __version__
+
+__all__ = ["front", "saving", "sentences", "site_document", "table", "write_picture", "write_site"]
+
+_HEADROOM = 1.5
+"""Of the rate that keeps the share: what more a camera may send before bits stop paying."""
+
+
+def saving(seen: Seen) -> str:
+    """Bytes against an untouched x264 with the interval for this footage: `-31 [-40, -22] %`."""
+    low, high = (round(100 * math.expm1(value)) for value in seen.interval)
+    return f"{round(100 * math.expm1(seen.gain)):+d} [{low:+d}, {high:+d}] %"
+
+
+def front(outcome: Outcome) -> list[Seen]:
+    """The settings that no other one beats in bytes, camera CPU and delay at once; fewest bytes first."""
+    seen = sorted(outcome.chosen_by.seen, key=lambda each: each.gain)
+
+    def beaten(one: Seen) -> bool:
+        return any(
+            other.gain < one.gain
+            and other.camera_ratio <= one.camera_ratio
+            and other.delay_ms <= one.delay_ms + 1
+            for other in seen
+        )
+
+    return [each for each in seen if each.reached and not beaten(each)]
+
+
+def sentences(outcome: Outcome) -> list[str]:
+    """What was chosen, what it saves, how sure it is; where the knee is, and the footage's own bitrate."""
+    told = []
+    curve = outcome.curve
+    if curve is not None and curve.knee_bps is not None:
+        told.append(
+            f"An untouched x264 gains little above {_rate(curve.knee_bps)}: twice the bits bring less than "
+            "1 % of the ceiling."
+        )
+    elif curve is not None:
+        told.append("An untouched x264 gains from more bits all along what was measured.")
+    if curve is not None and curve.source_bitrate_bps:
+        share = float(np.interp(curve.source_bitrate_bps, curve.bitrate_bps, curve.share))
+        times = curve.source_bitrate_bps / (curve.knee_bps or curve.source_bitrate_bps)
+        beyond = f", {times:.1f} times that" if curve.knee_bps else ""
+        told.append(
+            f"The footage itself has {_rate(curve.source_bitrate_bps)}{beyond} ({share:.0%} of the ceiling)."
+        )
+    chosen, verdict = _seen(outcome), outcome.verdict
+    if outcome.choice == StreamSetting():
+        told.append("Chosen: an untouched x264. Nothing that was tried is surely better on this footage.")
+        return told
+    why = f"it beat the next simpler setting with a probability of {outcome.chain[-1].probability:.0%}"
+    told.append(f"Chosen: {_words(outcome.choice)}; {why}.")
+    keep = f"{outcome.settings.keep:.0%} of the ceiling"
+    told.append(
+        f"At {keep} it sends {_rate(chosen.bitrate_bps)}: {saving(chosen)} against an untouched x264 where it was "
+        f"chosen" + (f", {saving(verdict)} on the other half of the footage." if verdict is not None else ".")
+    )
+    if verdict is None or verdict.interval[1] > 0:
+        told.append("The other half alone does not prove it: give more footage to be sure.")
+    return told
+
+
+def table(outcome: Outcome) -> list[dict[str, str]]:
+    """A row for each measured setting, fewest bytes first."""
+    ahead = {each.setting for each in front(outcome)}
+    nineties = {gains.keep: gains for gains in outcome.judged}
+    rows = []
+    for seen in sorted(outcome.chosen_by.seen, key=lambda each: each.gain):
+        row = {
+            "stream": seen.setting.name.removeprefix(PREFIX),
+            f"bytes at {outcome.settings.keep:.0%}": saving(seen) if seen.reached else "never reached",
+            "kbit/s": f"{seen.bitrate_bps / 1000:,.0f}",
+            "camera CPU": f"{seen.camera_ratio:.2f}",
+            "delay, ms": f"{seen.delay_ms:.0f}",
+        }
+        for keep in (0.90, 0.95):
+            judged = nineties[keep].of(seen.setting) if keep in nineties else None
+            row[f"other half, {keep:.0%}"] = saving(judged) if judged is not None else ""
+        row[""] = "chosen" if seen.setting == outcome.choice else "front" if seen.setting in ahead else ""
+        rows.append(row)
+    return rows
+
+
+def site_document(outcome: Outcome) -> dict[str, Any]:
+    """The options that `encode`, `stream` and `serve --input` take, and where they come from."""
+    choice, chosen, verdict = outcome.choice, _seen(outcome), outcome.verdict
+    width_px, height_px = choice.size_px or outcome.parts.size_px
+    policy = {"none": "none", "feedback": "feedback", "accmodel": "graded"}[choice.map]
+    document: dict[str, Any] = {
+        "size": f"{width_px}x{height_px}",
+        "b-frames": choice.b_frames,
+        "mbtree-frames": choice.mbtree_frames,
+        "policy": policy,
+        "preset": choice.preset,
+        "aq-mode": choice.aq_mode,
+        "crf": round(chosen.crf, 1),
+        "max-bitrate": f"{max(1, round(_HEADROOM * chosen.bitrate_bps / 1000))}k",
+    }
+    record: dict[str, Any] = {
+        "dnn": outcome.dnn.card.name,
+        "dnn-sha256": outcome.dnn.card.sha256 or "",
+        "source": f"{outcome.parts.size_px[0]}x{outcome.parts.size_px[1]}",
+        "frames-per-second": round(float(outcome.parts.frame_rate), 3),
+        "keep": outcome.settings.keep,
+        "bitrate-bps": round(chosen.bitrate_bps),
+        "bytes-percent": round(100 * math.expm1(chosen.gain), 1),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "accmpeg": __version__,
+    }
+    if outcome.dnn.accmodel is not None and choice.map == "accmodel":
+        record["accmodel-sha256"] = outcome.dnn.accmodel.sha256
+    if verdict is not None:
+        record["other-half-bytes-percent"] = round(100 * math.expm1(verdict.gain), 1)
+        record["other-half-interval-percent"] = [
+            round(100 * math.expm1(each), 1) for each in verdict.interval
+        ]
+    return {**document, "profile": record}
+
+
+def write_site(outcome: Outcome, path: Path) -> None:
+    """Writes the TOML file. Raises SinkError."""
+    said = "".join(f"# {sentence}\n" for sentence in sentences(outcome))
+    try:
+        path.write_text(said + tomli_w.dumps(site_document(outcome)), encoding="utf-8")
+    except OSError as error:
+        raise SinkError(f"can't write {path}: {error.strerror}; give another -o") from error
+
+
+def write_picture(outcome: Outcome, path: Path) -> None:
+    """Draws answers over bitrate with the knee, and bytes over camera CPU with the front. Raises SinkError."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    curve = outcome.curve
+    if curve is not None:
+        left.plot(curve.bitrate_bps / 1000, 100 * curve.share, color="black", label="an untouched x264")
+        if curve.true_share is not None:
+            left.plot(
+                curve.bitrate_bps / 1000, 100 * curve.true_share, "--", color="#0072b2", label="true accuracy"
+            )
+        if curve.knee_bps is not None:
+            left.axvline(curve.knee_bps / 1000, color="#d55e00", linewidth=0.8, label="knee")
+        if curve.source_bitrate_bps:
+            left.axvline(
+                curve.source_bitrate_bps / 1000, color="#777777", linestyle=":", label="the footage's own"
+            )
+        left.set_xscale("log")
+    left.set_xlabel("bitrate, kbit/s")
+    left.set_ylabel("share of the ceiling, %")
+    left.legend(fontsize=8)
+    ahead = {each.setting for each in front(outcome)}
+    for seen in outcome.chosen_by.seen:
+        chosen = seen.setting == outcome.choice
+        colour = "#d55e00" if chosen else "#0072b2" if seen.setting in ahead else "#999999"
+        at = seen.camera_ratio, 100 * math.expm1(seen.gain)
+        right.scatter(*at, s=20 + seen.delay_ms / 4, color=colour, marker="*" if chosen else "o", zorder=3)
+        if chosen or seen.setting in ahead:
+            right.annotate(
+                seen.setting.name.removeprefix(PREFIX),
+                at,
+                fontsize=7,
+                xytext=(4, 4),
+                textcoords="offset points",
+            )
+    right.axhline(0, color="black", linewidth=0.8)
+    right.set_xlabel("camera CPU over a plain x264")
+    right.set_ylabel(f"bytes at {outcome.settings.keep:.0%} of the ceiling, %")
+    right.set_title("larger: later by milliseconds", fontsize=8)
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise SinkError(f"can't write {path}: {error.strerror}") from error
+
+
+def _seen(outcome: Outcome) -> Seen:
+    found = outcome.chosen_by.of(outcome.choice)
+    assert found is not None
+    return found
+
+
+def _words(setting: StreamSetting) -> str:
+    maps: Mapping[str, str] = {
+        "feedback": "a map of the server's last answers",
+        "accmodel": "the AccModel's map",
+    }
+    parts = ["the source's size" if setting.size_px is None else f"{setting.size_px[0]}x{setting.size_px[1]}"]
+    parts += [f"{setting.b_frames} B-frames"] if setting.b_frames else []
+    parts += [f"mb-tree over {setting.mbtree_frames} frames"] if setting.mbtree_frames else []
+    parts += [maps[setting.map]] if setting.map in maps else []
+    parts += [f"preset {setting.preset}"] if setting.preset != "veryfast" else []
+    parts += ["AQ off"] if setting.aq_mode == 0 else []
+    return ", ".join(parts)
+
+
+def _rate(bitrate_bps: float) -> str:
+    return f"{bitrate_bps / 1e6:.2g} Mbit/s" if bitrate_bps >= 1e6 else f"{bitrate_bps / 1000:.0f} kbit/s"
