@@ -47,8 +47,8 @@ def profile(
 ) -> None:
     """Choose the whole stream for a site: size, B-frames, map and the rest, by the server DNN's own answers.
 
-    The first half of the footage chooses, the second judges. Measured cells stay in the folder NAME.cells beside
-    the profile, and the same command goes on where an interrupted one stopped.
+    The first half of the footage chooses, the second judges. Measured cells stay in the folder NAME.cells
+    beside the profile, and the same command goes on where an interrupted one stopped.
     """
     from accmpeg.evaluation.bench.plan import DnnSpec
     from accmpeg.evaluation.profile.parts import cut

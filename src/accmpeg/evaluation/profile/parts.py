@@ -64,9 +64,7 @@ def cut(
         shown = ", ".join(f"{name} {width}x{height}" for (width, height), name in sizes.items())
         raise UsageError(f"clips of several sizes ({shown}): a profile is of one camera, so give one size")
     if not cuts:
-        raise SourceError(
-            f"no clip has {2 * LEAST_FRAMES} frames at the rate asked for: give longer footage, such as a minute"
-        )
+        raise SourceError(f"no clip has {2 * LEAST_FRAMES} frames at the rate asked for: give longer footage")
     cuts.sort(key=lambda each: -each[1])
     del cuts[MOST_PARTS:]
     choice: list[ClipSpec] = []

@@ -67,9 +67,10 @@ def sentences(outcome: Outcome) -> list[str]:
     why = f"it beat the next simpler setting with a probability of {outcome.chain[-1].probability:.0%}"
     told.append(f"Chosen: {_words(outcome.choice)}; {why}.")
     keep = f"{outcome.settings.keep:.0%} of the ceiling"
+    other = "" if verdict is None else f", {saving(verdict)} on the other half"
     told.append(
-        f"At {keep} it sends {_rate(chosen.bitrate_bps)}: {saving(chosen)} against an untouched x264 where it was "
-        f"chosen" + (f", {saving(verdict)} on the other half of the footage." if verdict is not None else ".")
+        f"At {keep} it sends {_rate(chosen.bitrate_bps)}: {saving(chosen)} against an untouched x264 on the "
+        f"footage that it was chosen on{other}."
     )
     if verdict is None or verdict.interval[1] > 0:
         told.append("The other half alone does not prove it: give more footage to be sure.")
@@ -143,7 +144,7 @@ def write_site(outcome: Outcome, path: Path) -> None:
 
 
 def write_picture(outcome: Outcome, path: Path) -> None:
-    """Draws answers over bitrate with the knee, and bytes over camera CPU with the front. Raises SinkError."""
+    """Draws answers over bitrate with the knee, and bytes over camera CPU. Raises SinkError."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")

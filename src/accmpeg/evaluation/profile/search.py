@@ -85,7 +85,7 @@ class Outcome:
 
 
 def candidates(parts: Parts, dnn: DnnSpec, settings: ProfileSettings) -> list[StreamSetting]:
-    """All settings that make sense for a site: those whose delay fits its budget, with the maps it can have."""
+    """All settings that make sense for a site: those that fit its delay, with the maps it can have."""
     width_px, height_px = parts.size_px
     small = dnn.card.input.stream_size_px(width_px, height_px)
     sizes: list[tuple[int, int] | None] = [None]
@@ -154,7 +154,8 @@ def search(
     chain = choose(belief, allowed)
     if chain[0].setting not in allowed:
         chain = chain[1:] or [Step(min(allowed, key=lambda each: belief.of(each)[0]), 1.0)]
-    judges = list(dict.fromkeys([plain, *(step.setting for step in chain[-2:])]))
+    default = StreamSetting(None if small == parts.size_px else small, b_frames=2)
+    judges = list(dict.fromkeys([plain, default, *(step.setting for step in chain[-2:])]))
     rows = measured.sweep(parts.judging, judges, _LATE_POINTS, "judging")
     judged = tuple(measure_gains(rows, reference, keep) for keep in (settings.keep, 0.90, 0.95))
     chain = _confirmed(chain, judged[0])
@@ -267,8 +268,8 @@ def _nearest(seen: Sequence[Seen], settings: ProfileSettings) -> str:
     quick = min(seen, key=lambda each: each.delay_ms)
     return (
         f"no stream keeps {settings.keep:.0%} of the ceiling within a camera budget of "
-        f"{settings.camera_budget:g} and {settings.delay_budget_ms:g} ms. The cheapest, {cheap.setting.name}, takes "
-        f"{cheap.camera_ratio:.2f} times a plain x264's CPU; the quickest, {quick.setting.name}, "
+        f"{settings.camera_budget:g} and {settings.delay_budget_ms:g} ms. "
+        f"The cheapest, {cheap.setting.name}, takes {cheap.camera_ratio:.2f} times a plain x264's CPU; the quickest, {quick.setting.name}, "
         f"{quick.delay_ms:.0f} ms"
     )
 
