@@ -4,8 +4,8 @@
 
 Question: how many bytes does the choice need against an untouched x264 (`stream:source`) at the same share
 of the ceiling, over clips that nothing was tuned on, and does any clip lose? Beside it the fixed default: the
-DNN's size with two B-frames. Rule: the mean of log ratios over clips, 95 % by drawing clips with each one's drawn
-blocks; a clip loses above +3 %. Resumable: cells stay in OUT/cells.
+DNN's size with two B-frames. Rule: the mean of log ratios over clips, 95 % by drawing clips with each one's
+chance; a clip loses above +3 %. Resumable: cells stay in OUT/cells.
 """
 
 import argparse

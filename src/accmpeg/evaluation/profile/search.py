@@ -266,11 +266,11 @@ def _fits(seen: Seen, settings: ProfileSettings) -> bool:
 def _nearest(seen: Sequence[Seen], settings: ProfileSettings) -> str:
     cheap = min(seen, key=lambda each: each.camera_ratio)
     quick = min(seen, key=lambda each: each.delay_ms)
+    budgets = f"a camera budget of {settings.camera_budget:g} and {settings.delay_budget_ms:g} ms"
     return (
-        f"no stream keeps {settings.keep:.0%} of the ceiling within a camera budget of "
-        f"{settings.camera_budget:g} and {settings.delay_budget_ms:g} ms. "
-        f"The cheapest, {cheap.setting.name}, takes {cheap.camera_ratio:.2f} times a plain x264's CPU; the quickest, {quick.setting.name}, "
-        f"{quick.delay_ms:.0f} ms"
+        f"no stream keeps {settings.keep:.0%} of the ceiling within {budgets}. The cheapest, "
+        f"{cheap.setting.name}, takes {cheap.camera_ratio:.2f} times a plain x264's CPU; the quickest, "
+        f"{quick.setting.name}, {quick.delay_ms:.0f} ms"
     )
 
 
