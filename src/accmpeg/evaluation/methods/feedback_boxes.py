@@ -1,12 +1,9 @@
 """A map of the server's own last answers: finer where it has just seen objects, no network at the camera."""
 
-from collections import deque
 from functools import partial
 
 import av
-import numpy as np
 
-from accmpeg.camera import SteeredEncoder
 from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import (
     B_FRAMES,
@@ -19,23 +16,20 @@ from accmpeg.evaluation.methods.base import (
     answered,
 )
 from accmpeg.evaluation.methods.regions import (
-    Boxes,
     need_objects,
     packed_boxes,
-    region_policy,
     scored_boxes,
     unpacked_boxes,
 )
 from accmpeg.media.encoder import EncoderSettings
 from accmpeg.media.grid import MacroblockGrid
+from accmpeg.steering.encoder import SteeredEncoder
+from accmpeg.steering.feedback import ANSWERS, MARGIN_MACROBLOCKS, SPAN_QP, FeedbackMap
 
 __all__ = ["ROWS", "FeedbackStream"]
 
 EVERY_FRAMES = 3
-ANSWERS = 2
 LEAST_SCORE = 0.15
-MARGIN_MACROBLOCKS = 2
-SPAN_QP = 8
 
 
 def _open(b_frames: int, stream: StreamFormat, point: OperatingPoint, session: Session) -> Stream:
@@ -87,31 +81,23 @@ class FeedbackStream(SteeredStream):
     def __init__(self, session: Session, settings: EncoderSettings, point: OperatingPoint) -> None:
         need_objects(session.context, "feedback")
         super().__init__(session, SteeredEncoder(settings, None))
-        self._policy = region_policy(point, SPAN_QP, grown_macroblocks=MARGIN_MACROBLOCKS)
-        self._grid = MacroblockGrid(settings.width_px, settings.height_px)
-        scale = settings.width_px / session.clip.width_px, settings.height_px / session.clip.height_px
-        self._scale = np.asarray([*scale, *scale], np.float32)
-        """From source pixels, which boxes are in, to the stream's."""
-        self._answers: deque[Boxes] = deque(maxlen=ANSWERS)
+        self._map = FeedbackMap(
+            MacroblockGrid(settings.width_px, settings.height_px),
+            (session.clip.width_px, session.clip.height_px),
+            # As far as QPs go.
+            span_qp=min(SPAN_QP, 51 - round(point.quality or 0)),
+        )
 
     def push(self, index: int, frame: av.VideoFrame) -> None:
         messages = self._session.arrived()
         if messages:
             with self._session.camera("policy"):
-                self._answers.extend(unpacked_boxes(message)[1] * self._scale for message in messages)
-                self._renew_map()
+                for message in messages:
+                    seen, boxes = unpacked_boxes(message)
+                    self._map.answer(boxes, round(self._session.capture_s(seen) * 1e6))
+                rate_controlled = self._steered.settings.bitrate_bps is not None
+                self._steered.qp_offsets = self._map.qp_offsets(rate_controlled=rate_controlled)
         super().push(index, frame)
-
-    def _renew_map(self) -> None:
-        boxes = np.concatenate(self._answers)
-        if not len(boxes):
-            self._steered.qp_offsets = None
-            return
-        inside = np.where(self._grid.cover_boxes(boxes), 1.0, -1.0).astype(np.float32)
-        weights = None
-        if self._steered.settings.bitrate_bps is not None:
-            weights = np.ones(self._grid.shape, np.float32)
-        self._steered.qp_offsets = self._policy.qp_offsets(inside, None, weights)
 
     def _deliver(self, frames: list[av.VideoFrame]) -> None:
         session = self._session
