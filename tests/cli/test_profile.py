@@ -1,0 +1,100 @@
+"""`accmpeg profile` on real frames: a profile is written, goes on where it was, and says what is wrong."""
+
+import json
+import tomllib
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from accmpeg.cli import app
+from accmpeg.demo import DEMO_SEED
+from accmpeg.demo.scene import SceneSource, SceneSpec
+from accmpeg.media.encoder import Encoder, EncoderSettings
+from accmpeg.media.sink import open_sink
+from tests.evaluation.methods.method_clips import card
+
+
+def write_clip(path: Path, frames: int, size_px: tuple[int, int] = (640, 360)) -> Path:
+    scene = SceneSource(SceneSpec(DEMO_SEED, *size_px, frame_rate=Fraction(15), frame_count=frames))
+    settings = EncoderSettings.for_source(scene.info, crf=14.0, preset="ultrafast", steerable=False)
+    with Encoder(settings) as encoder, open_sink(path, encoder) as sink:
+        for frame in scene:
+            for unit in encoder.encode(frame):
+                sink.write(unit)
+        for unit in encoder.flush():
+            sink.write(unit)
+    return path
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("site") / "yard.mp4", 80)
+
+
+def profile(*arguments: str | Path) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, ["profile", *map(str, arguments)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_a_site_gets_its_profile_and_the_same_one_again(footage: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    asked = (footage, "--dnn", card(), "-o", site, "--minutes", "0.1", "--workers", "2", "--json")
+    code, stdout, stderr = profile(*asked)
+    assert code == 0, stderr
+    document = json.loads(stdout)
+    written = tomllib.loads(site.read_text())
+    for each in (written, document["profile"]):
+        del each["profile"]["made"]
+    assert written == document["profile"]
+    assert written["profile"]["source"] == "640x360"
+    assert written["profile"]["dnn"] == "detector" or written["profile"]["dnn"]
+    assert written["b-frames"] in (0, 2)
+    assert document["said"][-1]
+    assert (tmp_path / "site.png").stat().st_size > 10_000
+    plain = next(row for row in document["streams"] if row["stream"] == "source")
+    assert plain["bytes at 90%"].startswith("+0")
+    cells = (tmp_path / "site.cells" / "cells.jsonl").read_bytes()
+    code, again, stderr = profile(*asked)
+    assert code == 0, stderr
+    assert (tmp_path / "site.cells" / "cells.jsonl").read_bytes().startswith(cells)
+    assert json.loads(again)["profile"]["size"] == written["size"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--keep", "0.5"), "0.80 to 0.95"),
+        (("-o", "site.json"), "site.toml"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_line(footage: Path, options: tuple[str, str], says: str) -> None:
+    code, _, stderr = profile(footage, "--dnn", card(), "-o", "site.toml", *options)
+    assert code == 2
+    assert says in stderr
+    assert "Traceback" not in stderr
+
+
+def test_footage_of_mixed_sizes_and_of_a_frame_is_refused(tmp_path: Path) -> None:
+    write_clip(tmp_path / "one.mp4", 60)
+    write_clip(tmp_path / "two.mp4", 60, (320, 180))
+    code, _, stderr = profile(tmp_path, "--dnn", card(), "-o", tmp_path / "site.toml")
+    assert code == 2
+    assert "640x360" in stderr
+    assert "320x180" in stderr
+    short = write_clip(tmp_path / "short.mp4", 1)
+    code, _, stderr = profile(short, "--dnn", card(), "-o", tmp_path / "site.toml")
+    assert code == 1
+    assert "longer footage" in stderr
+
+
+@pytest.mark.slow
+def test_a_budget_that_nothing_meets_names_the_nearest(footage: Path, tmp_path: Path) -> None:
+    code, _, stderr = profile(
+        footage, "--dnn", card(), "-o", tmp_path / "site.toml", "--camera-budget", "0.05", "--minutes", "0.1"
+    )
+    assert code == 1
+    assert "The cheapest" in stderr
+    assert not (tmp_path / "site.toml").exists()
