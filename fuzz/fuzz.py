@@ -38,7 +38,7 @@ with atheris.instrument_imports(include=["accmpeg"]):
         pack,
         unpack,
     )
-    from accmpeg.server.streams import CodedFrame, StreamDecoder, read_quality_map
+    from accmpeg.server.decoding import ReceivedUnit, StreamDecoder, read_quality_map
 
 import av
 
@@ -101,7 +101,7 @@ def bitstream() -> Target:
             if choices.ConsumeProbability() < 0.05:
                 size_px = (choices.ConsumeIntInRange(16, 512), choices.ConsumeIntInRange(16, 512))
             is_keyframe = unit.is_keyframe or choices.ConsumeProbability() < 0.1
-            coded = CodedFrame(sequence, _mutated(unit.data, choices), is_keyframe, size_px)
+            coded = ReceivedUnit(sequence, _mutated(unit.data, choices), is_keyframe, size_px)
             try:
                 frames = decoder.decode(coded)
             except (DecoderError, av.FFmpegError, ValueError):  # what a session takes for damage

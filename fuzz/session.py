@@ -38,8 +38,8 @@ with atheris.instrument_imports(include=["accmpeg"]):
         unpack,
     )
     from accmpeg.server import Limits, ServerSettings, start_server
-    from accmpeg.server.live import Live
     from accmpeg.server.models import LoadedDnn, ModelIdentity
+    from accmpeg.server.server import Server
     from accmpeg.server.web.app import make_app
 
 import numpy as np
@@ -86,7 +86,7 @@ class Recalled:
         return [np.repeat(output, len(batch), axis=0) for output in self._outputs[shape]]
 
 
-class Server:
+class Application:
     """The real application without its sockets, one conversation after the other."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class Server:
 
     async def _make(self, settings: ServerSettings, dnn: ServerDnn) -> Any:
         identity = ModelIdentity(dnn.card.name, None, "cpu")
-        return make_app(Live(settings, {dnn.card.name: LoadedDnn([dnn], identity)}))
+        return make_app(Server(settings, {dnn.card.name: LoadedDnn([dnn], identity)}))
 
     def talk(self, messages: list[bytes]) -> list[Any]:
         """What it answers to these messages of one connection; raises what is no answer."""
@@ -147,7 +147,7 @@ def _hello(**changes: Any) -> Hello:
 
 def hello() -> Target:
     """Whatever comes first is welcomed or refused."""
-    server = Server()
+    server = Application()
 
     def one(data: bytes) -> None:
         answers = server.talk([data, pack(Goodbye(reason="enough"))])
@@ -165,7 +165,7 @@ def hello() -> Target:
 
 def units(encoded: list[AccessUnit], mutated: Callable[[bytes, Any], bytes]) -> Target:
     """Every frame is answered once and in order, whatever it is, or the connection is refused."""
-    server = Server()
+    server = Application()
     runs = 0
 
     def one(data: bytes) -> None:

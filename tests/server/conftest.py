@@ -10,7 +10,7 @@ import pytest
 
 from accmpeg.demo import assets_path
 from accmpeg.server import Limits, ServerThread
-from tests.server.live_clients import Recorded, record, settings_of
+from tests.server.clients import Recorded, record, settings_of
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def test_a_silent_tls_client_has_the_handshakes_time(
     (silent,) = crowd(server, 1)
     silent.settimeout(WAIT_S)
     assert silent.recv(1) == b"", "closed by the server"
-    until(lambda: b'refused_total{code="tls"} 1.0' in server.live.metrics.text())  # type: ignore[union-attr]
+    until(lambda: b'refused_total{code="tls"} 1.0' in server.running.core.metrics.text())
 
 
 def test_one_address_does_not_take_all_places(start: Start) -> None:

@@ -19,7 +19,7 @@ from accmpeg.errors import UsageError
 from accmpeg.protocol.wire import Goodbye
 from accmpeg.server import ServerSettings, ServerThread, run
 from tests.helpers import WAIT_S, until
-from tests.server.live_clients import ADMIN, VIEWER, Camera, Recorded, tokens
+from tests.server.clients import ADMIN, VIEWER, Camera, Recorded, tokens
 
 Start = Callable[..., ServerThread]
 
@@ -100,8 +100,7 @@ def test_hosts_that_can_not_be_meant_are_one_line(card: Path, host: str) -> None
 
 def test_a_draining_server_is_not_ready(start: Start) -> None:
     server = start()
-    assert server.live is not None
-    server.live.draining = True
+    server.running.draining = True
     assert ask(server, "/readyz")[0] == 503
     assert ask(server, "/healthz")[0] == 200
 
@@ -156,16 +155,15 @@ def test_a_viewer_gets_pictures_with_results_and_maps_and_costs_nothing_before(
     start: Start, recorded: Recorded
 ) -> None:
     server = start(snapshots_per_s=30)
-    live = server.live
-    assert live is not None
+    core = server.running.core
     with Camera(server, recorded) as camera:
         camera.welcome()
         camera.send_frames(0, 5)
         camera.results(5)
-        assert live.metrics.snapshots._value.get() == 0, "nobody watched"
+        assert core.metrics.snapshots._value.get() == 0, "nobody watched"
         with connect(f"{server.websocket_url}/v1/view", compression=None, max_size=None) as viewer:
             viewer.send(json.dumps({"watch": ["gate"], "maps": ["gate"]}))
-            until(lambda: live.gallery.wants_map("gate"))
+            until(lambda: core.gallery.wants_map("gate"))
             camera.send_frames(5, 5)
             message = viewer.recv(timeout=WAIT_S)
     assert isinstance(message, bytes)
@@ -275,9 +273,9 @@ def test_cameras_that_are_away_for_long_vanish(start: Start, recorded: Recorded)
 def test_wrong_tokens_are_counted_logged_with_their_address_and_slowed(
     start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("accmpeg.server.logins.FIRST_WAIT_S", 0.2)
+    monkeypatch.setattr("accmpeg.server.web.logins.FIRST_WAIT_S", 0.2)
     server = start(tokens=tokens(gate="gate-token-0123456789"))
-    with caplog.at_level("WARNING", logger="accmpeg.server.logins"):
+    with caplog.at_level("WARNING", logger="accmpeg.server.web.logins"):
         begun_s = time.monotonic()
         for _ in range(5):
             status, _, _ = ask(server, "/v1/session", "POST", Authorization="Bearer wrong-0123456789")

@@ -10,7 +10,7 @@ import pytest
 
 from accmpeg.server import ServerThread
 from tests.helpers import WAIT_S
-from tests.server.live_clients import VIEWER, Camera, Recorded, tokens, unit_message
+from tests.server.clients import VIEWER, Camera, Recorded, tokens, unit_message
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 

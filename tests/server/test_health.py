@@ -12,7 +12,7 @@ from accmpeg.server import ServerThread
 from accmpeg.server.cameras import CameraRecord
 from accmpeg.server.health import AnswerWindow, Health, judge
 from tests.helpers import until
-from tests.server.live_clients import Camera, Recorded
+from tests.server.clients import Camera, Recorded
 from tests.server.stubborn import Stubborn, write_card
 from tests.server.test_app import ask
 
@@ -167,8 +167,7 @@ def test_a_server_whose_dnn_hangs_can_be_stopped(start: Start, recorded: Recorde
         camera.send_frames(0, 3)
         camera.results(3)
         server.stop()
-    assert server.live is not None
-    assert server.live.stuck
+    assert server.running.stuck
 
 
 def test_results_readiness_and_metrics_name_model_and_device(

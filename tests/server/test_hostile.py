@@ -21,7 +21,7 @@ from accmpeg.protocol.wire import (
 )
 from accmpeg.server import Limits, ServerThread
 from tests.helpers import WAIT_S, until
-from tests.server.live_clients import Camera, Recorded, hello_of, record, tokens, unit_message
+from tests.server.clients import Camera, Recorded, hello_of, record, tokens, unit_message
 
 
 @pytest.fixture(autouse=True)
@@ -185,8 +185,7 @@ def test_a_slow_sender_of_headers_is_cut_off(server: ServerThread) -> None:
 
 @pytest.mark.slow  # the server gives up on it only when its pings go unanswered
 def test_a_reader_that_never_reads_is_slowed_not_buffered(server: ServerThread, recorded: Recorded) -> None:
-    live = server.live
-    assert live is not None
+    core = server.running.core
     with Camera(server, recorded, camera="deaf", drop="latest") as camera:
         camera.welcome()
         for sequence in range(2000):
@@ -196,12 +195,12 @@ def test_a_reader_that_never_reads_is_slowed_not_buffered(server: ServerThread, 
                 camera.send(unit_message(sequence, unit), unit.data)
             except (TimeoutError, ConnectionClosed):
                 break
-        memory = live.book.stream("deaf", "run-1")
-        assert live.book.records["deaf"].waiting + len(memory.unsent) <= 2 * live.limits.unanswered
+        memory = core.book.stream("deaf", "run-1")
+        assert core.book.records["deaf"].waiting + len(memory.unsent) <= 2 * core.limits.unanswered
     for _ in range(3):
         with contextlib.suppress(AssertionError):
-            until(lambda: "deaf" not in live.sessions)
-    assert "deaf" not in live.sessions
+            until(lambda: "deaf" not in server.running.sessions)
+    assert "deaf" not in server.running.sessions
 
 
 def test_wrong_tokens_are_refused(start: object, recorded: Recorded) -> None:

@@ -25,7 +25,7 @@ from accmpeg.server.cameras import CameraBook
 from accmpeg.server.metrics import Metrics
 from accmpeg.server.subscribers import Hub, JsonLinesFile
 from tests.helpers import WAIT_S, until
-from tests.server.live_clients import Camera, Recorded
+from tests.server.clients import Camera, Recorded
 
 Start = Callable[..., ServerThread]
 
@@ -111,9 +111,8 @@ def test_a_file_is_fetched_to_its_end(
         for unit in encoder.flush():
             sink.write(unit)
     server = start(inputs=(("yard", str(clip)),), results=tmp_path / "results.jsonl")
-    live = server.live
-    assert live is not None
-    record = live.book.record("yard")
+    core = server.running.core
+    record = core.book.record("yard")
     until(lambda: record.results == 8 and not record.connected)
     server.stop()
     events = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
@@ -129,9 +128,8 @@ def test_an_input_that_is_not_there_is_tried_again_and_harms_nobody(
     start: Start, recorded: Recorded, tmp_path: Path
 ) -> None:
     server = start(inputs=(("yard", str(tmp_path / "later.mp4")),))
-    live = server.live
-    assert live is not None
-    until(lambda: "later.mp4" in live.book.record("yard").error)
+    core = server.running.core
+    until(lambda: "later.mp4" in core.book.record("yard").error)
     with Camera(server, recorded) as camera:
         camera.welcome()
         camera.send_frames(0, 2)

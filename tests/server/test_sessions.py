@@ -13,7 +13,7 @@ from accmpeg.server import ServerThread
 from accmpeg.server.memory import LEAST_FRAMES
 from accmpeg.tasks.result_json import from_json
 from tests.helpers import until
-from tests.server.live_clients import Camera, Recorded, record, unit_message
+from tests.server.clients import Camera, Recorded, record, unit_message
 
 Start = Callable[..., ServerThread]
 
@@ -168,8 +168,7 @@ def test_a_second_camera_of_one_name_is_refused_and_told_why(
         assert any("same name" in str(each.__dict__.get("reason")) for each in caplog.records)
         first.send_frames(0, 2)
         assert len(first.results(2)) == 2, "undisturbed"
-        assert server.live is not None
-        health = server.live.book.records["gate"].health()
+        health = server.running.core.book.records["gate"].health()
         assert (health.state, health.code) == ("live", "rival")
     with Camera(server, recorded, stream_id="run-2") as second:
         assert isinstance(second.greet(), Welcome), "the first has left"
@@ -205,17 +204,16 @@ def test_a_probe_is_answered_displaces_nobody_and_leaves_nothing(
 ) -> None:
     results = tmp_path / "results.jsonl"
     server = start(results=results)
-    assert server.live is not None
     with Camera(server, recorded) as camera, Camera(server, recorded, stream_id="probe", probe=True) as probe:
         camera.welcome()
         probe.welcome()
         for each in (camera, probe):
             each.send_frames(0, 3)
             assert len(each.results(3)) == 3
-        assert server.live.book.records["gate"].frames == 3
-    until(lambda: not server.live.sessions)
-    assert len(server.live.book.records) == 1
-    assert server.live.memory.waiting_frames("? probe", 8) == 1
+        assert server.running.core.book.records["gate"].frames == 3
+    until(lambda: not server.running.sessions)
+    assert len(server.running.core.book.records) == 1
+    assert server.running.core.memory.waiting_frames("? probe", 8) == 1
     server.stop()
     assert len(results.read_text().splitlines()) == 3
 
@@ -225,12 +223,11 @@ def test_memory_for_pictures_decides_how_many_cameras_come_and_how_much_waits(
 ) -> None:
     frame_bytes = 320 * 180 * 3 // 2
     server = start(memory_bytes=2 * LEAST_FRAMES * frame_bytes + 2 * frame_bytes)
-    assert server.live is not None
     with Camera(server, recorded, camera="one") as one, Camera(server, recorded, camera="two") as two:
         one.welcome()
-        assert server.live.memory.waiting_frames("one", 8) == 8
+        assert server.running.core.memory.waiting_frames("one", 8) == 8
         two.welcome()
-        assert server.live.memory.waiting_frames("one", 8) == 2
+        assert server.running.core.memory.waiting_frames("one", 8) == 2
         with Camera(server, recorded, camera="three") as three:
             refusal = three.greet()
         assert isinstance(refusal, Refused)
@@ -247,7 +244,7 @@ def test_memory_for_pictures_decides_how_many_cameras_come_and_how_much_waits(
         assert isinstance(refused, Refused)
         assert "--memory" in refused.reason
     with Camera(server, recorded, camera="three") as three:
-        until(lambda: not server.live.sessions)
+        until(lambda: not server.running.sessions)
         assert isinstance(three.greet(), Welcome)
 
 
@@ -284,8 +281,7 @@ def test_cameras_at_once_share_batches_fairly(start: Start, recorded: Recorded) 
     for results in answers:
         assert [each.sequence for each in results] == list(range(20))
         assert all(each.dropped is None for each in results)
-    assert server.live is not None
-    text = server.live.metrics.text().decode()
+    text = server.running.core.metrics.text().decode()
     value = {line.split(" ")[0]: float(line.split(" ")[1]) for line in text.splitlines() if line[0] != "#"}
     batches = value['accmpeg_batch_frames_count{dnn="accmpeg-demo-detector"}']
     assert value['accmpeg_batch_frames_sum{dnn="accmpeg-demo-detector"}'] == 60
@@ -311,8 +307,7 @@ def test_a_stopped_server_answers_and_says_goodbye(start: Start, recorded: Recor
 
 def test_a_draining_server_takes_no_camera(start: Start, recorded: Recorded) -> None:
     server = start()
-    assert server.live is not None
-    server.live.draining = True
+    server.running.draining = True
     with Camera(server, recorded) as camera:
         refusal = camera.greet()
     assert isinstance(refusal, Refused)
@@ -323,7 +318,6 @@ def test_cameras_come_and_go(server: ServerThread, recorded: Recorded) -> None:
     for i in range(3):
         with Camera(server, recorded, camera="visitor", stream_id=f"run-{i}") as camera:
             assert isinstance(camera.greet(), Welcome)
-    live = server.live
-    assert live is not None
-    until(lambda: "visitor" not in live.sessions)
-    assert not live.book.records["visitor"].connected
+    core = server.running.core
+    until(lambda: "visitor" not in server.running.sessions)
+    assert not core.book.records["visitor"].connected

@@ -20,7 +20,7 @@ from accmpeg.protocol.wire import SUBPROTOCOL, Welcome, pack, unpack
 from accmpeg.server import ServerThread
 from accmpeg.server.web.certificate import certificate_problem
 from tests.helpers import WAIT_S, until
-from tests.server.live_clients import hello_of
+from tests.server.clients import hello_of
 
 Start = Callable[..., ServerThread]
 

@@ -7,6 +7,8 @@ import os
 import threading
 from pathlib import Path
 
+from accmpeg.server.refusal import RefusalError
+
 __all__ = ["LEAST_FRAMES", "MemoryBudget", "available_bytes"]
 
 DECODER_FRAMES = 5
@@ -25,15 +27,24 @@ class MemoryBudget:
         self._frame_bytes: dict[object, float] = {}
         self._lock = threading.Lock()
 
-    def take(self, camera: object, pixels: int) -> bool:
-        """Whether frames of this size fit in beside what is there; then they have their place."""
+    def reserve(self, camera: object, pixels: int) -> None:
+        """Gives frames of this size their place, beside what is there and instead of the camera's before.
+
+        Raises:
+            RefusalError: They do not fit in; then the camera's place is as it was.
+        """
         frame_bytes = pixels * _BYTES_PER_PIXEL
         with self._lock:
-            others = sum(size for each, size in self._frame_bytes.items() if each is not camera)
+            others = sum(size for each, size in self._frame_bytes.items() if each != camera)
             if (others + frame_bytes) * LEAST_FRAMES > self.total_bytes:
-                return False
+                raise RefusalError(
+                    "busy",
+                    f"frames of {pixels / 1e6:.1f} megapixels do not fit in beside the other cameras: the "
+                    f"server's --memory is {self.total_bytes / 2**20:.0f} MiB, for "
+                    f"{self.cameras_of(pixels)} such cameras",
+                    retry=True,
+                )
             self._frame_bytes[camera] = frame_bytes
-            return True
 
     def give_back(self, camera: object) -> None:
         """Its frames are gone."""

@@ -16,8 +16,9 @@ from typing import Self
 import uvicorn
 
 from accmpeg.errors import AccmpegError, UsageError
-from accmpeg.server.live import Live
+from accmpeg.server.dnns import load_all
 from accmpeg.server.quiet import OncePerSecond
+from accmpeg.server.server import Server
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.threads import in_thread
 from accmpeg.server.web.acceptor import Acceptor
@@ -33,18 +34,18 @@ GRACE_S = 10.0
 log = logging.getLogger(__name__)
 
 
-class _Server(uvicorn.Server):
+class _Program(uvicorn.Server):
     """Uvicorn, with cameras drained before connections are closed, and signals left to its starter."""
 
     def __init__(
         self,
         config: uvicorn.Config,
-        live: Live,
+        server: Server,
         listener: socket.socket,
         tls: ssl.SSLContext | None,
     ) -> None:
         super().__init__(config)
-        self.live = live
+        self.server = server
         self._listener = listener
         self._tls = tls
 
@@ -54,9 +55,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])  # it accepts nothing itself
-        self.acceptor = Acceptor(
-            self._listener, self._protocol, self.live.limits, self._tls, self.live.metrics
-        )
+        core = self.server.core
+        self.acceptor = Acceptor(self._listener, self._protocol, core.limits, self._tls, core.metrics)
         self.acceptor.start()
 
     def _protocol(self) -> Http:
@@ -70,7 +70,7 @@ class _Server(uvicorn.Server):
             tls = tls_context(settings)
             if (tls is None) != (self.acceptor.tls is None):
                 raise UsageError("TLS can only be turned on or off by a restart")
-            left = self.live.reload(settings)
+            left = self.server.reload(settings)
         except AccmpegError as error:
             log.error("not reloaded, the old settings go on", extra={"reason": str(error)})
             return
@@ -79,13 +79,13 @@ class _Server(uvicorn.Server):
         log.info("reloaded", extra={"needs_restart": ", ".join(left) or "nothing"})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        draining = asyncio.create_task(self.live.drain())
+        draining = asyncio.create_task(self.server.drain())
         while not draining.done() and not self.force_exit:
             await asyncio.wait([draining], timeout=0.1)
         draining.cancel()
         self.acceptor.close()
         await super().shutdown(sockets)
-        await self.live.close()
+        await self.server.close()
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
@@ -107,14 +107,14 @@ def _listen(settings: ServerSettings) -> socket.socket:
         raise OSError(error.errno, f"can't listen on {settings.host}:{settings.port}: {reason}") from None
 
 
-async def _make(settings: ServerSettings, listener: socket.socket) -> _Server:
+async def _make(settings: ServerSettings, listener: socket.socket) -> _Program:
     tls = tls_context(settings)
     _check_certificate(settings)
-    live = Live(settings, await in_thread(Live.load, settings))
-    config = uvicorn_config(make_app(live), settings)
+    server = Server(settings, await in_thread(load_all, settings))
+    config = uvicorn_config(make_app(server), settings)
     config.load()
-    await live.start()
-    return _Server(config, live, listener, tls)
+    await server.start()
+    return _Program(config, server, listener, tls)
 
 
 def _check_certificate(settings: ServerSettings) -> None:
@@ -141,20 +141,20 @@ def serve(settings: ServerSettings, reread: Callable[[], ServerSettings] | None 
         nonlocal stuck
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
-        server: _Server | None = None
+        program: _Program | None = None
 
         def stop() -> None:
-            if server is not None:
+            if program is not None:
                 # The second time, without waiting.
-                server.force_exit = server.should_exit
-                server.should_exit = True
+                program.force_exit = program.should_exit
+                program.should_exit = True
             if not last_resort.is_alive():
                 last_resort.start()
             stopping.set()
 
         def reload() -> None:
-            if server is not None:
-                server.reload(reread or (lambda: settings))
+            if program is not None:
+                program.reload(reread or (lambda: settings))
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
@@ -168,10 +168,10 @@ def serve(settings: ServerSettings, reread: Callable[[], ServerSettings] | None 
             log.info("stopped before it was ready")
             stuck = True
             return
-        server = making.result()
+        program = making.result()
         log.info("listening", extra={"url": _url(settings, listener)})
-        await server.serve()
-        stuck = server.live.stuck
+        await program.serve()
+        stuck = program.server.stuck
 
     last_resort = threading.Timer(settings.drain_s + GRACE_S, _end_at_once, [1])
     last_resort.daemon = True
@@ -208,8 +208,7 @@ class ServerThread:
         settings.check()
         self.settings = settings
         self.url = ""
-        self.live: Live | None = None
-        self._server: _Server | None = None
+        self._program: _Program | None = None
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="accmpeg-server", daemon=True)
@@ -217,6 +216,13 @@ class ServerThread:
     @property
     def websocket_url(self) -> str:
         return "ws" + self.url.removeprefix("http")
+
+    @property
+    def running(self) -> Server:
+        """The server in the thread, to look at from others."""
+        if self._program is None:
+            raise RuntimeError("the server has not been started")
+        return self._program.server
 
     def start(self) -> Self:
         """Returns when the server listens; raises what kept it from starting."""
@@ -228,8 +234,8 @@ class ServerThread:
 
     def stop(self) -> None:
         """Drains and ends it; safe to call twice."""
-        if self._server is not None:
-            self._server.should_exit = True
+        if self._program is not None:
+            self._program.should_exit = True
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -252,11 +258,10 @@ class ServerThread:
             self._ready.set()
 
     async def _serve(self, listener: socket.socket) -> None:
-        self._server = await _make(self.settings, listener)
-        self.live = self._server.live
+        program = self._program = await _make(self.settings, listener)
         self.url = _url(self.settings, listener)
-        serving = asyncio.create_task(self._server.serve())
-        while not self._server.started and not serving.done():
+        serving = asyncio.create_task(program.serve())
+        while not program.started and not serving.done():
             await asyncio.sleep(0.01)
         self._ready.set()
         await serving

@@ -19,7 +19,7 @@ import numpy as np
 from av import VideoFrame
 from av.video.reformatter import Interpolation
 
-from accmpeg.server.streams import CodedFrame, read_quality_map
+from accmpeg.server.decoding import ReceivedUnit, read_quality_map
 
 __all__ = ["Gallery", "Snapshot", "Viewer", "make_snapshot"]
 
@@ -30,12 +30,12 @@ _LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is needed to make one message; `keyframe` only if a viewer wants the map."""
+    """What is needed to make one message."""
 
     frame: VideoFrame
     event: dict[str, Any]
-    keyframe: CodedFrame | None = None
-    parameter_sets: bytes = b""
+    keyframe: tuple[ReceivedUnit, bytes] | None = None
+    """With the stream's parameter sets; only if a viewer wants the map."""
 
 
 def make_snapshot(snapshot: Snapshot) -> bytes:
@@ -50,13 +50,13 @@ def make_snapshot(snapshot: Snapshot) -> bytes:
     header = {**snapshot.event, "jpeg_bytes": len(jpeg)}
     qps = b""
     if snapshot.keyframe is not None:
-        quality = read_quality_map(snapshot.keyframe, snapshot.parameter_sets)
+        quality = read_quality_map(*snapshot.keyframe)
         if quality is not None:
             header |= {
                 "map_rows": quality.shape[0],
                 "map_cols": quality.shape[1],
-                "map_sequence": snapshot.keyframe.sequence,
-                "map_size_px": list(snapshot.keyframe.size_px),
+                "map_sequence": snapshot.keyframe[0].sequence,
+                "map_size_px": list(snapshot.keyframe[0].size_px),
             }
             qps = np.clip(quality, 0, 255).astype(np.uint8).tobytes()
     text = json.dumps(header, separators=(",", ":")).encode()

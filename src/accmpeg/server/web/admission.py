@@ -5,25 +5,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from accmpeg.protocol.wire import SUBPROTOCOL, Hello, pack
 from accmpeg.server.quiet import OncePerSecond
-from accmpeg.server.receiving import (
-    RefusalError,
-    check_size,
-    client_of,
-    memory_refusal,
-    receive,
-    unpacked,
-)
-from accmpeg.server.sessions import Session
+from accmpeg.server.refusal import RefusalError, check_size
+from accmpeg.server.server import Server
+from accmpeg.server.session import Session, client_of, receive
 from accmpeg.server.tokens import ANY_CAMERA
-
-if TYPE_CHECKING:
-    from accmpeg.server.live import Live
+from accmpeg.server.web.logins import Logins
 
 __all__ = ["serve_camera"]
 
@@ -37,12 +28,12 @@ log = logging.getLogger(__name__)
 log.addFilter(OncePerSecond())
 
 
-async def serve_camera(live: "Live", socket: WebSocket, token: str | None) -> None:
+async def serve_camera(server: Server, logins: Logins, socket: WebSocket, token: str | None) -> None:
     """Serves one connection to its end."""
-    client = client_of(socket)
+    client, core = client_of(socket), server.core
 
     def allowed() -> frozenset[str]:
-        return live.settings.tokens.cameras_of(token)
+        return core.settings.tokens.cameras_of(token)
 
     knows_us = SUBPROTOCOL in socket.scope.get("subprotocols", [])
     await socket.accept(subprotocol=SUBPROTOCOL if knows_us else None)
@@ -50,15 +41,15 @@ async def serve_camera(live: "Live", socket: WebSocket, token: str | None) -> No
     try:
         if not allowed():
             if token is not None:
-                await live.logins.failed("camera", client)
+                await logins.failed("camera", client)
             raise RefusalError("auth", "the token is missing or not known: give the one of this camera")
         if not knows_us:
             raise RefusalError("version", f"this server speaks {SUBPROTOCOL}: update the other side")
-        hello = await _hello(live, socket)
+        hello = await _hello(server, socket)
         camera = hello[0].camera
-        session = await _admit(live, socket, hello, allowed)
+        session = await _admit(server, socket, hello, allowed)
     except RefusalError as refusal:
-        live.metrics.refused.labels(refusal.message.code).inc()
+        core.metrics.refused.labels(refusal.message.code).inc()
         log.warning(
             "camera refused",
             extra={
@@ -69,28 +60,36 @@ async def serve_camera(live: "Live", socket: WebSocket, token: str | None) -> No
             },
         )
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
-            async with asyncio.timeout(live.limits.send_s):
+            async with asyncio.timeout(core.limits.send_s):
                 await socket.send_bytes(pack(refusal.message))
             if not camera:
                 # Its hello is on its way: a client that sends into a closed connection never reads why.
                 with contextlib.suppress(RefusalError, TimeoutError):
                     async with asyncio.timeout(LINGER_S):
                         await receive(socket)
-            async with asyncio.timeout(live.limits.send_s):
+            async with asyncio.timeout(core.limits.send_s):
                 await socket.close(1008)
         return
     except WebSocketDisconnect:
         return
-    await session.run()
-
-
-async def _hello(live: "Live", socket: WebSocket) -> tuple[Hello, bytes]:
     try:
-        async with asyncio.timeout(live.limits.handshake_s):
-            come = unpacked(await receive(socket))
+        await session.run()
+    finally:
+        if server.sessions.get(session.key) is session:
+            del server.sessions[session.key]
+            core.memory.give_back(session.key)
+            if not session.hello.probe:
+                core.book.record(camera).left(session.end_reason)
+        session.finished.set()
+
+
+async def _hello(server: Server, socket: WebSocket) -> tuple[Hello, bytes]:
+    try:
+        async with asyncio.timeout(server.core.limits.handshake_s):
+            come = await receive(socket)
     except TimeoutError:
         raise RefusalError(
-            "protocol", f"no hello within {live.limits.handshake_s:.0f} s", retry=True
+            "protocol", f"no hello within {server.core.limits.handshake_s:.0f} s", retry=True
         ) from None
     if not isinstance(come.message, Hello):
         raise RefusalError("protocol", f"the first message is a hello, not {type(come.message).__name__}")
@@ -98,60 +97,62 @@ async def _hello(live: "Live", socket: WebSocket) -> tuple[Hello, bytes]:
 
 
 async def _admit(
-    live: "Live",
+    server: Server,
     socket: WebSocket,
     greeting: tuple[Hello, bytes],
     allowed: Callable[[], frozenset[str]],
-) -> "Session":
-    hello, parameter_sets = greeting
-    if not {ANY_CAMERA, hello.camera} & allowed():
+) -> Session:
+    (hello, parameter_sets), core = greeting, server.core
+
+    def may_stream() -> bool:
+        return bool({ANY_CAMERA, hello.camera} & allowed())
+
+    if not may_stream():
         raise RefusalError("auth", f"the token is not that of camera {hello.camera}")
-    if live.draining:
+    if server.draining:
         raise RefusalError("busy", "the server is going down", retry=True)
-    if hello.dnn is not None and hello.dnn not in live.dnns:
-        raise RefusalError("dnn", f"no server DNN {hello.dnn} here, only {', '.join(live.dnns)}")
-    check_size(live.limits, (hello.width_px, hello.height_px))
-    if hello.width_px * hello.height_px * hello.frame_rate > live.limits.max_pixels_per_s:
+    if hello.dnn is not None and hello.dnn not in core.dnns:
+        raise RefusalError("dnn", f"no server DNN {hello.dnn} here, only {', '.join(core.dnns)}")
+    check_size(core.limits, (hello.width_px, hello.height_px))
+    if hello.width_px * hello.height_px * hello.frame_rate > core.limits.max_pixels_per_s:
         raise RefusalError("size", f"{hello.frame_rate:g} frames/s of this size are above the limit")
     if not hello.probe:
-        await _check_name(live, hello, client_of(socket))
+        await _check_name(server, hello, client_of(socket))
     key = f"? {hello.stream_id}" if hello.probe else hello.camera
-    before = live.sessions.get(key)
-    if before is None and len(live.sessions) >= live.limits.max_cameras:
-        raise RefusalError("busy", f"{live.limits.max_cameras} cameras are here already", retry=True)
+    before = server.sessions.get(key)
+    if before is None and len(server.sessions) >= core.limits.max_cameras:
+        raise RefusalError("busy", f"{core.limits.max_cameras} cameras are here already", retry=True)
     # A camera that comes back has the place of its old connection.
-    if not live.memory.take(key, hello.width_px * hello.height_px):
-        raise memory_refusal(live.memory, hello.width_px * hello.height_px)
-    session = Session(live, socket, hello, parameter_sets, key)
-    session.may_stream = lambda: bool({ANY_CAMERA, hello.camera} & allowed())
-    live.sessions[key] = session
+    core.memory.reserve(key, hello.width_px * hello.height_px)
+    session = Session(core, socket, hello, parameter_sets, key=key, may_stream=may_stream)
+    server.sessions[key] = session
     if before is not None:
         # A camera whose link broke comes back before its old connection is known to be dead.
         await before.yield_to_successor()
-        if live.sessions.get(key) is not session:
-            session.abandon()
+        if server.sessions.get(key) is not session:
+            session.finished.set()
             raise RefusalError("busy", "another connection of this camera came", retry=False)
     return session
 
 
-async def _check_name(live: "Live", hello: Hello, client: str) -> None:
+async def _check_name(server: Server, hello: Hello, client: str) -> None:
     """Refuses a second camera of one name; a camera that comes back, or was started anew, is none."""
-    if hello.camera in live.pulls:
+    if hello.camera in server.pulls:
         raise RefusalError(
             "busy",
             f"the server has an input of the same name, {hello.camera}: give this camera another --name",
         )
-    before = live.sessions.get(hello.camera)
-    if before is None or before.stream_id == hello.stream_id:
+    before = server.sessions.get(hello.camera)
+    if before is None or before.hello.stream_id == hello.stream_id:
         return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(RIVAL_WAIT_S):
-            await before.finished()
-    before = live.sessions.get(hello.camera)
-    if before is None or before.stream_id == hello.stream_id or before.is_ending:
+            await before.finished.wait()
+    before = server.sessions.get(hello.camera)
+    if before is None or before.hello.stream_id == hello.stream_id or before.is_ending:
         return
     if time.monotonic() - before.heard_s < HEARD_S:
-        live.book.record(hello.camera).refused_rival(client)
+        server.core.book.record(hello.camera).refused_rival(client)
         raise RefusalError(
             "busy",
             f"a camera of the same name, {hello.camera}, streams already, from {before.client}: give one of "

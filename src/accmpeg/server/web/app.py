@@ -14,12 +14,13 @@ from starlette.websockets import WebSocketDisconnect
 
 from accmpeg.errors import AccmpegError, CardError, UsageError
 from accmpeg.server.batcher import Batcher
-from accmpeg.server.live import Live, Watcher
-from accmpeg.server.receiving import client_of
+from accmpeg.server.server import Server, Watcher
+from accmpeg.server.session import client_of
 from accmpeg.server.tokens import bearer_of
 from accmpeg.server.view import Viewer
 from accmpeg.server.web.admission import serve_camera
 from accmpeg.server.web.guard import Guard
+from accmpeg.server.web.logins import Logins
 from accmpeg.version import __version__
 
 __all__ = ["COOKIE", "make_app"]
@@ -40,7 +41,7 @@ Authorization = Annotated[str | None, Header()]
 ViewerCookie = Annotated[str | None, Cookie(alias=COOKIE)]
 
 
-def make_app(live: Live) -> Any:
+def make_app(server: Server) -> Any:
     """The ASGI application of one server."""
     app = FastAPI(
         title="AccMPEG server",
@@ -49,55 +50,56 @@ def make_app(live: Live) -> Any:
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(_health(live))
-    app.include_router(_data(live))
-    app.include_router(_sockets(live))
+    app.include_router(_health(server))
+    logins = Logins(server.core.metrics)
+    app.include_router(_data(server, logins))
+    app.include_router(_sockets(server, logins))
     app.include_router(_pages())
-    return Guard(app, loopback_only=lambda: not live.settings.tokens)
+    return Guard(app, loopback_only=lambda: not server.core.settings.tokens)
 
 
-def _may_view(live: Live, authorization: str | None, cookie: str | None) -> bool:
-    tokens = live.settings.tokens
+def _may_view(server: Server, authorization: str | None, cookie: str | None) -> bool:
+    tokens = server.core.settings.tokens
     return tokens.may_view(bearer_of(authorization)) or tokens.cookie_may_view(cookie)
 
 
-def _viewer(live: Live) -> Any:
+def _viewer(server: Server, logins: Logins) -> Any:
     """What lets viewers and administrators in."""
 
     async def check(
         request: Request, authorization: Authorization = None, accmpeg_viewer: ViewerCookie = None
     ) -> None:
-        if not _may_view(live, authorization, accmpeg_viewer):
-            await _refuse(live, request, authorization, "a viewer's")
+        if not _may_view(server, authorization, accmpeg_viewer):
+            await _refuse(logins, request, authorization, "a viewer's")
 
     return Depends(check)
 
 
-def _administrator(live: Live) -> Any:
+def _administrator(server: Server, logins: Logins) -> Any:
     """What lets administrators in."""
 
     async def check(
         request: Request, authorization: Authorization = None, accmpeg_viewer: ViewerCookie = None
     ) -> None:
-        tokens = live.settings.tokens
+        tokens = server.core.settings.tokens
         if not (
             tokens.may_administer(bearer_of(authorization)) or tokens.cookie_may_administer(accmpeg_viewer)
         ):
-            known = _may_view(live, authorization, accmpeg_viewer)
-            await _refuse(live, request, None if known else authorization, "an administrator's")
+            known = _may_view(server, authorization, accmpeg_viewer)
+            await _refuse(logins, request, None if known else authorization, "an administrator's")
 
     return Depends(check)
 
 
-async def _refuse(live: Live, request: Request, authorization: str | None, whose: str) -> None:
+async def _refuse(logins: Logins, request: Request, authorization: str | None, whose: str) -> None:
     if bearer_of(authorization) is not None:
-        await live.logins.failed("viewer", client_of(request))
+        await logins.failed("viewer", client_of(request))
     raise HTTPException(
         401, f"{whose} token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
     )
 
 
-def _health(live: Live) -> APIRouter:
+def _health(server: Server) -> APIRouter:
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")
@@ -111,55 +113,56 @@ def _health(live: Live) -> APIRouter:
 
         The status says so at once; the code follows where a failure has lasted for 15 s.
         """
-        problem = live.problem
+        problem = server.problem
         dnns = {
             name: {
                 "status": "failing" if batcher.problem else "ready",
                 "reason": batcher.problem,
                 **batcher.identity.facts(),
             }
-            for name, batcher in live.dnns.items()
+            for name, batcher in server.core.dnns.items()
         }
-        return JSONResponse({"status": problem or "ready", "dnns": dnns}, 200 if live.is_ready else 503)
+        return JSONResponse({"status": problem or "ready", "dnns": dnns}, 200 if server.is_ready else 503)
 
     return router
 
 
-def _data(live: Live) -> APIRouter:
+def _data(server: Server, logins: Logins) -> APIRouter:
     router = APIRouter(tags=["data"])
-    viewer, administrator = _viewer(live), _administrator(live)
+    core = server.core
+    viewer, administrator = _viewer(server, logins), _administrator(server, logins)
 
     @router.get("/metrics", dependencies=[viewer])
     async def metrics() -> Response:
         """Everything that is counted, for Prometheus."""
-        return Response(live.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(core.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @router.get("/v1/cameras", dependencies=[viewer])
     async def cameras() -> dict[str, Any]:
         """Every camera's state with its reason, rates, recent times per stage and accuracy proxies."""
         return {
             "software": f"accmpeg {__version__}",
-            "uptime_s": round(time.monotonic() - live.started_s, 1),
-            "draining": live.draining,
-            "problem": live.problem,
-            "cameras": [record.summary(live.problem_of(record)) for record in live.book.present()],
+            "uptime_s": round(time.monotonic() - server.started_s, 1),
+            "draining": server.draining,
+            "problem": server.problem,
+            "cameras": [record.summary(core.dnns.problem_of(record.dnn)) for record in core.book.present()],
         }
 
     @router.delete("/v1/cameras/{name}", status_code=204, dependencies=[administrator])
     async def forget(name: str) -> Response:
         """Forgets a camera that is away. For administrators."""
-        record = live.book.records.get(name)
+        record = core.book.records.get(name)
         if record is None:
             raise HTTPException(404, f"there is no camera {name!r}")
         if record.connected or record.pulled:
             raise HTTPException(409, f"{name} is no camera that is away: it would come back at once")
-        live.book.forget(name)
+        core.book.forget(name)
         return Response(status_code=204)
 
     @router.get("/v1/dnns", dependencies=[viewer])
     async def dnns() -> dict[str, Any]:
         """The server DNNs, the first one first."""
-        return {"dnns": [_described(name, batcher) for name, batcher in live.dnns.items()]}
+        return {"dnns": [_described(name, batcher) for name, batcher in core.dnns.items()]}
 
     @router.put("/v1/dnns/{name}", dependencies=[administrator])
     async def put_dnn(
@@ -168,7 +171,7 @@ def _data(live: Live) -> APIRouter:
     ) -> dict[str, Any]:
         """Loads a card under this name, new or in place of the DNN that has it. For administrators."""
         try:
-            return _described(name, await live.exchange(name, card))
+            return _described(name, await core.dnns.exchange(name, card))
         except (UsageError, CardError) as error:
             raise HTTPException(400, str(error)) from None
         except AccmpegError as error:
@@ -182,9 +185,9 @@ def _data(live: Live) -> APIRouter:
         response = Response(status_code=204)
         token = bearer_of(authorization)
         if token is not None:
-            secure = live.settings.tls_certificate is not None or x_forwarded_proto == "https"
+            secure = core.settings.tls_certificate is not None or x_forwarded_proto == "https"
             response.set_cookie(
-                COOKIE, live.settings.tokens.cookie_of(token), httponly=True, samesite="strict", secure=secure
+                COOKIE, core.settings.tokens.cookie_of(token), httponly=True, samesite="strict", secure=secure
             )
         return response
 
@@ -210,46 +213,47 @@ def _described(name: str, batcher: Batcher) -> dict[str, Any]:
     }
 
 
-def _sockets(live: Live) -> APIRouter:
+def _sockets(server: Server, logins: Logins) -> APIRouter:
     router = APIRouter()
+    core, send_s = server.core, server.core.limits.send_s
 
     @contextlib.asynccontextmanager
     async def place(socket: WebSocket) -> AsyncIterator[Watcher | None]:
         authorization, cookie = socket.headers.get("authorization"), socket.cookies.get(COOKIE)
-        watcher = Watcher(lambda: _may_view(live, authorization, cookie))
+        watcher = Watcher(lambda: _may_view(server, authorization, cookie))
         if not watcher.may_watch():
             if bearer_of(authorization) is not None:
-                await live.logins.failed("viewer", client_of(socket))
+                await logins.failed("viewer", client_of(socket))
             await socket.close(1008, "a viewer's token is needed")
             yield None
             return
-        if live.draining or len(live.watchers) >= live.limits.max_viewers:
+        if server.draining or len(server.watchers) >= core.limits.max_viewers:
             await socket.close(1013, "too many watch already")
             yield None
             return
         await socket.accept()
-        live.watchers.add(watcher)
+        server.watchers.add(watcher)
         try:
             yield watcher
         finally:
-            live.watchers.discard(watcher)
+            server.watchers.discard(watcher)
 
     @router.websocket("/v1/stream")
     async def stream(socket: WebSocket) -> None:
-        await serve_camera(live, socket, bearer_of(socket.headers.get("authorization")))
+        await serve_camera(server, logins, socket, bearer_of(socket.headers.get("authorization")))
 
     @router.websocket("/v1/results")
     async def results(socket: WebSocket, camera: str | None = None) -> None:
         async with place(socket) as watcher:
             if watcher is None:
                 return
-            subscriber = live.hub.subscribe(camera, live.limits.subscriber_queue)
+            subscriber = core.hub.subscribe(camera, core.limits.subscriber_queue)
             try:
                 await _until_closed(
-                    live, socket, watcher, lambda text: None, subscriber.next, socket.send_text
+                    socket, watcher, send_s, lambda text: None, subscriber.next, socket.send_text
                 )
             finally:
-                live.hub.unsubscribe(subscriber)
+                core.hub.unsubscribe(subscriber)
 
     @router.websocket("/v1/view")
     async def view(socket: WebSocket) -> None:
@@ -257,18 +261,18 @@ def _sockets(live: Live) -> APIRouter:
             if watcher is None:
                 return
             viewer = Viewer()
-            live.gallery.viewers.append(viewer)
-            live.metrics.subscribers.labels("dashboards").inc()
+            core.gallery.viewers.append(viewer)
+            core.metrics.subscribers.labels("dashboards").inc()
 
             def command(text: str) -> None:
                 wanted = json.loads(text)
                 viewer.watch(_names(wanted, "watch"), _names(wanted, "maps"))
 
             try:
-                await _until_closed(live, socket, watcher, command, viewer.next, socket.send_bytes)
+                await _until_closed(socket, watcher, send_s, command, viewer.next, socket.send_bytes)
             finally:
-                live.gallery.viewers.remove(viewer)
-                live.metrics.subscribers.labels("dashboards").dec()
+                core.gallery.viewers.remove(viewer)
+                core.metrics.subscribers.labels("dashboards").dec()
 
     return router
 
@@ -281,9 +285,9 @@ def _names(wanted: Any, key: str) -> frozenset[str]:
 
 
 async def _until_closed(
-    live: Live,
     socket: WebSocket,
     watcher: Watcher,
+    send_s: float,
     command: Callable[[str], None],
     produce: Callable[[], Awaitable[Data]],
     send: Callable[[Data], Awaitable[None]],
@@ -309,7 +313,7 @@ async def _until_closed(
     async def write() -> None:
         while True:
             produced = await produce()
-            async with asyncio.timeout(live.limits.send_s):
+            async with asyncio.timeout(send_s):
                 await send(produced)
 
     tasks = [asyncio.create_task(work) for work in (read(), write(), watcher.revoked.wait())]

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from accmpeg.server import ServerSettings, models
-from accmpeg.server.live import Live
+from accmpeg.server.dnns import load_all
 
 
 def copies(card: Path, **settings: int) -> int:
-    (found,) = Live.load(ServerSettings(dnns=(card,), **settings)).values()
+    (found,) = load_all(ServerSettings(dnns=(card,), **settings)).values()
     return len(found.copies)
 
 

@@ -12,13 +12,13 @@ from accmpeg.media.decoder import Decoder, qp_map
 from accmpeg.media.encoder import AccessUnit
 from accmpeg.media.frames import FrameCropper
 
-__all__ = ["CodedFrame", "StreamDecoder", "read_quality_map"]
+__all__ = ["ReceivedUnit", "StreamDecoder", "read_quality_map"]
 
 _UNIT_TIME_BASE = Fraction(1, 1000)
 
 
 @dataclass(frozen=True, slots=True)
-class CodedFrame:
+class ReceivedUnit:
     """An access unit as it came. `size_px` is the size of its frame, before any padding to even numbers."""
 
     sequence: int
@@ -40,7 +40,7 @@ class StreamDecoder:
         self._cropper = FrameCropper(*size_px)
         self.waits_for_keyframe = True
 
-    def decode(self, unit: CodedFrame) -> list[VideoFrame]:
+    def decode(self, unit: ReceivedUnit) -> list[VideoFrame]:
         """The frames that this unit completes. Raises `DecoderError`; then none come up to a keyframe."""
         if self.waits_for_keyframe and not unit.is_keyframe:
             return []
@@ -92,7 +92,7 @@ class StreamDecoder:
         return DecoderError(reason)
 
 
-def read_quality_map(unit: CodedFrame, parameter_sets: bytes) -> NDArray[np.int32] | None:
+def read_quality_map(unit: ReceivedUnit, parameter_sets: bytes) -> NDArray[np.int32] | None:
     """The QP of every macroblock, `(rows, cols)`, of an H.264 keyframe; None where it can't be told.
 
     Opens a decoder for this one picture: reading QPs along with all frames would cost every camera that

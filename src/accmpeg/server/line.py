@@ -1,0 +1,247 @@
+"""The one way of a frame through the server, whether a camera pushed it or the server pulled it.
+
+```
+session: access units ─▶ intake ─┐ expect, submit                       ┌─▶ on_answer: back to the camera
+                                 ├───────────────▶ lane of the DNN ─▶ answers, in order
+pull: frames of a source ────────┘                                      └─▶ publish: outlets, dashboards
+```
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from av import VideoFrame
+
+from accmpeg.server.batcher import Batcher
+from accmpeg.server.cameras import CLOCK, CameraRecord
+from accmpeg.server.changes import Changes
+from accmpeg.server.core import Core
+from accmpeg.server.decoding import ReceivedUnit
+from accmpeg.server.lanes import Job, Outcome
+from accmpeg.server.models import ModelIdentity
+from accmpeg.server.view import Snapshot
+
+__all__ = ["Answer", "FrameLine", "RateLimit", "Stream"]
+
+Dropped = Literal["behind", "undecodable", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """What is the same for all frames of a line."""
+
+    camera: str
+    stream_id: str
+    time_base: tuple[int, int]
+    """Numerator and denominator of the seconds that `pts` counts in."""
+    source_size_px: tuple[int, int]
+    """Of the camera's own frames: results are in its pixels."""
+    every_frame: bool
+    """Every frame counts and the sender waits; otherwise the newest wins."""
+    publishes: bool = True
+    """Whether others hear of it: a probe leaves no trace."""
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """One received frame on its way to its answer."""
+
+    sequence: int
+    pts: int
+    captured_us: int
+    """The camera's clock at capture."""
+    spooled: bool = False
+    camera_ms: dict[str, float] = field(default_factory=dict)
+    received_us: int = field(default_factory=CLOCK.now_us)
+    received_s: float = field(default_factory=time.perf_counter)
+    server_ms: dict[str, float] = field(default_factory=dict)
+    done: bool = False
+    result: dict[str, Any] | None = None
+    dropped: Dropped | None = None
+    frame: VideoFrame | None = None
+    model: ModelIdentity | None = None
+
+    def finish(self, outcome: Outcome, frame: VideoFrame) -> None:
+        """The DNN is done with it."""
+        self.server_ms["queue"] = outcome.queue_ms
+        if outcome.batch:
+            self.server_ms["infer"] = outcome.infer_ms
+        self.result, self.dropped, self.model = outcome.result, outcome.dropped, outcome.model
+        self.frame, self.done = frame, True
+
+    def drop(self, reason: Dropped) -> None:
+        self.result, self.dropped, self.done = None, reason, True
+
+    def event(self) -> dict[str, Any]:
+        """What subscribers get, less what is the same for the whole stream."""
+        return {
+            "sequence": self.sequence,
+            "pts": self.pts,
+            "captured_us": self.captured_us,
+            "received_us": CLOCK.utc_us(self.received_us),
+            "answered_us": CLOCK.utc_us(),
+            "spooled": self.spooled,
+            "result": self.result,
+            "dropped": self.dropped,
+            "model": self.model.facts() if self.model is not None else None,
+            "camera_ms": self.camera_ms,
+            "server_ms": {stage: round(ms, 3) for stage, ms in self.server_ms.items()},
+        }
+
+
+class FrameLine:
+    """The frames of one stream, each answered once and in order. Event loop only.
+
+    Args:
+        core: What it shares with the other cameras.
+        key: Whose share of the memory it has; the owner gives it back.
+        stream: What is the same for all its frames.
+        size_px: Of its decoded frames.
+        batcher: The server DNN that answers.
+        record: Where it is counted.
+
+    Raises:
+        RefusalError: There is no memory for frames of this size.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        key: object,
+        stream: Stream,
+        size_px: tuple[int, int],
+        batcher: Batcher,
+        record: CameraRecord,
+    ) -> None:
+        self.stream = stream
+        self.record = record
+        self.changes = Changes()
+        """Notified of whatever concerns this stream, by its owner too."""
+        self.on_answer: Callable[[Answer], None] = lambda answer: None
+        """Gets each answer before others hear of it."""
+        self.keyframe_of: Callable[[int], tuple[ReceivedUnit, bytes] | None] = lambda sequence: None
+        """The keyframe at or before a frame, with parameter sets, for the dashboard's quality map."""
+        self._core = core
+        self._key = key
+        self._batcher = batcher
+        self._loop = asyncio.get_running_loop()
+        self._answers: deque[Answer] = deque()
+        self._in_flight = 0
+        self._pixel_rate = RateLimit(core.limits.max_pixels_per_s)
+        self._unit_rate = RateLimit(core.limits.max_units_per_s)
+        self.resize(size_px)
+        record.came()
+        record.dnn, record.task = batcher.name, batcher.dnn.card.task
+        self._facts = {
+            "camera": stream.camera,
+            "stream_id": stream.stream_id,
+            "dnn": record.dnn,
+            "task": record.task,
+            "time_base": stream.time_base,
+            "size_px": stream.source_size_px,
+        }
+        patience = None if stream.every_frame else core.limits.patience()
+        self._lane = batcher.open_lane(stream.camera, core.limits.waiting_frames, patience)
+
+    @property
+    def unanswered(self) -> int:
+        """Frames that have come and are not answered."""
+        return len(self._answers)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a frame can be submitted without making another give way."""
+        return self._in_flight < self._capacity()
+
+    def resize(self, size_px: tuple[int, int]) -> None:
+        """Frames of another size come from now on. Raises `RefusalError` if there is no memory for them."""
+        self._core.memory.reserve(self._key, size_px[0] * size_px[1])
+        self.size_px = self.record.width_px, self.record.height_px = size_px
+
+    def expect(self, answer: Answer, size_bytes: int = 0) -> None:
+        """A frame has come, which is to be answered after those before it."""
+        self.record.count_frame(size_bytes)
+        self.record.count_stages(answer.camera_ms, "camera ")
+        self._answers.append(answer)
+        self.record.waiting = len(self._answers)
+
+    def pause_s(self) -> float:
+        """How long a camera that has just sent a frame is not read, so that it keeps to the limits."""
+        now_s = time.monotonic()
+        pixels = self.size_px[0] * self.size_px[1]
+        return max(self._pixel_rate.wait_s(pixels, now_s), self._unit_rate.wait_s(1, now_s))
+
+    def submit(self, answer: Answer, frame: VideoFrame) -> None:
+        """The decoded frame of an expected answer goes to the DNN."""
+        self._in_flight += 1
+        self._lane.capacity = self._capacity()
+
+        def finish(outcome: Outcome) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody is left to tell
+                self._loop.call_soon_threadsafe(self._inferred, answer, frame, outcome)
+
+        self._batcher.submit(self._lane, Job(frame, self.stream.source_size_px, finish))
+
+    def deliver(self) -> None:
+        """Hands out the answers that are done and have none undone before them."""
+        while self._answers and self._answers[0].done:
+            answer = self._answers.popleft()
+            answer.server_ms["total"] = (time.perf_counter() - answer.received_s) * 1000
+            self.on_answer(answer)
+            if self.stream.publishes:
+                self._publish(answer)
+        self.record.waiting = len(self._answers)
+        self.changes.notify()
+
+    async def settled(self) -> None:
+        """Returns when everything that came is answered."""
+        await self.changes.until(lambda: not self._answers)
+
+    def close(self) -> None:
+        """What waits for the DNN is dropped, and so is what still comes."""
+        self._batcher.close_lane(self._lane)
+
+    def _capacity(self) -> int:
+        return self._core.memory.waiting_frames(self._key, self._core.limits.waiting_frames)
+
+    def _inferred(self, answer: Answer, frame: VideoFrame, outcome: Outcome) -> None:
+        self._in_flight -= 1
+        answer.finish(outcome, frame)
+        self.deliver()
+
+    def _publish(self, answer: Answer) -> None:
+        core, record = self._core, self.record
+        record.count_answer(answer.dropped)
+        if answer.result is not None:
+            record.count_result(answer.result)
+            # Times of dropped frames would make the server look faster than its results are.
+            record.count_stages(answer.server_ms)
+            for stage, ms in answer.server_ms.items():
+                core.metrics.stage_s.labels(record.dnn, stage).observe(max(0.0, ms) / 1000)
+        event = {**self._facts, **answer.event()}
+        core.hub.publish(event)
+        if answer.frame is not None and core.gallery.wants(record.name):
+            core.metrics.snapshots.inc()
+            keyframe = self.keyframe_of(answer.sequence) if core.gallery.wants_map(record.name) else None
+            core.spawn(core.gallery.show(record.name, Snapshot(answer.frame, event, keyframe), core.executor))
+
+
+class RateLimit:
+    """A token bucket of one second's burst: how long to wait after each `cost`, so that `per_s` holds."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._left = per_s
+        self._last_s: float | None = None
+
+    def wait_s(self, cost: float, now_s: float) -> float:
+        if self._last_s is not None:
+            self._left = min(self._per_s, self._left + (now_s - self._last_s) * self._per_s)
+        self._last_s = now_s
+        self._left -= cost
+        return max(0.0, -self._left / self._per_s)
