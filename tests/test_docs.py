@@ -103,6 +103,12 @@ def test_the_links_of_the_readme_and_beside_it_lead_somewhere() -> None:
             assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_the_files_that_pages_name_exist() -> None:
+    for page in [*PAGES, *ROOT.glob("*.md")]:
+        for path in re.findall(r"`((?:src|tests|tools|benchmarks|deploy|fuzz)/[\w./-]*)`", page.read_text("utf-8")):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
 def test_the_repository_has_one_address() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     repository = project["project"]["urls"]["Repository"]
