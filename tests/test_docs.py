@@ -98,14 +98,15 @@ def test_the_commands_exist() -> None:
 
 
 def test_the_links_of_the_readme_and_beside_it_lead_somewhere() -> None:
-    for page in ROOT.glob("*.md"):
+    for page in sorted(ROOT.glob("*.md")):
         for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
             assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_files_that_pages_name_exist() -> None:
-    for page in [*PAGES, *ROOT.glob("*.md")]:
-        for path in re.findall(r"`((?:src|tests|tools|benchmarks|deploy|fuzz)/[\w./-]*)`", page.read_text("utf-8")):
+    named = re.compile(r"`((?:src|tests|tools|benchmarks|deploy|fuzz)/[\w./-]*)`")
+    for page in [*PAGES, *sorted(ROOT.glob("*.md"))]:
+        for path in named.findall(page.read_text(encoding="utf-8")):
             assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
