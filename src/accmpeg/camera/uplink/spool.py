@@ -1,29 +1,22 @@
 """Coded frames between the encoder and the link, in memory or, so that an outage loses nothing, on disk.
 
 Frames go in once and come out in order, stream by stream; they stay until they are acknowledged. On disk each
-group of pictures is a file (`spool_file`). When the bound or the disk is full the oldest group goes first,
+group of pictures is a file (`spool_folder`). When the bound or the disk is full the oldest group goes first,
 whole, because its later frames mean nothing without the earlier ones. When the disk can't be written at all,
 frames pass through memory as they do without a folder. A process that dies without the machine loses nothing;
 a power cut may take what the last second brought.
 """
 
 import errno
-import fcntl
-import os
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accmpeg.camera.uplink.spool_file import SUFFIX, SpoolFile
+from accmpeg.camera.uplink.spool_folder import SpoolFile, SpoolFolder
 from accmpeg.camera.uplink.unit import TimedUnit
-from accmpeg.errors import LinkError
 from accmpeg.protocol.wire import Hello, Unpacked
 
 __all__ = ["Spool"]
-
-_LOCK_NAME = "lock"
-_SYNC_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -95,22 +88,15 @@ class Spool:
         self.held_bytes = 0
         """Bytes of all frames held."""
         self._memory_bytes = 0
-        self._folder = folder
         self._repeats = repeats
         self._limit_bytes = limit_bytes
         self._memory_limit_bytes = memory_limit_bytes
         self._lock = threading.RLock()
-        self._file: SpoolFile | None = None
-        """That of the group which frames are added to; None while they are held in memory."""
-        self._ended: list[SpoolFile] = []
-        """Files of ended groups, still to be synced."""
-        self._number = 0
-        self._synced_s = time.monotonic()
-        self._lock_fd = None if folder is None else _claim(folder)
+        self._folder = None if folder is None else SpoolFolder(folder)
         self._streams: dict[str, _Stream] = {}
         """By stream id, the oldest first: those of earlier runs, then the one that is appended to."""
-        if folder is not None:
-            self._find_earlier(folder)
+        if self._folder is not None:
+            self._find_earlier(self._folder)
         self._own = _Stream(Unpacked(hello, memoryview(parameter_sets)))
         self._streams[hello.stream_id] = self._own
         self._group_gone = False
@@ -220,23 +206,14 @@ class Spool:
     def close(self, *, keep: bool) -> None:
         """Lets go of the folder; without `keep` everything was delivered and the files go too."""
         with self._lock:
-            for file in [*self._ended, *([self._file] if self._file else [])]:
-                file.finish()
             if not keep:
                 for stream_id in self._streams:
                     self.forget(stream_id)
-            if self._lock_fd is not None:
-                os.close(self._lock_fd)
-                self._lock_fd = None
+            if self._folder is not None:
+                self._folder.close()
 
-    def _find_earlier(self, folder: Path) -> None:
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
-            file = SpoolFile(path)
-            found = file.scan()
-            if found is None:
-                file.discard()
-                continue
-            hello, units = found
+    def _find_earlier(self, folder: SpoolFolder) -> None:
+        for file, hello, units in folder.earlier():
             assert isinstance(hello.message, Hello)
             stream = self._streams.setdefault(hello.message.stream_id, _Stream(hello))
             for offset, size_bytes, sequence, unit in units:
@@ -245,53 +222,26 @@ class Spool:
                 self.held_bytes += size_bytes
             file.units = len(units)
 
-    def _write(self, folder: Path, entry: _Entry, body: bytes) -> bool:
+    def _write(self, folder: SpoolFolder, entry: _Entry, body: bytes) -> bool:
         """Whether the frame is on disk; where it isn't, neither are those after it in its group."""
         if entry.is_keyframe:
-            if self._file is not None:
-                self._ended.append(self._file)
-            self._file = None
-        elif self._file is None:
+            folder.end_group()
+        elif folder.current is None:
             return False
         while True:
             try:
-                if self._file is None:
-                    self._number += 1
-                    name = f"{time.time_ns() // 1000:019d}-{self._number:06d}{SUFFIX}"
-                    self._file = SpoolFile.create(folder / name, self._own.hello)
-                entry.offset = self._file.append(body)
-                self._sync()
-                entry.file = self._file
-                entry.file.units += 1
+                entry.file, entry.offset = folder.append(self._own.hello, body)
                 return True
             except OSError as error:
                 self.disk_failures += 1
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._holds_older_files():
-                    self._leave_file()
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._holds_older(folder.current):
+                    folder.leave_group()
                     return False
                 self._drop_oldest()
 
-    def _sync(self) -> None:
-        assert self._file is not None
-        if time.monotonic() - self._synced_s > _SYNC_EVERY_S:
-            self._synced_s = time.monotonic()
-            self._file.sync()
-            for file in self._ended:
-                file.sync()
-                file.finish()
-            self._ended.clear()
-
-    def _leave_file(self) -> None:
-        """Nothing more of this group goes to disk."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.finish()
-            if not file.units:
-                file.discard()
-
-    def _holds_older_files(self) -> bool:
+    def _holds_older(self, current: SpoolFile | None) -> bool:
         entries = (entry for stream in self._streams.values() for entry in stream.entries)
-        return any(entry.file is not None and entry.file is not self._file for entry in entries)
+        return any(entry.file is not None and entry.file is not current for entry in entries)
 
     def _make_room(self, entry: _Entry, *, in_memory: bool) -> bool:
         """Lets old groups of pictures give way to a frame; whether its own is whole then, or lost too."""
@@ -320,34 +270,17 @@ class Spool:
         entries = stream.entries
         if stream is self._own and start < end == len(entries):
             self._group_gone = True
-            if entries[-1].file is self._file:
-                self._leave_file()
+            if self._folder is not None and entries[-1].file is self._folder.current:
+                self._folder.leave_group()
         return self._remove(stream, start, end)
 
     def _remove(self, stream: _Stream, start: int, end: int) -> int:
         for entry in stream.entries[start:end]:
             self.held_bytes -= entry.size_bytes
-            if entry.file is None:
+            if entry.file is None or self._folder is None:
                 self._memory_bytes -= entry.size_bytes
             else:
-                entry.file.units -= 1
-                if not entry.file.units and entry.file is not self._file:
-                    entry.file.discard()
+                self._folder.release(entry.file)
         del stream.entries[start:end]
         stream.sent -= max(0, min(stream.sent, end) - start)
         return end - start
-
-
-def _claim(folder: Path) -> int:
-    """Locks the folder for this process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock_fd = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise LinkError(f"can't use {folder} as a spool: {error.strerror or error}") from error
-    try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock_fd)
-        raise LinkError(f"the spool {folder} is in use: give each camera a folder of its own") from error
-    return lock_fd

@@ -1,34 +1,37 @@
-"""One file of the spool: a group of pictures that is only ever appended to.
+"""The spool's folder: a file for each group of pictures, only ever appended to.
 
 ```
-DIR/0001764000000000000-000000.gop      names sort in order of time
+DIR/0001764000000000000-000001.gop      names sort in order of time
     record = length (u32), CRC-32 (u32), body        first the stream's Hello, then its units
 ```
 Whatever kills the writer leaves at most one torn record at the end of one file; readers stop there.
 """
 
 import contextlib
+import fcntl
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from accmpeg.camera.uplink.unit import TimedUnit
-from accmpeg.errors import WireError
+from accmpeg.errors import LinkError, WireError
 from accmpeg.protocol.wire import Hello, Unpacked, pack, unpack
 
-__all__ = ["SUFFIX", "SpoolFile"]
+__all__ = ["SpoolFile", "SpoolFolder"]
 
-SUFFIX = ".gop"
-
+_SUFFIX = ".gop"
+_LOCK_NAME = "lock"
+_SYNC_EVERY_S = 1.0
 _PREFIX = struct.Struct(">II")
 _LONGEST_BODY_BYTES = 16 << 20
 
 
 class SpoolFile:
-    """A file and how many of its units are still wanted; `release` deletes it with the last of them."""
+    """A file, and how many of its units are still wanted."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -108,6 +111,91 @@ class SpoolFile:
             while (body := _body(stream)) is not None:
                 yield offset, body
                 offset = stream.tell()
+
+
+class SpoolFolder:
+    """The files of one camera. Raises LinkError for a folder that another one uses or that can't be made."""
+
+    def __init__(self, path: Path) -> None:
+        self.current: SpoolFile | None = None
+        """That of the group which units are added to; None where that group is not on disk."""
+        self._path = path
+        self._lock_fd = _claim(path)
+        self._ended: list[SpoolFile] = []
+        """Files of ended groups, still to be synced."""
+        self._number = 0
+        self._synced_s = time.monotonic()
+
+    def earlier(self) -> Iterator[tuple[SpoolFile, Unpacked, list[tuple[int, int, int, TimedUnit]]]]:
+        """The files that earlier runs left, in order of time, and what is in them; useless ones go."""
+        for path in sorted(self._path.glob(f"*{_SUFFIX}")):
+            file = SpoolFile(path)
+            found = file.scan()
+            if found is None:
+                file.discard()
+            else:
+                yield file, *found
+
+    def append(self, hello: Unpacked, body: bytes) -> tuple[SpoolFile, int]:
+        """Adds a unit to the present group; returns where it is. Raises OSError, and may be tried again."""
+        if self.current is None:
+            self._number += 1
+            name = f"{time.time_ns() // 1000:019d}-{self._number:06d}{_SUFFIX}"
+            self.current = SpoolFile.create(self._path / name, hello)
+        offset = self.current.append(body)
+        if time.monotonic() - self._synced_s > _SYNC_EVERY_S:
+            self._synced_s = time.monotonic()
+            self.current.sync()
+            self._finish_ended()
+        self.current.units += 1
+        return self.current, offset
+
+    def end_group(self) -> None:
+        """The next unit begins another file."""
+        if self.current is not None:
+            self._ended.append(self.current)
+        self.current = None
+
+    def leave_group(self) -> None:
+        """What follows of the present group is not kept here."""
+        file, self.current = self.current, None
+        if file is not None:
+            file.finish()
+            if not file.units:
+                file.discard()
+
+    def release(self, file: SpoolFile) -> None:
+        """A unit of a file is not wanted any more; the last one takes the file with it."""
+        file.units -= 1
+        if not file.units and file is not self.current:
+            file.discard()
+
+    def close(self) -> None:
+        """Lets another camera use the folder."""
+        self.end_group()
+        self._finish_ended()
+        os.close(self._lock_fd)
+
+    def _finish_ended(self) -> None:
+        for file in self._ended:
+            file.sync()
+            file.finish()
+        self._ended.clear()
+
+
+def _claim(folder: Path) -> int:
+    """Locks the folder for this process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock_fd = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise LinkError(f"can't use {folder} as a spool: {error.strerror or error}") from error
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock_fd)
+        raise LinkError(f"the spool {folder} is in use: give each camera a folder of its own") from error
+    return lock_fd
 
 
 def _record(body: bytes) -> bytes:
