@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -177,8 +178,11 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Progress]:
         yield progress
 
 
-def warn_of(card: "AccModelCard") -> None:
+def warn_of(accmodel: "AccModelCard | Path") -> None:
     """Says on stderr why an AccModel should be trained better before it is relied on, if it should."""
+    from accmpeg.accmodel.card import card_path, read_accmodel_card
+
+    card = read_accmodel_card(card_path(accmodel)) if isinstance(accmodel, Path) else accmodel
     if shortcomings := card.shortcomings():
         err.print(f"warning: {shortcomings}", style="yellow", soft_wrap=True)
 

@@ -7,11 +7,11 @@ import typer
 from rich.table import Table
 
 from accmpeg.cli.common import err, out, print_json, warn_of
+from accmpeg.cli.evaluate import scene_clip
 from accmpeg.errors import EvaluationError, UsageError
 
 if TYPE_CHECKING:
-    from accmpeg.evaluation.bench.plan import ClipSpec
-    from accmpeg.evaluation.findings.findings import Findings
+    from accmpeg.evaluation import ClipSpec, Findings
 
 __all__ = ["demo"]
 
@@ -19,6 +19,8 @@ _METHODS = ("aq-1", "constant-qp", "aq-1@dnn", "b2@dnn", "graded", "graded@dnn",
 _BASELINE = "aq-1"
 _POINTS = 5
 _OWN_FRAMES = 300
+
+Row = dict[str, str | float | None]
 
 
 def demo(
@@ -40,48 +42,36 @@ def demo(
         raise UsageError(f"{' and '.join(given)} alone won't do: give --video, --dnn and --accmodel together")
 
     from accmpeg.demo import assets_path
-    from accmpeg.evaluation.bench.plan import DnnSpec, SweepSettings
-    from accmpeg.evaluation.bench.sweep import run_sweep
-    from accmpeg.evaluation.methods import find_methods
-    from accmpeg.evaluation.report.render import findings_of, write_report
+    from accmpeg.evaluation import SweepSettings, evaluate
 
-    clips = [_own_clip(video) if video else _scene()]
-    frames = limit or (_OWN_FRAMES if video else None)
-    settings = SweepSettings(points=_POINTS, limit=frames, step=step, every=every)
-    dnns = DnnSpec.read_all(
-        [dnn or assets_path() / "detector.card.toml"], [accmodel or assets_path() / "accmodel.card.toml"]
-    )
-    for spec in dnns:
-        if spec.accmodel is not None:
-            warn_of(spec.accmodel)
-    methods = find_methods(",".join(_METHODS))
+    clip = _own_clip(video) if video else scene_clip()
+    accmodel = accmodel or assets_path() / "accmodel.card.toml"
+    warn_of(accmodel)
     with err.status("measuring what every stage costs") as status:
-        rows = run_sweep(
-            clips,
-            dnns,
-            methods,
-            folder,
-            settings,
+        done = evaluate(
+            [clip],
+            dnns=[dnn or assets_path() / "detector.card.toml"],
+            accmodels=[accmodel],
+            out=folder,
+            methods=_METHODS,
             primary=[name for name in _METHODS if name != _BASELINE],
+            baselines=(_BASELINE,),
+            settings=SweepSettings(
+                points=_POINTS, limit=limit or (_OWN_FRAMES if video else None), step=step, every=every
+            ),
             progress=lambda what, done, total: status.update(f"{what}: {done} of {total}"),
         )
-        failed = next((row for row in rows if row.status == "failed"), None)
-        if failed is not None:
-            raise EvaluationError(f"{failed.method} on {failed.clip} failed: {failed.reason}")
-        status.update("writing the report")
-        report = write_report(folder, baselines=(_BASELINE,))
-        findings = findings_of(folder, rows, baselines=(_BASELINE,))
+    for failed in done.failed:
+        raise EvaluationError(f"{failed.method} on {failed.clip} failed: {failed.reason}")
+    rows = _rows(done.findings)
     if as_json:
-        print_json(
-            {
-                "clip": clips[0].name,
-                "synthetic": video is None,
-                "report": str(report),
-                "rows": _rows(findings),
-            }
-        )
-        return
-    if video is None:
+        print_json({"clip": clip.name, "synthetic": video is None, "report": str(done.report), "rows": rows})
+    else:
+        _print(rows, done.report, synthetic=video is None)
+
+
+def _print(rows: list[Row], report: Path, *, synthetic: bool) -> None:
+    if synthetic:
         out.print(
             "The embedded scene is synthetic: rendered by this project, as is what its models learned from."
         )
@@ -90,7 +80,7 @@ def demo(
     for heading in ("kbit/s\nat 90 %", f"against\n{_BASELINE}", "kbit/s\nat 95 %", f"against\n{_BASELINE}"):
         table.add_column(heading, justify="right")
     table.add_column("camera CPU,\nof plain x264", justify="right")
-    for row in _rows(findings):
+    for row in rows:
         table.add_row(
             str(row["method"]),
             *(_shown(row[key]) for key in ("kbps_90", "percent_90", "kbps_95", "percent_95")),
@@ -105,14 +95,14 @@ def demo(
     out.print(f"Report: {report}", soft_wrap=True)
 
 
-def _rows(findings: "Findings") -> list[dict[str, str | float | None]]:
+def _rows(findings: "Findings") -> list[Row]:
     """A row per method, as plain values."""
     (dnn,) = findings.dnns
     reference = dnn.headline
     cameras = {cost.method: cost.ratio for cost in dnn.camera}
-    rows: list[dict[str, str | float | None]] = []
+    rows: list[Row] = []
     for method in dnn.methods:
-        row: dict[str, str | float | None] = {"method": method, "camera_ratio": cameras.get(method)}
+        row: Row = {"method": method, "camera_ratio": cameras.get(method)}
         for target in (0.90, 0.95):
             point = reference.operating_point(method, target)
             comparison = reference.comparison(method, _BASELINE)
@@ -126,12 +116,6 @@ def _rows(findings: "Findings") -> list[dict[str, str | float | None]]:
 
 def _shown(value: str | float | None, digits: int = 0) -> str:
     return f"{value:,.{digits}f}" if isinstance(value, float) else "–"
-
-
-def _scene() -> "ClipSpec":
-    from accmpeg.cli.evaluate import scene_clip
-
-    return scene_clip()
 
 
 def _own_clip(video: str) -> "ClipSpec":

@@ -4,23 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
 from accmpeg.cli.sources import EMBEDDED_SCENE
-from accmpeg.errors import SourceError, UsageError
+from accmpeg.errors import UsageError
+from accmpeg.evaluation.link.link import Link, read_trace
+from accmpeg.evaluation.settings import LIVE_LINK, PROPAGATION_MS, SweepSettings
 
 if TYPE_CHECKING:
-    from accmpeg.evaluation.bench.plan import ClipSpec
+    from accmpeg.evaluation import ClipSpec
 
 __all__ = ["evaluate", "scene_clip"]
 
-_QUICK_CLIPS = 3
-_QUICK_FRAMES = 75
-_QUICK_POINTS = 4
-_QUICK_STEP = 3
 _REASONS_SHOWN = 10
 
 
@@ -33,6 +31,7 @@ def evaluate(
     output: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the results; found there, a sweep goes on.")
     ],
+    settings: SweepSettings,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -49,9 +48,6 @@ def evaluate(
             help="Folder with true labels, CLIP.json in COCO's detection format.",
         ),
     ] = None,
-    label_min_height: Annotated[
-        float, typer.Option(min=0, metavar="PX", help="Labelled objects lower than this do not count.")
-    ] = 0.0,
     accmodel: Annotated[
         list[Path] | None, typer.Option(help="AccModel made for one of the server DNNs; may repeat.")
     ] = None,
@@ -75,12 +71,6 @@ def evaluate(
             "Default: chosen as it goes, between 80 and 98 % of the ceiling.",
         ),
     ] = None,
-    most_points: Annotated[
-        int, typer.Option(min=3, help="Operating points of each method on each clip, without --points.")
-    ] = 7,
-    limit: Annotated[int | None, typer.Option(min=1, help="Frames of each clip; all if absent.")] = None,
-    step: Annotated[int, typer.Option(min=1, help="Measure answers on every so many frames.")] = 1,
-    every: Annotated[int, typer.Option(min=1, help="Renew quality maps every so many frames.")] = 10,
     server_ms: Annotated[
         str, typer.Option(help="One pass of the server DNN in ms, or 'measured' for this machine's time.")
     ] = "10",
@@ -98,9 +88,6 @@ def evaluate(
         bool,
         typer.Option("--quick", help="A look of some minutes: 3 clips, 75 frames, every third measured."),
     ] = False,
-    pictures: Annotated[
-        bool, typer.Option(help="Keep pictures of a frame of each clip, and show them in the report.")
-    ] = True,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed cells again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
@@ -109,64 +96,48 @@ def evaluate(
     The same command goes on where an interrupted one stopped. A cell that fails is in the report with its
     reason; the exit code is 1 where all of them do.
     """
-    from accmpeg.evaluation.bench.plan import PROPAGATION_MS, DnnSpec, SweepSettings
-    from accmpeg.evaluation.bench.sweep import run_sweep
-    from accmpeg.evaluation.link.link import Link
-    from accmpeg.evaluation.methods import find_methods
-    from accmpeg.evaluation.report.render import write_report
+    from accmpeg.evaluation import evaluate as run_evaluation
 
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"--out {output} is a file: give a folder")
     measured, time_ms = _server(server_ms)
-    settings = SweepSettings(
-        points=most_points,
+    settings = replace(
+        settings,
         qualities=_qualities(points),
-        limit=limit,
-        step=step,
-        every=every,
         server_ms=time_ms,
         server_cores=server_cores if measured else None,
-        label_min_height_px=label_min_height,
-        live_link=Link(bandwidth_bps=link * 1e6, propagation_ms=PROPAGATION_MS),
-        pictures=pictures,
+        live_link=replace(LIVE_LINK, bandwidth_bps=link * 1e6),
+        links=settings.links | _traced(trace or ()),
     )
-    settings = replace(settings, links=settings.links | _traced(trace or ()))
-    clips = _clips(videos, labels)
-    if quick:
-        settings = replace(settings, points=_QUICK_POINTS, limit=_QUICK_FRAMES, step=_QUICK_STEP)
-        clips = clips[:_QUICK_CLIPS]
-    chosen = find_methods(methods)
-    dnns = DnnSpec.read_all(dnn, accmodel or (), reference)
-    for spec in dnns:
-        if spec.accmodel is not None:
-            warn_of(spec.accmodel)
+    for model in accmodel or ():
+        warn_of(model)
     with progress_bar() as bar:
         task = bar.add_task("cells", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
-        rows = run_sweep(
-            clips,
-            dnns,
-            chosen,
-            output,
-            settings,
+        done = run_evaluation(
+            [scene_clip() if video == EMBEDDED_SCENE else video for video in videos],
+            dnns=dnn,
+            out=output,
+            accmodels=accmodel or (),
+            reference=reference,
+            labels=labels,
+            methods=methods,
             primary=primary or (),
+            baselines=baseline or (),
+            settings=settings,
+            quick=quick,
             workers=workers,
             retry_failed=retry_failed,
-            progress=show,
+            progress=lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total
+            ),
         )
-    failed = [row for row in rows if row.status == "failed"]
-    reasons = Counter((row.dnn, row.method, row.reason) for row in failed)
+    cells, failed = len(done.cells), len(done.failed)
+    reasons = Counter((cell.dnn, cell.method, cell.reason) for cell in done.failed)
     for (name, method, reason), count in reasons.most_common(_REASONS_SHOWN):
         err.print(f"failed: {method} for {name}, {count} cells: {reason}", soft_wrap=True)
-    written = write_report(output, baselines=tuple(baseline or ()), pictures=pictures)
     if as_json:
-        print_json({"cells": len(rows), "failed": len(failed), "report": str(written)})
+        print_json({"cells": cells, "failed": failed, "report": str(done.report)})
     else:
-        out.print(f"{len(rows)} cells ({len(failed)} failed). Report: {written}", soft_wrap=True)
-    if len(failed) == len(rows):
+        out.print(f"{cells} cells ({failed} failed). Report: {done.report}", soft_wrap=True)
+    if failed == cells:
         raise typer.Exit(1)
 
 
@@ -190,32 +161,14 @@ def _server(text: str) -> tuple[bool, float]:
         raise UsageError(f"--server-ms {text}: give milliseconds, or 'measured'") from error
 
 
-def _traced(traces: Sequence[Path]) -> dict[str, Any]:
-    from accmpeg.evaluation.bench.plan import PROPAGATION_MS
-    from accmpeg.evaluation.link.link import Link, read_trace
-
+def _traced(traces: Sequence[Path]) -> dict[str, Link]:
     return {path.stem: Link(trace=read_trace(path), propagation_ms=PROPAGATION_MS) for path in traces}
-
-
-def _clips(videos: Sequence[str], labels: Path | None) -> "list[ClipSpec]":
-    from accmpeg.evaluation.bench.plan import footage_clips
-    from accmpeg.media.source import find_footage
-
-    clips: list[ClipSpec] = []
-    if EMBEDDED_SCENE in videos:
-        clips.append(scene_clip())
-    files = [video for video in videos if video != EMBEDDED_SCENE]
-    if files:
-        clips += footage_clips(find_footage(files), labels)
-    if not clips:
-        raise SourceError(f"no clip under {', '.join(videos)}: give videos or folders of numbered pictures")
-    return clips
 
 
 def scene_clip() -> "ClipSpec":
     """The embedded scene as a clip of a sweep."""
     from accmpeg.demo.clip import embedded_clip
-    from accmpeg.evaluation.bench.plan import ClipSpec
+    from accmpeg.evaluation import ClipSpec
     from accmpeg.version import __version__
 
     return ClipSpec(EMBEDDED_SCENE, f"scene {__version__}", embedded_clip)

@@ -23,7 +23,7 @@ def report(
     ] = True,
 ) -> None:
     """Write report.html, report.md, findings.json, figures/ and ctc/ from the cells of a sweep."""
-    from accmpeg.evaluation.report.render import write_report
+    from accmpeg.evaluation import write_report
 
     path = write_report(folder, baselines=tuple(baseline or ()), pictures=pictures)
     out.print(f"wrote {path}", soft_wrap=True)

@@ -13,11 +13,12 @@ from accmpeg.demo import assets_path
 from accmpeg.errors import SourceError, UsageError
 from accmpeg.evaluation.bench.clip import Clip
 from accmpeg.evaluation.bench.measure import Bench
-from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, Group, SweepSettings
+from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, Group
 from accmpeg.evaluation.bench.rows import CellRow
 from accmpeg.evaluation.findings.analysis import find
 from accmpeg.evaluation.findings.measured import cell_score
 from accmpeg.evaluation.methods import METHODS, Method
+from accmpeg.evaluation.settings import SweepSettings
 
 ACCMODEL = assets_path() / "accmodel.card.toml"
 SETTINGS = SweepSettings(points=4, step=2, every=5, pictures=False)

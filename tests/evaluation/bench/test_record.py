@@ -6,11 +6,12 @@ import pytest
 
 from accmpeg.demo import assets_path
 from accmpeg.errors import EvaluationError
-from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, SweepSettings
+from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec
 from accmpeg.evaluation.bench.record import RECORD_NAME, links_bps, read_record, write_record
 from accmpeg.evaluation.link.link import Link
 from accmpeg.evaluation.methods import METHODS
 from accmpeg.evaluation.report.tables import settings_tables
+from accmpeg.evaluation.settings import SweepSettings
 
 CARD, MODEL = (assets_path() / name for name in ("detector.card.toml", "accmodel.card.toml"))
 

@@ -19,11 +19,12 @@ from typer.testing import CliRunner
 from accmpeg.cli import app
 from accmpeg.demo import assets_path
 from accmpeg.errors import EvaluationError, UsageError, WeightsError
-from accmpeg.evaluation.bench.plan import DnnSpec, SweepSettings, footage_clips
+from accmpeg.evaluation.bench.plan import DnnSpec, footage_clips
 from accmpeg.evaluation.bench.record import RECORD_NAME
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.bench.sweep import run_sweep
 from accmpeg.evaluation.methods import METHODS
+from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.media.source import find_footage
 
 CARD = assets_path() / "detector.card.toml"

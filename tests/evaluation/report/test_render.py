@@ -16,7 +16,7 @@ import accmpeg
 from accmpeg.cli import app
 from accmpeg.errors import EvaluationError
 from accmpeg.evaluation.report.ctc import CTC_COLUMNS, write_ctc
-from accmpeg.evaluation.report.render import findings_of, write_report
+from accmpeg.evaluation.report.render import read_findings, write_report
 from tests.evaluation.simulated import LINK, clip_rows, point
 
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
@@ -199,11 +199,11 @@ def test_pandas_loads_the_cells(written: Path) -> None:
 
 def test_a_cell_measured_again_stands_in_place_of_its_failure(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, "c", ["own"])
-    before = (line for line in findings_of(sweep).dnns[0].notes if "vigil: failed" in line)
+    before = (line for line in read_findings(sweep).dnns[0].notes if "vigil: failed" in line)
     assert len(list(before)) == 1
     with (sweep / "cells.jsonl").open("a") as file:
         file.write(point("c", "vigil", 36, 0.9, 1e5, key="c/vigil/again").to_line())
-    notes = findings_of(sweep).dnns[0].notes
+    notes = read_findings(sweep).dnns[0].notes
     assert not [note for note in notes if "vigil: failed" in note]
 
 

@@ -22,7 +22,7 @@ from accmpeg.evaluation.bench.cache import (
 )
 from accmpeg.evaluation.bench.costs import Costs, read_costs, write_costs
 from accmpeg.evaluation.bench.pictures import picture_frame, pictured_method, write_pictures
-from accmpeg.evaluation.bench.plan import CEILING_QUALITY, NULL_METHOD, Group, SweepSettings
+from accmpeg.evaluation.bench.plan import CEILING_QUALITY, NULL_METHOD, Group
 from accmpeg.evaluation.bench.points import COARSE, between, next_quality
 from accmpeg.evaluation.bench.rows import Blocks, CellRow, Role
 from accmpeg.evaluation.bench.run import PLAIN_METHOD, rehearse, run_method
@@ -32,6 +32,7 @@ from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.link.delay import paper_delay_s, summarise
 from accmpeg.evaluation.link.emulator import Emulated, ServerMachine, emulate
 from accmpeg.evaluation.methods import METHODS, Method, MethodContext, OperatingPoint
+from accmpeg.evaluation.settings import SweepSettings
 
 __all__ = ["Bench"]
 

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,9 +19,8 @@ from accmpeg.evaluation.bench.cache import content_hash
 from accmpeg.evaluation.bench.clip import Clip, read_clip
 from accmpeg.evaluation.bench.labels import read_coco
 from accmpeg.evaluation.bench.rows import FORMAT, Role
-from accmpeg.evaluation.bench.session import LIVE_LINK
-from accmpeg.evaluation.link.link import Link
 from accmpeg.evaluation.methods import Method, find_methods
+from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.media.footage import folder_pictures
 from accmpeg.media.source import Footage, open_source
 from accmpeg.version import __version__
@@ -29,64 +28,16 @@ from accmpeg.version import __version__
 __all__ = [
     "CEILING_QUALITY",
     "NULL_METHOD",
-    "PROPAGATION_MS",
     "ClipSpec",
     "DnnSpec",
     "Group",
-    "SweepSettings",
     "footage_clips",
 ]
 
-LINKS_BPS = (500_000, 1_000_000, 2_000_000, 4_000_000)
-PROPAGATION_MS = 20.0
 NULL_METHOD = "aq-1"
 """Measured a second time between its own operating points: what a comparison of equals looks like."""
 CEILING_QUALITY = 12
 """CRF of the visually lossless stream of the source whose score is a clip's ceiling."""
-
-
-def _default_links() -> dict[str, Link]:
-    return {
-        f"{bandwidth_bps / 1e6:g} Mbit/s": Link(bandwidth_bps=bandwidth_bps, propagation_ms=PROPAGATION_MS)
-        for bandwidth_bps in LINKS_BPS
-    }
-
-
-@dataclass(frozen=True)
-class SweepSettings:
-    """What all cells share."""
-
-    points: int = 7
-    """Operating points of each method on each clip, chosen as it goes (see `points.next_quality`)."""
-    qualities: tuple[int, ...] = ()
-    """In place of them, these QPs or CRFs, to which a method's `quality_shift` is added."""
-    limit: int | None = None
-    """Frames per clip."""
-    step: int = 1
-    """Answers are measured on every so many frames after the first second."""
-    every: int = 10
-    """Frames per quality map."""
-    links: dict[str, Link] = field(default_factory=_default_links)
-    """Delays are emulated over each."""
-    live_link: Link = LIVE_LINK
-    """Brings feedback to the camera while a method runs."""
-    server_ms: float = 10.0
-    """One pass of the server DNN on the stated machine (default: a small GPU)."""
-    server_cores: int | None = None
-    """In place of `server_ms`: as long as this machine takes, measured, with so many cores."""
-    label_min_height_px: float = 0.0
-    """Labelled objects lower than this, and results as low, are no one's fault."""
-    pictures: bool = True
-
-    def __post_init__(self) -> None:
-        if self.points < 3:
-            raise UsageError(f"{self.points} operating points: a curve needs 3 or more")
-        if not all(1 <= quality <= 51 for quality in self.qualities):
-            raise UsageError(f"--points {self.qualities}: give QPs or CRFs from 1 to 51")
-        if min(self.step, self.every, self.limit or 1) < 1:
-            raise UsageError("--step, --every and --limit must be 1 or more")
-        if self.server_ms <= 0 or (self.server_cores or 1) < 1:
-            raise UsageError("the server takes more than 0 ms on at least one core: mend --server-ms")
 
 
 @dataclass(frozen=True)

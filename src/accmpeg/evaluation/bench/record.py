@@ -12,9 +12,10 @@ import numpy
 import onnxruntime
 
 from accmpeg.errors import EvaluationError
-from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, SweepSettings
+from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec
 from accmpeg.evaluation.link.link import Link
 from accmpeg.evaluation.methods import Method
+from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.version import __version__
 
 __all__ = ["RECORD_NAME", "links_bps", "read_record", "write_record"]

@@ -12,7 +12,7 @@ import numpy as np
 from accmpeg.dnn.base import ServerDnn, load_dnn
 from accmpeg.evaluation.bench.cache import content_hash, read_results, write_results
 from accmpeg.evaluation.bench.clip import Clip
-from accmpeg.evaluation.bench.plan import Group, SweepSettings
+from accmpeg.evaluation.bench.plan import Group
 from accmpeg.evaluation.bench.references import (
     FrameReference,
     confirmed_references,
@@ -21,6 +21,7 @@ from accmpeg.evaluation.bench.references import (
 )
 from accmpeg.evaluation.bench.rows import BLOCK_FRAMES, MAIN_MEASURES
 from accmpeg.evaluation.bench.score import Counts, frame_counts, judged_result
+from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.tasks import TaskName
 
 __all__ = ["CACHE_NAME", "ScoredClip"]

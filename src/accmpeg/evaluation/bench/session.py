@@ -33,13 +33,11 @@ from accmpeg.evaluation.bench.traffic import Traffic
 from accmpeg.evaluation.link.emulator import Emulator, ServerMachine
 from accmpeg.evaluation.link.flow import Delivery, Flow, Place, Step
 from accmpeg.evaluation.link.link import Link
+from accmpeg.evaluation.settings import LIVE_LINK
 from accmpeg.media.decoder import Decoder
 from accmpeg.media.encoder import AccessUnit, Encoder
 
-__all__ = ["LIVE_LINK", "MethodContext", "Session", "TrueScores"]
-
-LIVE_LINK = Link(bandwidth_bps=4e6, propagation_ms=20.0)
-"""What feedback travels over while a method runs, where the sweep says nothing else."""
+__all__ = ["MethodContext", "Session", "TrueScores"]
 
 Worker = Literal["camera", "server"]
 

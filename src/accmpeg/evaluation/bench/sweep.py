@@ -22,10 +22,11 @@ from pathlib import Path
 from accmpeg.errors import EvaluationError
 from accmpeg.evaluation.bench.cache import is_disk_failure
 from accmpeg.evaluation.bench.measure import Bench
-from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, Group, SweepSettings
+from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, Group
 from accmpeg.evaluation.bench.record import write_record
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.methods import Method
+from accmpeg.evaluation.settings import SweepSettings
 
 __all__ = ["run_sweep"]
 

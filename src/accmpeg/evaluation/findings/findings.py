@@ -40,10 +40,10 @@ __all__ = [
     "Findings",
     "Gap",
     "Interval",
-    "OperatingPoint",
     "Point",
     "ReferenceFindings",
     "Rule",
+    "TargetPoint",
 ]
 
 HEADLINE_TARGETS = (0.90, 0.95)
@@ -225,7 +225,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class TargetPoint:
     """A method at a target: micro means over the clips on which it has the figure.
 
     Delays are those of the measured points, interpolated over log bitrate to where the curve reaches the
@@ -264,7 +264,7 @@ class ReferenceFindings:
     reference: ReferenceName
     clips: tuple[ClipFindings, ...]
     curves: tuple[Curve, ...]
-    operating_points: tuple[OperatingPoint, ...]
+    operating_points: tuple[TargetPoint, ...]
     """By method, then HEADLINE_TARGETS."""
     comparisons: tuple[Comparison, ...]
     """Every method against every baseline, bitrate first, then delay by link."""
@@ -286,7 +286,7 @@ class ReferenceFindings:
         every = (*self.comparisons, *self.best_of, *self.nulls)
         return next((c for c in every if (c.method, c.baseline, c.link, c.rule) == wanted), None)
 
-    def operating_point(self, method: str, target: float) -> OperatingPoint | None:
+    def operating_point(self, method: str, target: float) -> TargetPoint | None:
         found = (p for p in self.operating_points if (p.method, p.target) == (method, target))
         return next(found, None)
 

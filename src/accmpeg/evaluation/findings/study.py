@@ -16,9 +16,9 @@ from accmpeg.evaluation.findings.findings import (
     Comparison,
     Curve,
     Gap,
-    OperatingPoint,
     ReferenceFindings,
     Rule,
+    TargetPoint,
 )
 from accmpeg.evaluation.findings.measured import (
     DrawnCurve,
@@ -237,7 +237,7 @@ class Study:
                         },
                     )
 
-    def _operating_point(self, method: str, target: float) -> OperatingPoint:
+    def _operating_point(self, method: str, target: float) -> TargetPoint:
         reached: list[tuple[float, float]] = []
         delays: dict[str, list[tuple[float, Delay]]] = {}
         missing: dict[str, list[str]] = {}
@@ -258,7 +258,7 @@ class Study:
                     delay = _delay_at(curve, log_bitrate, link, bandwidth_bps)
                     delays.setdefault(link, []).append((clip.weight, delay))
         weights, logs = zip(*reached, strict=True) if reached else ((), ())
-        return OperatingPoint(
+        return TargetPoint(
             method=method,
             target=target,
             bitrate_bps=float(np.exp(np.average(logs, weights=weights))) if reached else None,

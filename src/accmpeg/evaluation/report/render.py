@@ -15,7 +15,7 @@ from typing import Any
 
 from accmpeg.errors import EvaluationError, SinkError
 from accmpeg.evaluation.bench.record import links_bps, read_record
-from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, read_rows
+from accmpeg.evaluation.bench.rows import CELLS_NAME, read_rows
 from accmpeg.evaluation.findings.analysis import find
 from accmpeg.evaluation.findings.findings import HEADLINE_TARGETS, DnnFindings, Findings, ReferenceFindings
 from accmpeg.evaluation.methods import BASELINES, PRIMARY
@@ -44,7 +44,7 @@ from accmpeg.evaluation.report.tables import (
 )
 from accmpeg.version import __version__
 
-__all__ = ["findings_of", "write_report"]
+__all__ = ["read_findings", "write_report"]
 
 FINDINGS_NAME = "findings.json"
 
@@ -87,11 +87,18 @@ class _Document:
     settings: Sequence[Table] = field(default_factory=list)
 
 
-def findings_of(
-    folder: Path, rows: Sequence[CellRow] | None = None, *, baselines: Sequence[str] = ()
-) -> Findings:
-    """Every figure of a sweep's folder. Raises EvaluationError where it holds no cell."""
-    rows = read_rows(folder / CELLS_NAME) if rows is None else rows
+def read_findings(folder: str | Path, *, baselines: Sequence[str] = ()) -> Findings:
+    """Every figure that follows from the cells in a sweep's folder.
+
+    Args:
+        folder: Where `evaluate` wrote its results.
+        baselines: Names of methods to compare with; none for the fixed ones.
+
+    Raises:
+        EvaluationError: The folder holds no finished cell, or what it holds can't be read.
+    """
+    folder = Path(folder)
+    rows = read_rows(folder / CELLS_NAME)
     if not rows:
         raise EvaluationError(
             f"{folder} holds no finished cell of a sweep: run accmpeg evaluate --out {folder}"
@@ -105,15 +112,31 @@ def findings_of(
     )
 
 
-def write_report(folder: Path, *, baselines: Sequence[str] = (), pictures: bool = True) -> Path:
-    """Writes all forms of the report into a sweep's folder; returns the path of the HTML file.
+def write_report(
+    folder: str | Path,
+    *,
+    baselines: Sequence[str] = (),
+    pictures: bool = True,
+    findings: Findings | None = None,
+) -> Path:
+    """Writes all forms of the report into a sweep's folder: HTML, Markdown, figures, `findings.json`, CSV.
 
-    `baselines`: none for the fixed ones. `pictures=False` keeps every frame of the clips out, for clips that
-    may not be shown. Raises `EvaluationError` where the folder holds no cell, `SinkError` where a file can't
-    be written.
+    Args:
+        folder: Where `evaluate` wrote its results.
+        baselines: Names of methods to compare with; none for the fixed ones.
+        pictures: False keeps every frame of the clips out, for clips that may not be shown.
+        findings: Those of this folder, where they were read already; they take a while.
+
+    Returns:
+        The path of the HTML file.
+
+    Raises:
+        EvaluationError: The folder holds no finished cell, or what it holds can't be read.
+        SinkError: A file can't be written.
     """
+    folder = Path(folder)
+    findings = findings or read_findings(folder, baselines=baselines)
     rows = read_rows(folder / CELLS_NAME)
-    findings = findings_of(folder, rows, baselines=baselines)
     document = _Document(
         title=", ".join(dict.fromkeys(dnn.dnn for dnn in findings.dnns)),
         version=__version__,

@@ -1,0 +1,123 @@
+"""A whole comparison in one call: clips, server DNNs and methods in, findings and a report out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from accmpeg.errors import SourceError, UsageError
+from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, footage_clips
+from accmpeg.evaluation.bench.rows import CellRow
+from accmpeg.evaluation.bench.sweep import run_sweep
+from accmpeg.evaluation.findings.findings import Findings
+from accmpeg.evaluation.methods import find_methods
+from accmpeg.evaluation.report.render import read_findings, write_report
+from accmpeg.evaluation.settings import SweepSettings
+from accmpeg.media.footage import find_footage
+
+__all__ = ["Evaluation", "evaluate"]
+
+_QUICK_CLIPS = 3
+_QUICK_FRAMES = 75
+_QUICK_POINTS = 4
+_QUICK_STEP = 3
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a sweep has come to: its cells, what follows from them, and the HTML report."""
+
+    cells: Sequence[CellRow]
+    findings: Findings
+    report: Path
+
+    @property
+    def failed(self) -> list[CellRow]:
+        """Cells that could not be measured; each says why in `reason`."""
+        return [cell for cell in self.cells if cell.status == "failed"]
+
+
+def evaluate(
+    videos: Sequence[str | Path | ClipSpec],
+    *,
+    dnns: Sequence[str | Path],
+    out: str | Path,
+    accmodels: Sequence[str | Path] = (),
+    reference: str | Path | None = None,
+    labels: str | Path | None = None,
+    methods: str | Sequence[str] = "primary",
+    primary: Sequence[str] = (),
+    baselines: Sequence[str] = (),
+    settings: SweepSettings | None = None,
+    quick: bool = False,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Evaluation:
+    """Measures every method on every clip for every server DNN, and writes the report.
+
+    The same call goes on where an interrupted one stopped: cells that `out` holds are not measured again. On
+    Ctrl-C the cells in work are finished first. Cells are measured in spawned processes, so a script needs a
+    `__main__` guard.
+
+    Args:
+        videos: Videos and folders of them or of numbered pictures; clips of one's own as `ClipSpec`.
+        dnns: Cards of server DNNs, `NAME.card.toml`.
+        out: Folder of the results.
+        accmodels: AccModels, each made for one of the server DNNs.
+        reference: Card of a stronger DNN that confirms the server DNNs' answers.
+        labels: Folder with true labels, `CLIP.json` in COCO's detection format.
+        methods: Names, `primary` or `all`: a sequence, or one text with commas.
+        primary: Comparisons named beforehand, `METHOD` or `METHOD:BASELINE`, the only kind that is tested.
+        baselines: Those of the tables; none for the fixed ones.
+        settings: What all cells share.
+        quick: A look of some minutes: 3 clips, 75 frames, every third measured.
+        workers: Processes; as many as there are cores.
+        retry_failed: Measures failed cells again.
+        progress: Told what is going on, and how much of it is done.
+
+    Returns:
+        The cells, the findings, and where the report is. A cell that fails is among them with its reason.
+
+    Raises:
+        SourceError: There is no clip, or one can't be read.
+        UsageError: An option can't be meant, a method is unknown, or an AccModel belongs to no server DNN.
+        WeightsError: Weights are not those of their card.
+        EvaluationError: `out` holds another sweep or can't be written, or a worker died.
+    """
+    folder, settings = Path(out), settings or SweepSettings()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file: give a folder")
+    clips = _clips(videos, None if labels is None else Path(labels))
+    if quick:
+        settings = replace(settings, points=_QUICK_POINTS, limit=_QUICK_FRAMES, step=_QUICK_STEP)
+        clips = clips[:_QUICK_CLIPS]
+    cells = run_sweep(
+        clips,
+        DnnSpec.read_all(
+            [Path(card) for card in dnns],
+            [Path(model) for model in accmodels],
+            None if reference is None else Path(reference),
+        ),
+        find_methods(methods if isinstance(methods, str) else ",".join(methods)),
+        folder,
+        settings,
+        primary=primary,
+        workers=workers,
+        retry_failed=retry_failed,
+        progress=progress,
+    )
+    findings = read_findings(folder, baselines=baselines)
+    report = write_report(folder, findings=findings, pictures=settings.pictures)
+    return Evaluation(cells, findings, report)
+
+
+def _clips(videos: Sequence[str | Path | ClipSpec], labels: Path | None) -> list[ClipSpec]:
+    clips = [video for video in videos if isinstance(video, ClipSpec)]
+    files = [video for video in videos if not isinstance(video, ClipSpec)]
+    if files:
+        clips += footage_clips(find_footage(files), labels)
+    if not clips:
+        raise SourceError(
+            f"no clip under {', '.join(map(str, files))}: give videos or folders of numbered pictures"
+        )
+    return clips

@@ -1,0 +1,67 @@
+"""What all cells of a sweep share."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from accmpeg.errors import UsageError
+from accmpeg.evaluation.link.link import Link
+from accmpeg.options import Option
+
+__all__ = ["LIVE_LINK", "PROPAGATION_MS", "SweepSettings"]
+
+LINKS_BPS = (500_000, 1_000_000, 2_000_000, 4_000_000)
+PROPAGATION_MS = 20.0
+LIVE_LINK = Link(bandwidth_bps=4e6, propagation_ms=PROPAGATION_MS)
+"""What feedback travels over while a method runs, where the sweep says nothing else."""
+
+
+def _default_links() -> dict[str, Link]:
+    return {
+        f"{bandwidth_bps / 1e6:g} Mbit/s": Link(bandwidth_bps=bandwidth_bps, propagation_ms=PROPAGATION_MS)
+        for bandwidth_bps in LINKS_BPS
+    }
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What all cells share."""
+
+    points: Annotated[
+        int,
+        Option("Operating points of each method on each clip, without --points.", name="most_points", min=3),
+    ] = 7
+    """Chosen as it goes (see `points.next_quality`)."""
+    qualities: tuple[int, ...] = ()
+    """In place of them, these QPs or CRFs, to which a method's `quality_shift` is added."""
+    limit: Annotated[int | None, Option("Frames of each clip; all if absent.", min=1)] = None
+    step: Annotated[int, Option("Measure answers on every so many frames.", min=1)] = 1
+    """After the first second."""
+    every: Annotated[int, Option("Renew quality maps every so many frames.", min=1)] = 10
+    links: dict[str, Link] = field(default_factory=_default_links)
+    """Delays are emulated over each."""
+    live_link: Link = LIVE_LINK
+    """Brings feedback to the camera while a method runs."""
+    server_ms: float = 10.0
+    """One pass of the server DNN on the stated machine (default: a small GPU)."""
+    server_cores: int | None = None
+    """In place of `server_ms`: as long as this machine takes, measured, with so many cores."""
+    label_min_height_px: Annotated[
+        float,
+        Option(
+            "Labelled objects lower than this do not count.", name="label_min_height", min=0, metavar="PX"
+        ),
+    ] = 0.0
+    """Nor do results as low."""
+    pictures: Annotated[
+        bool, Option("Keep pictures of a frame of each clip, and show them in the report.")
+    ] = True
+
+    def __post_init__(self) -> None:
+        if self.points < 3:
+            raise UsageError(f"{self.points} operating points: a curve needs 3 or more")
+        if not all(1 <= quality <= 51 for quality in self.qualities):
+            raise UsageError(f"--points {self.qualities}: give QPs or CRFs from 1 to 51")
+        if min(self.step, self.every, self.limit or 1) < 1:
+            raise UsageError("--step, --every and --limit must be 1 or more")
+        if self.server_ms <= 0 or (self.server_cores or 1) < 1:
+            raise UsageError("the server takes more than 0 ms on at least one core: mend --server-ms")
