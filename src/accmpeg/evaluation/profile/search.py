@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accmpeg.errors import EvaluationError, UsageError
-from accmpeg.evaluation.bench.plan import PROPAGATION_MS, ClipSpec, DnnSpec, SweepSettings
+from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, ReferenceName, read_rows
 from accmpeg.evaluation.bench.sweep import run_sweep
 from accmpeg.evaluation.findings.findings import LEVELS
@@ -22,6 +22,7 @@ from accmpeg.evaluation.profile.belief import Belief, believe, prior_of
 from accmpeg.evaluation.profile.choice import Step, choose, complexity
 from accmpeg.evaluation.profile.gains import Gains, KneeCurve, Seen, measure_gains, site_curve
 from accmpeg.evaluation.profile.parts import Parts
+from accmpeg.evaluation.settings import PROPAGATION_MS, SweepSettings
 
 __all__ = ["Outcome", "ProfileSettings", "candidates", "search"]
 
