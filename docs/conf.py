@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config, GoogleDocstring
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -25,7 +26,7 @@ project = "AccMPEG"
 author = "The AccMPEG authors"
 release = version = accmpeg.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "_generated"]
 myst_heading_anchors = 3
 
@@ -33,7 +34,7 @@ default_role = "code"  # docstrings are Markdown: `name` is code
 autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 90
 autodoc_class_signature = "separated"
-napoleon_numpy_docstring = False
+autodoc_default_options = {"exclude-members": "model_config"}
 
 html_theme = "furo"
 html_title = f"AccMPEG {release}"
@@ -57,8 +58,8 @@ def _point_outside(_app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = _LINK.sub(absolute, source[0])
 
 
-def _fences(_app: Sphinx, _what: str, _name: str, _of: object, _options: object, lines: list[str]) -> None:
-    """Markdown's fenced code in a docstring, as reStructuredText has it."""
+def _as_rest(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
+    """A docstring, with Markdown's fenced code and Google's sections, as reStructuredText."""
     inside = False
     made = []
     for line in lines:
@@ -68,10 +69,14 @@ def _fences(_app: Sphinx, _what: str, _name: str, _of: object, _options: object,
             made += [f"{indent}.. code-block:: {line.strip('` ') or 'text'}", ""] if inside else [""]
         else:
             made.append(f"   {line}" if inside and line else line)
-    lines[:] = made
+    # Napoleon as an extension takes what is before a colon in a field's docstring for its type.
+    fields = ("attribute", "data", "property")
+    lines[:] = (
+        made if what in fields else GoogleDocstring(made, Config(), app, what, name, of, options).lines()
+    )
 
 
 def setup(app: Sphinx) -> None:
     write_pages(HERE / "_generated")
     app.connect("source-read", _point_outside)
-    app.connect("autodoc-process-docstring", _fences, priority=400)  # before Napoleon's
+    app.connect("autodoc-process-docstring", _as_rest)
