@@ -141,21 +141,18 @@ class Encoder:
         self._take_colour(picture)
         if self._codec.even_size:
             picture = pad_to_even(picture)
-        before = picture.pts, picture.dts, picture.time_base, picture.duration, picture.pict_type
+        pts, dts, time_base = picture.pts, picture.dts, picture.time_base
+        duration, pict_type = picture.duration, picture.pict_type
         try:
-            self._stamp(picture, before[0], before[2])
+            self._stamp(picture, pts, time_base)
             # A decoded frame still says how *it* was coded, and encoders would follow that.
             picture.pict_type = PictureType.I if keyframe else PictureType.NONE
             units = self._send(picture, qp_offsets)
         finally:
-            if before[2] is not None:
-                picture.time_base = before[2]
-            picture.pts, picture.dts, picture.duration, picture.pict_type = (
-                before[0],
-                before[1],
-                before[3],
-                before[4],
-            )
+            if time_base is not None:
+                picture.time_base = time_base
+            picture.pts, picture.dts = pts, dts
+            picture.duration, picture.pict_type = duration, pict_type
         self._frames_sent += 1
         units = [*self._pending, *units]
         self._pending = []

@@ -7,29 +7,17 @@
 | `rtsp://`, `http://`, `udp://`, `rtmp://`, … | the stream; a dead network is an error within about 10 s |
 | `/dev/video0`, `/dev/v4l/by-id/…`, a link to one | a V4L2 camera |
 | a named pipe, or `-` for standard input | what another program writes into it, as it comes |
-
-Live streams without timestamps (MJPEG over HTTP, raw H.264) are timed by their arrival.
 """
 
-import logging
 import stat
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from fractions import Fraction
-from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import av
-from av.container import InputContainer
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
 from accmpeg.errors import SourceError
-from accmpeg.media.addresses import LIVE_SCHEMES, describe, is_url, scheme_of
+from accmpeg.media.addresses import describe, is_url
 from accmpeg.media.footage import (
     FRAME_RATE,
     IMAGE_SUFFIXES,
@@ -39,131 +27,13 @@ from accmpeg.media.footage import (
     read_picture,
     read_still,
 )
-from accmpeg.media.frames import Deinterlacer, FrameTurner, to_yuv420p
 from accmpeg.media.heif import is_heif
-from accmpeg.media.inputs import (
-    TIMEOUT_S,
-    InputOptions,
-    ffmpeg_options,
-    reason,
-    refusal,
-    tries_udp,
-    why_not_as_asked,
-)
-from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, spread_arrivals
+from accmpeg.media.inputs import InputOptions
+from accmpeg.media.source_base import Source, SourceInfo
+from accmpeg.media.stream_source import STANDARD_INPUT, StreamSource
 from accmpeg.media.v4l2 import is_device
 
-__all__ = ["Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
-
-log = logging.getLogger(__name__)
-
-_STANDARD_INPUT = "/dev/stdin"
-_FASTEST_FRAME_RATE = 1000
-_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
-_ARRIVAL_TIME_BASE = Fraction(1, 90000)
-# Where only arrival tells the frame rate: so long, and so many frames at least, unless that takes too long.
-_MEASURED_S, _MEASURED_FRAMES, _LONGEST_MEASURED_S = 1.0, 4, 5.0
-_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
-
-_Arrived = tuple[av.VideoFrame, float]
-"""A decoded frame, and when it arrived by the monotonic clock, in seconds."""
-
-
-@dataclass(frozen=True)
-class SourceInfo:
-    """What is known at open. `name` holds no secrets; `frame_count` is None where nobody can tell.
-
-    `pixel_aspect` is the width of a pixel over its height. `remarks` are lines for a person about what does
-    not come through as it is: sound, interlacing, bit depth. `reopens`: a live source that ended may be
-    opened again; standard input can't be.
-    """
-
-    name: str
-    width_px: int
-    height_px: int
-    frame_rate: Fraction
-    time_base: Fraction
-    frame_count: int | None
-    is_live: bool
-    pixel_aspect: Fraction = Fraction(1)
-    remarks: tuple[str, ...] = ()
-    reopens: bool = True
-
-    def pixel_aspect_at(self, width_px: int, height_px: int) -> Fraction:
-        """The pixels' aspect that keeps the picture's shape in another size; square ones stay square."""
-        if self.pixel_aspect == 1:
-            return self.pixel_aspect
-        scaled = self.pixel_aspect * Fraction(self.width_px * height_px, self.height_px * width_px)
-        return scaled.limit_denominator(1000)
-
-
-class Source(ABC):
-    """Iterate once over its frames: yuv420p, all of `info`'s size, pts rising from 0 in `info.time_base`."""
-
-    info: SourceInfo
-    skipped_frames: int = 0
-    skipped_pictures: Sequence[str] = ()
-    """Of a folder: the pictures among the skipped frames, each with the reason."""
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[av.VideoFrame]: ...
-
-    def close(self) -> None:
-        """Frees the file, connection or device."""
-        return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def open_source(address: str | Path, options: InputOptions | None = None) -> Source:
-    """Opens footage or a camera and decodes its first frame, so that what comes back surely has one.
-
-    Raises SourceError, naming the address without its secrets, if there is nothing to read, no video in it,
-    or no answer within about 10 s; UsageError for options that this kind of source does not have.
-    """
-    asked = options or InputOptions()
-    text = str(address)
-    if not text:
-        raise SourceError("the name of the footage is empty")
-    if is_url(address):
-        asked.check(text, is_device=False)
-        return _StreamSource(text, describe(text), asked)
-    path = Path(_STANDARD_INPUT if text == "-" else text)
-    of_device = is_device(path)
-    asked.check(text, is_device=of_device)
-    if of_device:
-        return _StreamSource(text, text, asked, format_name="v4l2")
-    if path.is_dir():
-        return _PictureSource(path, folder_pictures(path))
-    try:
-        found = path.stat()
-    except OSError as error:
-        shown = describe(address)
-        hint = "" if shown == text else ": if it is an address, it begins with rtsp:// or the like"
-        # Not chained: the system's own error repeats the name, and what is hidden in it.
-        raise SourceError(f"can't read {shown}: {error.strerror or error}{hint}") from None
-    if path.is_file() and found.st_size == 0:
-        raise SourceError(f"{path} is empty (0 bytes)")
-    if path.suffix.lower() in IMAGE_SUFFIXES or _is_heif_file(path):
-        return _PictureSource(path, [path])
-    # Without the prefix, FFmpeg would take "a:b.mp4" for an address of scheme a.
-    return _StreamSource(f"file:{path}", str(path), asked, is_pipe=stat.S_ISFIFO(found.st_mode))
-
-
-def _is_heif_file(path: Path) -> bool:
-    if not path.is_file():
-        return False  # a pipe's writer would be turned away as soon as this look at it ends
-    try:
-        with path.open("rb") as file:
-            return is_heif(file.read(12))
-    except OSError:
-        return False  # FFmpeg says why
+__all__ = ["FILE_KINDS", "Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
 
 
 class _PictureSource(Source):
@@ -210,244 +80,53 @@ class _PictureSource(Source):
         raise errors[0]
 
 
-class _Pipe(FileIO):
-    """Read by Python, for FFmpeg's own read of a pipe that is silent does not end with Ctrl-C.
+FILE_KINDS: dict[str, Callable[[Path], Source]] = {
+    suffix: lambda path: _PictureSource(path, [path]) for suffix in IMAGE_SUFFIXES
+}
+"""What opens a file, by its suffix in small letters; FFmpeg opens the others."""
 
-    PyAV loses a KeyboardInterrupt that comes while it reads: here the pipe ends by it, and `end` raises it.
+
+def open_source(address: str | Path, options: InputOptions | None = None) -> Source:
+    """Opens footage or a camera and decodes its first frame, so that what comes back surely has one.
+
+    Raises SourceError, naming the address without its secrets, if there is nothing to read, no video in it,
+    or no answer within about 10 s; UsageError for options that this kind of source does not have.
     """
+    asked = options or InputOptions()
+    text = str(address)
+    if not text:
+        raise SourceError("the name of the footage is empty")
+    if is_url(address):
+        asked.check(text, is_device=False)
+        return StreamSource(text, describe(text), asked)
+    path = Path(STANDARD_INPUT if text == "-" else text)
+    of_device = is_device(path)
+    asked.check(text, is_device=of_device)
+    if of_device:
+        return StreamSource(text, text, asked, format_name="v4l2")
+    if path.is_dir():
+        return _PictureSource(path, folder_pictures(path))
+    try:
+        found = path.stat()
+    except OSError as error:
+        shown = describe(address)
+        hint = "" if shown == text else ": if it is an address, it begins with rtsp:// or the like"
+        # Not chained: the system's own error repeats the name, and what is hidden in it.
+        raise SourceError(f"can't read {shown}: {error.strerror or error}{hint}") from None
+    if path.is_file() and found.st_size == 0:
+        raise SourceError(f"{path} is empty (0 bytes)")
+    kind = ".heic" if _is_heif_file(path) else path.suffix.lower()
+    if kind in FILE_KINDS:
+        return FILE_KINDS[kind](path)
+    # Without the prefix, FFmpeg would take "a:b.mp4" for an address of scheme a.
+    return StreamSource(f"file:{path}", str(path), asked, is_pipe=stat.S_ISFIFO(found.st_mode))
 
-    _interrupted = False
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        try:
-            return b"" if self._interrupted else super().read(size)
-        except KeyboardInterrupt:
-            self._interrupted = True
-            return b""
-
-    def end(self) -> None:
-        """Raises KeyboardInterrupt where that is what ended the pipe."""
-        if self._interrupted:
-            raise KeyboardInterrupt
-
-
-class _StreamSource(Source):
-    def __init__(
-        self,
-        address: str,
-        name: str,
-        asked: InputOptions,
-        *,
-        format_name: str | None = None,
-        is_pipe: bool = False,
-    ) -> None:
-        self._address = address
-        self._asked = asked
-        self._is_pipe = is_pipe
-        self._is_file = address.startswith("file:") and not is_url(address)
-        self._name = name
-        self.skipped_frames = 0
-        self._order = DisplayOrder()
-        self._pipe: _Pipe | None = None
-        self._container = self._open(address, format_name)
-        try:
-            self._stream = self._find_video()
-            self._check_device()
-            is_live = self._is_live(address, format_name)
-            self._clocked_by_arrival = is_live and bool(self._container.format.flags & _NO_TIMESTAMPS)
-            self._decoded = self._decode()
-            self._held = self._first_frames()
-            if not self._held:
-                raise SourceError(f"no frames can be decoded from {name}: it is empty or damaged")
-            first = self._held[0][0]
-            self._turner = FrameTurner(first)
-            self.info = self._describe(first, is_live)
-            self._deinterlacer = Deinterlacer()
-            info = self.info
-            self._timeline = Timeline(name, info.time_base, info.frame_rate, is_live=is_live)
-        except BaseException:
-            self._close_container()
-            raise
-        self._used = False
-
-    def __iter__(self) -> Iterator[av.VideoFrame]:
-        if self._used:
-            raise SourceError(f"{self._name} is read already: open it again")
-        self._used = True
-        for frame, arrived_s in self._arrivals():
-            self._stamp(frame, arrived_s)
-            for whole in self._deinterlacer.push(frame):
-                yield self._ready(whole)
-        for whole in self._deinterlacer.flush():
-            yield self._ready(whole)
-
-    def close(self) -> None:
-        self._decoded.close()
-        self._close_container()
-
-    def _close_container(self) -> None:
-        self._container.close()
-        if self._pipe is not None:
-            self._pipe.close()
-
-    def _open(self, address: str, format_name: str | None) -> InputContainer:
-        is_device = format_name == "v4l2"
-        # For the container alone: a size meant for a device would become the decoder's too, right or wrong.
-        options = {} if self._is_file else ffmpeg_options(address, self._asked, is_device=is_device)
-        timeout = None if self._is_file else TIMEOUT_S
-        started_s = time.monotonic()
-        try:
-            if self._is_pipe:
-                return self._open_pipe(address.removeprefix("file:"))
-            try:
-                return av.open(address, "r", format=format_name, container_options=options, timeout=timeout)
-            except (av.FFmpegError, OSError) as error:
-                if not tries_udp(address, self._asked, error):
-                    raise
-                log.info("rtsp over udp", extra={"source": self._name, "reason": reason(error)})
-                options["rtsp_transport"] = "udp"
-                return av.open(address, "r", format=format_name, container_options=options, timeout=timeout)
-        except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
-            said = refusal(error, address, self._asked, time.monotonic() - started_s, is_device=is_device)
-            # Not chained for an address: libav's own error repeats it with user and password.
-            raise SourceError(f"can't open {self._name}: {said}") from (error if self._is_file else None)
-
-    def _open_pipe(self, path: str) -> InputContainer:
-        self._pipe = _Pipe(path)
-        try:
-            return av.open(self._pipe, "r")
-        except BaseException:
-            self._pipe.close()
-            self._pipe.end()
-            raise
-
-    def _check_device(self) -> None:
-        """What was asked of a device is what it gives, or an error."""
-        said = why_not_as_asked(self._address, self._asked, self._stream)
-        if said:
-            raise SourceError(f"{self._name}: {said}")
-
-    def _is_live(self, address: str, format_name: str | None) -> bool:
-        scheme = scheme_of(address)
-        if scheme in ("http", "https"):
-            return not self._container.duration and self._container.size <= 0
-        return scheme in LIVE_SCHEMES or format_name is not None or self._is_pipe
-
-    def _find_video(self) -> VideoStream:
-        for stream in self._container.streams.video:
-            # What depends on other streams is a part of a picture, such as one tile of a photograph.
-            kept = not stream.disposition & (Disposition.attached_pic | Disposition.dependent)
-            if kept and stream.codec_context is not None:
-                stream.thread_count = 1  # the camera's cores belong to the encoder and the AccModel
-                return stream
-        kinds = sorted({stream.type for stream in self._container.streams})
-        raise SourceError(f"{self._name} holds no video{': only ' + ', '.join(kinds) if kinds else ''}")
-
-    def _decode(self) -> Generator[_Arrived, None, None]:
-        packets = self._container.demux(self._stream)
-        order = self._order
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, OSError) as error:
-                if self._is_file:
-                    self.skipped_frames += 1  # a file that breaks off: what came before it stands
-                    return
-                said = reason(error, self._address)
-                raise SourceError(f"{self._name} broke off: {said}") from None
-            if packet is None:
-                if self._pipe is not None:
-                    self._pipe.end()
-                return
-            arrived_s = time.monotonic()
-            order.fed(packet.pts, packet.dts)
-            try:
-                frames = packet.decode()
-            except (av.FFmpegError, ValueError):
-                self.skipped_frames += packet.size > 0
-                order.failed()
-                continue
-            reorders = bool(self._stream.codec_context.has_b_frames)
-            for frame in frames:
-                frame.pts = order.shown(frame.pts, is_keyframe=frame.key_frame, reorders=reorders)
-                if frame.is_corrupt:
-                    self.skipped_frames += 1
-                else:
-                    yield frame, arrived_s
-
-    def _first_frames(self) -> list[_Arrived]:
-        """The frame that shows that there is one; where only arrival times them, enough to tell the rate."""
-        held: list[_Arrived] = []
-        began_s = time.monotonic()
-        for frame, arrived_s in self._decoded:
-            held.append((frame, arrived_s))
-            took_s = time.monotonic() - began_s
-            if not self._clocked_by_arrival or took_s > _LONGEST_MEASURED_S:
-                break
-            if took_s >= _MEASURED_S and len(held) >= _MEASURED_FRAMES:
-                break
-        return held
-
-    def _arrivals(self) -> Iterator[_Arrived]:
-        held, self._held = self._held, []
-        while held:
-            yield held.pop(0)
-        yield from self._decoded
-
-    def _describe(self, first: av.VideoFrame, is_live: bool) -> SourceInfo:
-        stream = self._stream
-        # The average is the rate over gaps and jumps too, and where fields are counted it is doubled.
-        rate = stream.guessed_rate or stream.base_rate or stream.average_rate or FRAME_RATE
-        time_base = stream.time_base or 1 / FRAME_RATE
-        if self._clocked_by_arrival:
-            arrivals_s = [arrived_s for _, arrived_s in self._held]
-            rate, time_base = measured_rate(arrivals_s) or FRAME_RATE, _ARRIVAL_TIME_BASE
-            self._held = [
-                (frame, at_s)
-                for (frame, _), at_s in zip(self._held, spread_arrivals(arrivals_s, rate), strict=True)
-            ]
-        if not 0 < rate <= _FASTEST_FRAME_RATE:
-            rate = FRAME_RATE
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        upright = self._upright(first)
-        return SourceInfo(
-            name=self._name.rpartition("/")[2] if self._is_file else self._name,
-            width_px=upright.width,
-            height_px=upright.height,
-            frame_rate=rate,
-            time_base=time_base,
-            frame_count=stream.frames or None,
-            is_live=is_live,
-            pixel_aspect=1 / aspect if self._turner.swaps_sides and aspect else aspect,
-            remarks=self._remarks(first),
-            reopens=self._address != f"file:{_STANDARD_INPUT}",
-        )
-
-    def _remarks(self, first: av.VideoFrame) -> tuple[str, ...]:
-        remarks = []
-        if self._container.streams.audio:
-            remarks.append("its sound is left out")
-        if first.interlaced_frame:
-            remarks.append("it is interlaced: every two fields become one frame")
-        depth = max(component.bits for component in first.format.components)
-        if depth > 8:
-            hdr = _HDR_TRANSFERS.get(int(first.color_trc))
-            remarks.append(f"its {depth} bits per sample become 8{f', still as {hdr}' if hdr else ''}")
-        return tuple(remarks)
-
-    def _upright(self, frame: av.VideoFrame) -> av.VideoFrame:
-        return self._turner.turn(to_yuv420p(frame))
-
-    def _stamp(self, frame: av.VideoFrame, arrived_s: float) -> None:
-        time_base = self.info.time_base
-        pts = round(arrived_s / time_base) if self._clocked_by_arrival else frame.pts
-        frame.time_base = time_base
-        frame.pts = self._timeline.stamp(pts, arrived_s)
-
-    def _ready(self, frame: av.VideoFrame) -> av.VideoFrame:
-        info = self.info
-        frame = self._upright(frame)
-        if (frame.width, frame.height) != (info.width_px, info.height_px):
-            # Some cameras change their size when the light or the link does; the stream's size is settled.
-            frame = frame.reformat(info.width_px, info.height_px, threads=1)
-        return frame
+def _is_heif_file(path: Path) -> bool:
+    if not path.is_file():
+        return False  # a pipe's writer would be turned away as soon as this look at it ends
+    try:
+        with path.open("rb") as file:
+            return is_heif(file.read(12))
+    except OSError:
+        return False  # FFmpeg says why
