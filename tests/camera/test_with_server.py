@@ -41,6 +41,53 @@ def test_five_lines_of_python_give_detections(scene: Any, server: ServerThread) 
     assert {"decode", "infer"} <= set(results[-1].server_ms)
 
 
+@pytest.mark.parametrize(
+    "options", [{"b_frames": 2}, {"b_frames": 2, "mbtree_frames": 5, "bitrate_bps": 300_000}]
+)
+def test_b_frames_are_answered_each_for_its_own_frame(
+    scene: Any, server: ServerThread, options: dict[str, Any]
+) -> None:
+    """They come in decoding order; each answer is to the frame that it names, and none is lost at the end."""
+    with accmpeg.stream(scene(20, 5), server.websocket_url, drop="none", **options) as camera:
+        results = list(camera)
+    assert [result.sequence for result in results] == list(range(20))
+    assert all(result.result is not None for result in results)
+    assert [result.pts for result in results] != sorted(result.pts for result in results)
+    by_time = sorted(results, key=lambda result: result.pts)
+    assert [result.captured_us for result in by_time] == sorted(result.captured_us for result in results)
+    assert all(result.delay_ms > 0 and {"wait", "encode"} <= set(result.camera_ms) for result in results)
+
+
+def test_b_frames_go_with_a_spool_and_a_restarted_server(scene: Any, tmp_path: Any) -> None:
+    port = free_port()
+    first = made(port).start()
+    results: list[FrameResult] = []
+    options = CameraOptions(spool=tmp_path / "spool", gop_frames=10, drain_s=60, b_frames=2)
+    camera = Camera(
+        scene(40, 5), ServerAddress.parse(first.websocket_url), None, options, on_result=results.append
+    ).start()
+    until(lambda: len(results) >= 4)
+    first.stop()
+    encoded = camera.stats.get("encoded")
+    until(lambda: camera.stats.get("encoded") >= encoded + 3)
+    with made(port):
+        camera.wait()
+    assert [result.sequence for result in results] == list(range(40))
+    assert all(result.dropped is None for result in results)
+
+
+def test_answers_make_the_map_without_an_accmodel(scene: Any, server: ServerThread) -> None:
+    options = CameraOptions(policy="feedback", drop="none", b_frames=2)
+    camera = Camera(scene(24, 5), ServerAddress.parse(server.websocket_url), None, options)
+    sources = set()
+    with camera:
+        for result in camera:
+            assert result.result is not None
+            sources.add(camera.snapshot()["map"])
+    assert sources <= {"none", "answers"}
+    assert camera.snapshot()["map"] == "answers"
+
+
 def test_a_restarted_server_costs_no_frame_with_a_spool(scene: Any, tmp_path: Any) -> None:
     port = free_port()
     first = made(port).start()

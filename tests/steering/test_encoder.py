@@ -12,6 +12,7 @@ from accmpeg.demo import assets_path, demo_scene
 from accmpeg.media.decoder import Decoder, qp_map
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.steering import BinaryPolicy
+from accmpeg.steering.feedback import FeedbackMap
 
 
 class Recorder:
@@ -95,3 +96,47 @@ def test_stage_times_add_up(frames: list[av.VideoFrame]) -> None:
 def test_a_map_every_zero_frames_is_refused() -> None:
     with pytest.raises(ValueError, match="every 0 frames"):
         SteeredEncoder(settings(), None, every=0)
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_answers_make_the_map_and_the_accmodel_before_and_after(frames: list[av.VideoFrame]) -> None:
+    clock, scorer = Clock(), Recorder()
+    feedback = FeedbackMap((1280, 720), clock_s=clock)
+    grid = MacroblockGrid(1280, 720)
+    seen = []
+    with SteeredEncoder(settings(gop_frames=1), scorer, BinaryPolicy(), every=1, feedback=feedback) as camera:
+        for index, frame in enumerate(frames[:4]):
+            if index == 1:
+                feedback.answer(np.array([[0, 0, 320, 720]], np.float32))
+            if index == 3:
+                clock.now_s = 10.0
+            (unit,) = camera.encode(frame)
+            (decoded,) = Decoder(read_qp=True).decode(unit)
+            seen.append((camera.map_source, camera.map_renewed, qp_map(decoded)))
+    assert [source for source, _, _ in seen] == ["accmodel", "answers", "answers", "accmodel"]
+    assert [renewed for _, renewed, _ in seen] == [True, False, False, True]
+    assert len(scorer.seen) == 2, "no AccModel runs while answers make the map"
+    by_answers = seen[1][2]
+    assert by_answers[:, : 320 // 16].mean() + 6 < by_answers[:, 320 // 16 + 3 :].mean()
+    assert by_answers.shape == grid.shape
+
+
+def test_stale_answers_leave_no_map_without_an_accmodel(frames: list[av.VideoFrame]) -> None:
+    clock = Clock()
+    feedback = FeedbackMap((1280, 720), clock_s=clock)
+    with SteeredEncoder(settings(), None, feedback=feedback) as camera:
+        camera.encode(frames[0])
+        assert camera.map_source == "none"
+        feedback.answer(np.array([[0, 0, 320, 720]], np.float32))
+        camera.encode(frames[1])
+        assert camera.qp_offsets is not None
+        clock.now_s = 10.0
+        camera.encode(frames[2])
+        assert camera.qp_offsets is None
+        assert camera.map_source == "none"

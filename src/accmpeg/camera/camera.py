@@ -34,6 +34,7 @@ from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import EncoderSettings
 from accmpeg.media.source import Source, open_source
 from accmpeg.steering.encoder import Scorer
+from accmpeg.steering.feedback import FeedbackMap
 
 __all__ = ["Camera", "stream"]
 
@@ -65,6 +66,10 @@ class Camera:
         self.options = options = options or CameraOptions()
         if to is None and not options.publish:
             raise UsageError("nowhere to stream to: give a server (--to) or an address (--publish)")
+        if options.follows_answers and to is None:
+            raise UsageError("--policy feedback follows a server's answers: give a server (--to)")
+        if options.policy == "none":
+            accmodel = None
         if options.spool is not None and to is None:
             raise UsageError("--spool keeps frames for a server: give --to as well")
         if options.name is not None:
@@ -106,9 +111,15 @@ class Camera:
                 bitrate_bps=self._controller.bitrate_bps,
                 # A keyframe as large as this buffer takes the budget to send: keep it below.
                 vbv_buffer_ms=max(100, int(0.8 * options.delay_budget_ms)),
-                steerable=self._accmodel is not None,
+                b_frames=options.b_frames,
+                mbtree_frames=options.mbtree_frames,
+                aq_mode=options.aq_mode,
+                steerable=self._accmodel is not None or options.follows_answers,
             )
-            planned = PlannedEncoder(settings, self._accmodel, options.policy, every=options.every)
+            feedback = FeedbackMap((info.width_px, info.height_px)) if options.follows_answers else None
+            planned = PlannedEncoder(
+                settings, self._accmodel, options.policy, every=options.every, feedback=feedback
+            )
             encoder = planned.steered.encoder
             wanted_keyframe = threading.Event()
             self._publishers = [
@@ -117,8 +128,8 @@ class Camera:
             if self._to is not None:
                 self._uplink = Uplink(
                     self._to, make_hello(self.name, self.stream_id, options, info, encoder),
-                    encoder.parameter_sets, options, self._controller, self._outputs, wanted_keyframe,
-                    self.clock, self.stats,
+                    encoder.parameter_sets, options, self._controller, self._outputs, feedback,
+                    wanted_keyframe, self.clock, self.stats,
                 )  # fmt: skip
         except BaseException:
             source.close()

@@ -8,7 +8,7 @@ frame ─▶ uplink.plan ─▶ steering ─▶ encode ─▶ publishers, uplink
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from accmpeg.camera.capture import FrameSlot, TimedFrame
@@ -23,10 +23,21 @@ from accmpeg.errors import AccmpegError
 from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 from accmpeg.steering.encoder import Scorer, SteeredEncoder
+from accmpeg.steering.feedback import FeedbackMap
 
 __all__ = ["EncodeLoop", "PlannedEncoder"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Coded:
+    """An access unit of the frame that it codes, which B-frames make an earlier one than the last encoded."""
+
+    unit: AccessUnit
+    captured_us: int
+    stages_ms: dict[str, float]
+    size_px: tuple[int, int]
 
 
 class PlannedEncoder:
@@ -36,20 +47,34 @@ class PlannedEncoder:
     """
 
     def __init__(
-        self, settings: EncoderSettings, accmodel: Scorer | None, policy: str, *, every: int
+        self,
+        settings: EncoderSettings,
+        accmodel: Scorer | None,
+        policy: str,
+        *,
+        every: int,
+        feedback: FeedbackMap | None = None,
     ) -> None:
         self._full = settings
         self._accmodel = accmodel
-        self._policy = policy
+        # What an AccModel's scores become while there are no answers.
+        self._policy = "graded" if policy in ("feedback", "none") else policy
+        self._feedback = feedback
+        self._held: dict[int, tuple[int, dict[str, float]]] = {}
+        """By timestamp, of the frames inside the encoder: when captured, and what each stage took."""
         self._every = every
         self._level = FULL
         self._bitrate_bps = settings.bitrate_bps
         self._curve_due = False
         self.steered = self._open()
 
-    def encode(self, timed: TimedFrame, plan: FramePlan, *, keyframe: bool) -> list[AccessUnit]:
-        """Encodes one frame as planned."""
+    def encode(
+        self, timed: TimedFrame, plan: FramePlan, stages_ms: dict[str, float], *, keyframe: bool
+    ) -> list[_Coded]:
+        """Encodes one frame as planned; `stages_ms` is filled up with what it took."""
+        done: list[_Coded] = []
         if plan.level != self._level:
+            done = self.flush()
             self._level = plan.level
             self._bitrate_bps = plan.bitrate_bps or self._bitrate_bps
             self.steered.close()
@@ -59,9 +84,28 @@ class PlannedEncoder:
         elif plan.bitrate_bps is not None and _differs(plan.bitrate_bps, self._bitrate_bps):
             self._bitrate_bps = plan.bitrate_bps
             self.steered.encoder.set_bitrate(plan.bitrate_bps)
+        assert timed.frame.pts is not None  # capture gives every frame one
+        assert timed.frame.time_base is not None
+        at = self._stamp(timed.frame.pts, timed.frame.time_base)
+        self._held[at] = timed.captured_us, stages_ms
         units = self.steered.encode(timed.frame, keyframe=keyframe)
+        stages_ms |= self.steered.times.take()
         self._curve_due |= self.steered.map_renewed
-        return units
+        return done + self._coded(units)
+
+    def flush(self) -> list[_Coded]:
+        """What the encoder still holds."""
+        return self._coded(self.steered.flush())
+
+    def _coded(self, units: list[AccessUnit]) -> list[_Coded]:
+        return [
+            _Coded(unit, *self._held.pop(self._stamp(unit.pts, unit.time_base)), self.size_px)
+            for unit in units
+        ]
+
+    def _stamp(self, pts: int, time_base: Fraction) -> int:
+        """A timestamp in the encoder's time base, as it comes out of it."""
+        return round(pts * time_base / self.steered.encoder.time_base)
 
     def curve(self, unit: AccessUnit) -> AccuracyCurve | None:
         """How predicted accuracy moves with the bitrate: told once of each map, by the first unit that can.
@@ -94,7 +138,13 @@ class PlannedEncoder:
             frame_rate=Fraction(self._full.frame_rate) / divisor,
             bitrate_bps=self._bitrate_bps,
         )
-        return SteeredEncoder(settings, self._accmodel, self._policy, every=max(1, self._every // divisor))
+        return SteeredEncoder(
+            settings,
+            self._accmodel,
+            self._policy,
+            every=max(1, self._every // divisor),
+            feedback=self._feedback,
+        )
 
 
 class EncodeLoop(threading.Thread):
@@ -124,14 +174,13 @@ class EncodeLoop(threading.Thread):
         self._stats = stats
 
     def run(self) -> None:
-        index = last_us = 0
+        index = 0
         try:
             while (timed := self._slot.get()) is not None:
                 index += 1
                 self._one(index, timed)
-                last_us = timed.captured_us
-            for unit in self._encoder.steered.flush():
-                self._hand_over(unit, last_us, self._clock.now_us(), {})
+            for coded in self._encoder.flush():
+                self._hand_over(coded, self._clock.now_us())
             self._encoder.steered.close()
         except AccmpegError as error:
             self.error = error
@@ -152,25 +201,22 @@ class EncodeLoop(threading.Thread):
         keyframe = self._wanted_keyframe.is_set()
         self._wanted_keyframe.clear()
         started_us = self._clock.now_us()
-        units = self._encoder.encode(timed, plan, keyframe=keyframe)
+        stages_ms = {"wait": (started_us - timed.captured_us) / 1000}
+        done = self._encoder.encode(timed, plan, stages_ms, keyframe=keyframe)
         encoded_us = self._clock.now_us()
-        stages_ms = {
-            "wait": (started_us - timed.captured_us) / 1000,
-            "encode_wall": (encoded_us - started_us) / 1000,
-            **self._encoder.steered.times.take(),
-        }
-        for unit in units:
-            self._hand_over(unit, timed.captured_us, encoded_us, stages_ms)
+        self._stats.set(map=self._encoder.steered.map_source)
+        stages_ms["encode_wall"] = (encoded_us - started_us) / 1000
+        for coded in done:
+            self._hand_over(coded, encoded_us)
 
-    def _hand_over(
-        self, unit: AccessUnit, captured_us: int, encoded_us: int, stages_ms: dict[str, float]
-    ) -> None:
+    def _hand_over(self, coded: _Coded, encoded_us: int) -> None:
+        unit = coded.unit
         self._stats.add("encoded")
         for publisher in self._publishers:
             publisher.put(unit)
-        rounded = {stage: round(spent_ms, 3) for stage, spent_ms in stages_ms.items()}
+        rounded = {stage: round(spent_ms, 3) for stage, spent_ms in coded.stages_ms.items()}
         timed = TimedUnit(
-            unit.data, unit.pts, unit.is_keyframe, captured_us, encoded_us, self._encoder.size_px, rounded
+            unit.data, unit.pts, unit.is_keyframe, coded.captured_us, encoded_us, coded.size_px, rounded
         )
         self._uplink.deliver(timed, self._encoder.curve(unit))
 

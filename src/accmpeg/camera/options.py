@@ -16,8 +16,11 @@ class CameraOptions:
     from capture to arrival; a number fixes it. `drop`: `latest` leaves frames out where machine or link
     fall behind, `none` leaves none out (footage is then read only as fast as it can be sent). `spool` is
     the folder that keeps frames of an outage, `spool_limit_bytes` its bound. `publish` are further
-    addresses for the same stream; size and frame rate then stay as they are. `tolerance` is the share of
-    predicted accuracy that is not worth more bits. `drain_s` bounds the end.
+    addresses for the same stream; size and frame rate then stay as they are. `policy` is `graded` or
+    `binary`, maps of an AccModel, or `feedback`, maps of the server's last answers and of an AccModel only
+    while there are none; `none` is a plain stream. `b_frames` save bytes and cost about twice as many frames
+    of delay, `mbtree_frames` as many as they are. `tolerance` is the share of predicted accuracy that is not
+    worth more bits. `drain_s` bounds the end.
     """
 
     name: str | None = None
@@ -28,6 +31,9 @@ class CameraOptions:
     codec: str = "libx264"
     preset: str = "veryfast"
     gop_frames: int = 300
+    b_frames: int = 0
+    mbtree_frames: int = 0
+    aq_mode: int | None = None
     size_px: tuple[int, int] | None = None
     bitrate_bps: int | None = None
     start_bps: int = 1_000_000
@@ -46,6 +52,11 @@ class CameraOptions:
     publish: Sequence[str] = ()
     drain_s: float = 10.0
     statistics_every_s: float = 10.0
+
+    @property
+    def follows_answers(self) -> bool:
+        """Whether maps come from the server's answers."""
+        return self.policy == "feedback"
 
     @property
     def keeps_frames(self) -> bool:

@@ -44,9 +44,11 @@ class StreamDecoder:
         """The frames that this unit completes. Raises `DecoderError`; then none come up to a keyframe."""
         if self.waits_for_keyframe and not unit.is_keyframe:
             return []
+        held: list[VideoFrame] = []
         if unit.size_px != self._size_px:
             if not unit.is_keyframe:
                 raise self._damaged("a new size without a keyframe")
+            held = self.flush()
             self._size_px = unit.size_px
             self._decoder.close()
             self._decoder = self._open(b"")
@@ -58,7 +60,7 @@ class StreamDecoder:
             self.waits_for_keyframe = True
             raise
         self.waits_for_keyframe = False
-        return [self._checked(frame) for frame in frames]
+        return [*held, *(self._checked(frame) for frame in frames)]
 
     def flush(self) -> list[VideoFrame]:
         """The frames still held for reordering; nothing is decoded after it."""

@@ -1,9 +1,10 @@
-"""Frame in, access units out: AccModel, policy and encoder in one pass.
+"""Frame in, access units out: what feeds the map, policy and encoder in one pass.
 
 ```
 frame ─▶ resize to the stream's size ─▶ encode ─▶ access units
               │ every k-th frame          ▲
-              └─▶ AccModel ─▶ policy ─────┘ QP offsets, held until the next map
+              └─▶ AccModel ─▶ policy ─────┤ QP offsets, held until the next map
+   the server's answers ─▶ FeedbackMap ───┘ while there are young ones
 ```
 """
 
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import av
 import numpy as np
@@ -21,10 +22,14 @@ from accmpeg.accmodel.runtime import Scores
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
-from accmpeg.steering import QualityPolicy, make_policy
-from accmpeg.steering.policy import bit_weights
+from accmpeg.steering.feedback import FeedbackMap
+from accmpeg.steering.policy import QualityPolicy, bit_weights
+from accmpeg.steering.registry import make_policy
 
-__all__ = ["Scorer", "StageTimes", "SteeredEncoder"]
+__all__ = ["MapSource", "Scorer", "StageTimes", "SteeredEncoder"]
+
+
+MapSource = Literal["none", "accmodel", "answers"]
 
 
 class Scorer(Protocol):
@@ -67,8 +72,9 @@ class SteeredEncoder:
     """Encodes a stream whose macroblock quality follows an AccModel.
 
     A new map is made from every `every`-th frame, for that frame and those after it: never from a frame that
-    is still to come. Frames of another size are scaled to that of `settings`. Without an `accmodel` the
-    stream is plain.
+    is still to come. Frames of another size are scaled to that of `settings`. With `feedback`, answers of the
+    server make the map as soon as there are any, and the AccModel only before and where they stop. Without
+    an `accmodel` and `feedback` the stream is plain.
 
     Raises EncoderError for settings the encoder refuses, MapIgnoredError where it would drop the maps.
     """
@@ -81,6 +87,7 @@ class SteeredEncoder:
         *,
         every: int = 10,
         times: StageTimes | None = None,
+        feedback: FeedbackMap | None = None,
     ) -> None:
         if every < 1:
             raise ValueError(f"a map every {every} frames: give 1 or more")
@@ -90,6 +97,10 @@ class SteeredEncoder:
         self.qp_offsets: NDArray[np.float32] | None = None
         self.map_renewed = False
         """Whether the last `encode` made `scores` and `qp_offsets` anew."""
+        self.map_source: MapSource = "none"
+        """What the present map comes from."""
+        self._feedback = feedback
+        self._answered = 0
         self._accmodel = accmodel
         self._every = every
         self._frames = 0
@@ -110,7 +121,8 @@ class SteeredEncoder:
         if (frame.width, frame.height) != (self.settings.width_px, self.settings.height_px):
             with self.times.measure("resize"):
                 frame = self._resized(frame)
-        self.map_renewed = self._accmodel is not None and self._frames % self._every == 0
+        by_answers = self._feedback is not None and self._follow_answers(self._feedback)
+        self.map_renewed = self._accmodel is not None and not by_answers and self._frames % self._every == 0
         if self.map_renewed:
             self._renew_map(frame)
         self._frames += 1
@@ -141,7 +153,23 @@ class SteeredEncoder:
         resized.pts, resized.time_base = frame.pts, frame.time_base
         return resized
 
+    def _follow_answers(self, feedback: FeedbackMap) -> bool:
+        """Takes the map from new answers; whether there are any to go by."""
+        answered, before = feedback.version, self._answered
+        self._answered = answered
+        if answered == before:
+            return answered > 0
+        self.map_source = "answers" if answered else "none"
+        with self.times.measure("policy"):
+            rate_controlled = self.settings.bitrate_bps is not None
+            # What went stale would protect where objects were long ago.
+            self.qp_offsets = (
+                feedback.qp_offsets(self._grid, rate_controlled=rate_controlled) if answered else None
+            )
+        return answered > 0
+
     def _renew_map(self, frame: av.VideoFrame) -> None:
+        self.map_source = "accmodel"
         assert self._accmodel is not None
         assert self._policy is not None
         with self.times.measure("accmodel"):

@@ -1,14 +1,17 @@
 """A map of the server's own last answers: finer where it has just seen objects, no network at the camera.
 
 ```
-answers ─▶ boxes of the last two ─▶ union, grown by the margin ─▶ `span_qp` coarser outside
+answers ─▶ boxes of the last few ─▶ union, grown by the margin ─▶ `span_qp` coarser outside
 ```
 It needs no training, and nothing but an array operation per answer. What it can't know (the first second,
 what is new in the picture, a server that is away) is an AccModel's part.
 """
 
+import time
 from collections import deque
+from collections.abc import Callable
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +19,15 @@ from numpy.typing import NDArray
 from accmpeg.media.grid import MacroblockGrid, dilate
 from accmpeg.steering.policy import centred
 
-__all__ = ["FeedbackMap"]
+__all__ = ["ANSWERS", "MARGIN_MACROBLOCKS", "SPAN_QP", "FeedbackMap"]
 
 ANSWERS = 2
+"""At least so many of the last answers count: an object that one of them misses is seldom gone."""
+HOLD_S = 0.15
+"""And all answers of so long, because those to neighbouring frames miss the same objects."""
 MARGIN_MACROBLOCKS = 2
 SPAN_QP = 8
-STALE_US = 2_000_000
+STALE_S = 2.0
 """Older answers say nothing of the picture any more."""
 
 FloatMap = NDArray[np.float32]
@@ -31,49 +37,59 @@ Boxes = NDArray[np.float32]
 class FeedbackMap:
     """QP offsets from answers as they come. `answer` may be called by another thread than the rest.
 
-    Boxes are in pixels of a frame of `source_px`, `grid` is the stream's. The margin makes up for what has
-    moved since the frame of an answer: two macroblocks suit 200 ms, three half a second.
+    The margin makes up for what has moved since the frame of an answer: two macroblocks suit 200 ms, three
+    half a second.
+
+    Args:
+        source_px: The size of the frames that boxes are in pixels of.
+        span_qp: How much coarser it is outside the boxes.
+        margin_macroblocks: By how much boxes grow.
+        hold_s: Answers this young count, and the last two in any case.
+        stale_s: How long they count if no other comes.
+        clock_s: Says what time it is.
     """
 
     def __init__(
         self,
-        grid: MacroblockGrid,
         source_px: tuple[int, int],
         *,
         span_qp: int = SPAN_QP,
         margin_macroblocks: int = MARGIN_MACROBLOCKS,
-        stale_us: int = STALE_US,
+        hold_s: float = HOLD_S,
+        stale_s: float = STALE_S,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        scale = grid.width_px / source_px[0], grid.height_px / source_px[1]
-        self._grid = grid
-        self._scale = np.asarray([*scale, *scale], np.float32)
-        self._span_qp, self._margin, self._stale_us = span_qp, margin_macroblocks, stale_us
+        self._source_px = source_px
+        self._span_qp, self._margin = span_qp, margin_macroblocks
+        self._hold_s, self._stale_s, self._clock_s = hold_s, stale_s, clock_s
         self._lock = Lock()
-        self._answers: deque[tuple[int, Boxes]] = deque(maxlen=ANSWERS)
-        self._renewed = False
+        self._answers: deque[tuple[float, Boxes]] = deque()
+        self._version = 0
 
-    def answer(self, boxes_xyxy_px: Boxes, captured_us: int) -> None:
-        """The boxes `(n, 4)` of an answer, in source pixels, to the frame captured then; late ones are passed
-        over."""
+    def answer(self, boxes_xyxy_px: Boxes) -> None:
+        """The boxes `(n, 4)` that the server DNN saw, in source pixels; none is an answer, too."""
+        boxes = np.asarray(boxes_xyxy_px, np.float32).reshape(-1, 4)
+        now_s = self._clock_s()
         with self._lock:
-            if self._answers and captured_us <= self._answers[-1][0]:
-                return
-            boxes = np.asarray(boxes_xyxy_px, np.float32).reshape(-1, 4) * self._scale
-            self._answers.append((captured_us, boxes))
-            self._renewed = True
+            self._answers.append((now_s, boxes))
+            while len(self._answers) > ANSWERS and now_s - self._answers[0][0] > self._hold_s:
+                self._answers.popleft()
+            self._version += 1
 
-    def renewed(self) -> bool:
-        """Whether answers have come since it was last asked."""
+    def take(self, result: dict[str, Any] | None) -> None:
+        """A result as it comes; one without objects (of segmentation, of a dropped frame) is no answer."""
+        if result is not None and isinstance(objects := result.get("objects"), list):
+            self.answer(np.asarray([each["box_xyxy"] for each in objects], np.float32))
+
+    @property
+    def version(self) -> int:
+        """Goes up with every answer; 0 without any young enough to go by."""
         with self._lock:
-            renewed, self._renewed = self._renewed, False
-            return renewed
+            if not self._answers or self._clock_s() - self._answers[-1][0] > self._stale_s:
+                return 0
+            return self._version
 
-    def is_fresh(self, now_us: int) -> bool:
-        """Whether there are answers young enough to go by."""
-        with self._lock:
-            return bool(self._answers) and now_us - self._answers[-1][0] <= self._stale_us
-
-    def qp_offsets(self, *, rate_controlled: bool = False) -> FloatMap | None:
+    def qp_offsets(self, grid: MacroblockGrid, *, rate_controlled: bool = False) -> FloatMap | None:
         """Offsets `(rows, cols)`: 0 in and about the boxes, `span_qp` elsewhere; of mean zero if asked.
 
         None without answers, and where the last ones hold no box: a server DNN that sees nothing would
@@ -83,8 +99,11 @@ class FeedbackMap:
             boxes = [each for _, each in self._answers if len(each)]
         if not boxes:
             return None
-        near = dilate(self._grid.cover_boxes(np.concatenate(boxes)), self._margin)
-        offsets = np.where(near, 0, self._span_qp).astype(np.float32)
+        scale = grid.width_px / self._source_px[0], grid.height_px / self._source_px[1]
+        scaled = np.concatenate(boxes) * np.asarray([*scale, *scale], np.float32)
+        offsets = np.where(dilate(grid.cover_boxes(scaled), self._margin), 0, self._span_qp).astype(
+            np.float32
+        )
         if rate_controlled:
             span = self._span_qp + 1
             offsets += np.float32(round(centred(offsets.ravel(), -span, span)))

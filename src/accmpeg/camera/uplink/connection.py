@@ -50,6 +50,7 @@ _TIME_BURST = 4
 _TIME_BURST_EVERY_S = 0.2
 _TIME_EVERY_S = 5.0
 _LATE_AFTER_US = 2_000_000
+_HELD_BACK = 16  # frames: no decoder of H.264 or H.265 puts more of them in order
 _LAST_RESULTS_S = 2.0
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,10 @@ class LinkState:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when no more frames will come."""
 
-    def has_unanswered(self, stream_id: str) -> bool:
-        """Whether a frame in the spool waits for its answer."""
+    def has_unanswered(self, stream_id: str, *, but: int = 0) -> bool:
+        """Whether a frame in the spool waits for its answer, beside the last `but`."""
         newest = self.spool.newest_sequence(stream_id)
-        return newest is not None and not self.ledger.covers(stream_id, newest)
+        return newest is not None and not self.ledger.covers(stream_id, newest - but)
 
 
 class Connection:
@@ -97,6 +98,8 @@ class Connection:
         """What the server has had; such frames only go again for its decoder, and are not acknowledged."""
         self._leaving = False
         """The camera has said goodbye: so may the server."""
+        self._heard_all = False
+        """The server has said its last word."""
 
     async def greet(self, hello: Unpacked) -> Welcome:
         """Says hello and begins where the server wants to go on."""
@@ -150,17 +153,24 @@ class Connection:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await state.wake.wait()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                while state.has_unanswered(stream_id):
-                    state.wake.clear()
-                    await state.wake.wait()
+        # Only the goodbye lets the server's decoder have done with frames that it holds back.
+        await self._answered(but=_HELD_BACK)
+        self._leaving = True
+        await self._socket.send(pack(Goodbye(reason="the camera ends" if self._own else "all sent")))
+        await self._answered(but=0)
         newest = state.spool.newest_sequence(stream_id)
         had_before = not self._own and newest is not None and newest <= self._resume_after
         if had_before or not state.has_unanswered(stream_id):
             state.spool.forget(stream_id)
-        self._leaving = True
-        await self._socket.send(pack(Goodbye(reason="the camera ends" if self._own else "all sent")))
+
+    async def _answered(self, *, but: int) -> None:
+        """Waits for the answers to all frames but the last few; no longer than answers take, or can come."""
+        state = self._state
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                while state.has_unanswered(self._stream_id, but=but) and not self._heard_all:
+                    state.wake.clear()
+                    await state.wake.wait()
 
     async def _send_unit(self, sequence: int, unit: TimedUnit) -> None:
         state, clock = self._state, self._state.clock
@@ -205,12 +215,14 @@ class Connection:
                 raise _refusal(message)
             elif isinstance(message, Goodbye):
                 if self._leaving:
-                    return
+                    break
                 raise LinkError(f"the server said goodbye: {message.reason}")
             else:
                 raise WireError(f"the server sent a {type(message).__name__}, which only cameras send")
         if not self._leaving:
             raise LinkError("the server closed the connection")
+        self._heard_all = True
+        state.wake.set()
 
     def _take_result(self, message: ResultMessage, now_us: int) -> None:
         state = self._state

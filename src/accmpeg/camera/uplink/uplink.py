@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from accmpeg.camera.options import CameraOptions
-from accmpeg.camera.outputs import ResultOutputs
+from accmpeg.camera.outputs import FrameResult, ResultOutputs
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.uplink.accuracy import AccuracyCurve
 from accmpeg.camera.uplink.adaptation import Adaptation, FramePlan
@@ -34,6 +34,7 @@ from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import Encoder
 from accmpeg.media.source import SourceInfo
 from accmpeg.protocol.wire import Hello
+from accmpeg.steering.feedback import FeedbackMap
 from accmpeg.version import __version__
 
 __all__ = ["NoUplink", "Uplink", "make_controller", "make_hello"]
@@ -86,6 +87,7 @@ class Uplink:
         options: CameraOptions,
         controller: RateController,
         outputs: ResultOutputs,
+        feedback: FeedbackMap | None,
         wanted_keyframe: threading.Event,
         clock: SteadyClock,
         stats: CameraStats,
@@ -95,6 +97,7 @@ class Uplink:
         self._publishes = bool(options.publish)
         self._stream_id = hello.stream_id
         self._outputs = outputs
+        self._feedback = feedback
         self._wanted_keyframe = wanted_keyframe
         self._clock = clock
         self._stats = stats
@@ -116,7 +119,7 @@ class Uplink:
             clock=clock,
             stats=stats,
             wanted_keyframe=wanted_keyframe,
-            on_result=outputs.put,
+            on_result=self._take,
         )
         self._client = CameraClient(server, state)
         self._sequence = 0
@@ -186,6 +189,11 @@ class Uplink:
             "disk_failures": self._spool.disk_failures,
             "dropped_spool": self._spool.dropped_frames,
         }
+
+    def _take(self, result: FrameResult) -> None:
+        if self._feedback is not None and not result.spooled:
+            self._feedback.take(result.result)
+        self._outputs.put(result)
 
     def _wait_for_room(self) -> None:
         """Footage that is read as fast as it can be sent must not pile up."""

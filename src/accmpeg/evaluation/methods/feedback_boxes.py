@@ -81,11 +81,13 @@ class FeedbackStream(SteeredStream):
     def __init__(self, session: Session, settings: EncoderSettings, point: OperatingPoint) -> None:
         need_objects(session.context, "feedback")
         super().__init__(session, SteeredEncoder(settings, None))
+        self._grid = MacroblockGrid(settings.width_px, settings.height_px)
         self._map = FeedbackMap(
-            MacroblockGrid(settings.width_px, settings.height_px),
             (session.clip.width_px, session.clip.height_px),
             # As far as QPs go.
             span_qp=min(SPAN_QP, 51 - round(point.quality or 0)),
+            hold_s=0.0,
+            clock_s=lambda: session.capture_s(max(0, session.index)),
         )
 
     def push(self, index: int, frame: av.VideoFrame) -> None:
@@ -93,10 +95,9 @@ class FeedbackStream(SteeredStream):
         if messages:
             with self._session.camera("policy"):
                 for message in messages:
-                    seen, boxes = unpacked_boxes(message)
-                    self._map.answer(boxes, round(self._session.capture_s(seen) * 1e6))
+                    self._map.answer(unpacked_boxes(message)[1])
                 rate_controlled = self._steered.settings.bitrate_bps is not None
-                self._steered.qp_offsets = self._map.qp_offsets(rate_controlled=rate_controlled)
+                self._steered.qp_offsets = self._map.qp_offsets(self._grid, rate_controlled=rate_controlled)
         super().push(index, frame)
 
     def _deliver(self, frames: list[av.VideoFrame]) -> None:
