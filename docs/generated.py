@@ -1,24 +1,31 @@
-"""The reference pages that the command line writes itself: its commands, and the keys of TOML files."""
+"""The reference pages that the program writes itself: commands, keys of TOML files, messages on the wire."""
 
+import ast
+import inspect
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import typer.main
 
 from accmpeg.cli import app
+from accmpeg.protocol import wire
 
 CONFIGURED = ("serve", "stream")
 """The verbs that read a TOML file and the environment."""
 
 
 def write_pages(folder: Path) -> None:
-    """Writes `commands.md` and `configuration.md`, which pages of the reference include."""
+    """Writes `commands.md`, `configuration.md` and `messages.md`, which pages of the site include."""
     folder.mkdir(exist_ok=True)
     (folder / "commands.md").write_text(commands(), encoding="utf-8")
     (folder / "configuration.md").write_text("\n".join(configuration()), encoding="utf-8")
+    (folder / "messages.md").write_text("\n".join(messages()), encoding="utf-8")
 
 
 def commands() -> str:
@@ -47,3 +54,41 @@ def configuration() -> Iterator[str]:
             shown = f"`{default}`" if default != "" else ""
             yield f"| `{key}` | `{variable}` | {shown} | {help_text} |"
         yield ""
+
+
+def messages() -> Iterator[str]:
+    """A table for each message of the wire: field, JSON type, default, meaning."""
+    kinds = [kind for kind in vars(wire).values() if inspect.isclass(kind) and kind.__base__ is wire.Message]
+    for kind in sorted(kinds, key=lambda kind: kind.kind):
+        yield f"### {kind.__name__}\n"
+        yield f"Kind {kind.kind}{', with a payload' if kind.has_payload else ''}. {inspect.getdoc(kind)}\n"
+        yield "| field | JSON | default | meaning |\n|---|---|---|---|"
+        meanings = dict(_meanings(kind))
+        for name, schema in kind.model_json_schema()["properties"].items():
+            default = f"`{json.dumps(schema['default'])}`" if "default" in schema else "required"
+            yield f"| `{name}` | {_json_type(schema)} | {default} | {meanings.get(name, '')} |"
+        yield ""
+
+
+def _meanings(kind: type) -> Iterator[tuple[str, str]]:
+    """The fields of a class that a docstring follows, and that docstring in one line."""
+    (definition,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(definition, ast.ClassDef)
+    for field, text in pairwise(definition.body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            assert isinstance(field.target, ast.Name)
+            yield field.target.id, " ".join(str(text.value.value).split())
+
+
+def _json_type(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(map(_json_type, schema["anyOf"]))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "prefixItems" in schema:
+        return f"array of {len(schema['prefixItems'])} {_json_type(schema['prefixItems'][0])}s"
+    return str(schema["type"])
