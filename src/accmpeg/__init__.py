@@ -16,22 +16,58 @@ with accmpeg.open_source("street.mp4") as source:
 ```
 """
 
-from accmpeg.accmodel.runtime import AccModel
-from accmpeg.camera import Camera, SteeredEncoder, stream
-from accmpeg.errors import AccmpegError
-from accmpeg.media.encoder import EncoderSettings
-from accmpeg.media.sink import open_sink
-from accmpeg.media.source import open_source
+from typing import TYPE_CHECKING
+
+from accmpeg.lazy import lazily
 from accmpeg.version import __version__
+
+if TYPE_CHECKING:
+    from accmpeg import errors, evaluation, server, training
+    from accmpeg.accmodel.card import AccModelCard
+    from accmpeg.accmodel.runtime import AccModel, Scores
+    from accmpeg.camera.camera import Camera, stream
+    from accmpeg.camera.options import CameraOptions
+    from accmpeg.camera.outputs import FrameResult
+    from accmpeg.camera.uplink.address import ServerAddress
+    from accmpeg.errors import AccmpegError
+    from accmpeg.media.decoder import Decoder
+    from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
+    from accmpeg.media.footage import Footage, find_footage
+    from accmpeg.media.inputs import InputOptions
+    from accmpeg.media.sink import Sink, open_sink
+    from accmpeg.media.source import Source, SourceInfo, open_source
+    from accmpeg.steering.encoder import Scorer, StageTimes, SteeredEncoder
+else:
+    __getattr__, __dir__ = lazily(__name__)
 
 __all__ = [
     "AccModel",
+    "AccModelCard",
+    "AccessUnit",
     "AccmpegError",
     "Camera",
+    "CameraOptions",
+    "Decoder",
+    "Encoder",
     "EncoderSettings",
+    "Footage",
+    "FrameResult",
+    "InputOptions",
+    "Scorer",
+    "Scores",
+    "ServerAddress",
+    "Sink",
+    "Source",
+    "SourceInfo",
+    "StageTimes",
     "SteeredEncoder",
     "__version__",
+    "errors",
+    "evaluation",
+    "find_footage",
     "open_sink",
     "open_source",
+    "server",
     "stream",
+    "training",
 ]

@@ -16,13 +16,13 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.camera.capture import Capture, FrameSlot
 from accmpeg.camera.encode_loop import EncodeLoop, PlannedEncoder
 from accmpeg.camera.naming import checked_name, default_name
-from accmpeg.camera.options import CameraOptions
+from accmpeg.camera.options import CameraKeywords, CameraOptions
 from accmpeg.camera.outputs import FrameResult, ResultOutputs, ResultSocket
 from accmpeg.camera.publish import Publisher
 from accmpeg.camera.stats import CameraStats
@@ -222,12 +222,28 @@ def stream(
     ca_file: Path | None = None,
     insecure: bool = False,
     on_result: Callable[[FrameResult], None] | None = None,
-    **options: Any,
+    **options: Unpack[CameraKeywords],
 ) -> Camera:
-    """A `Camera` in one line; `options` are the fields of `CameraOptions`. Enter it to start.
+    """A `Camera` in one line. Enter it to start.
 
-    Raises UsageError for an address or option that can't be meant, CardError or WeightsError for the
-    AccModel.
+    Args:
+        source: An address as `open_source` takes it, or a function that opens a `Source` (called again when
+            a live one breaks off).
+        to: The server, such as `wss://host:8700`; None to publish only.
+        accmodel: The AccModel that steers, or its card or ONNX file; None streams plainly.
+        token: The camera's bearer token.
+        ca_file: Certificates to trust, for a server with one of its own.
+        insecure: Lets the token cross the network unencrypted.
+        on_result: Called with each result, on a thread of its own.
+        **options: The fields of `CameraOptions`.
+
+    Returns:
+        The camera, not started; iterate over it for results.
+
+    Raises:
+        UsageError: An address or option can't be meant.
+        CardError: The AccModel's card is not valid.
+        WeightsError: Its weights are not those of the card.
     """
     address = None
     if to is not None:

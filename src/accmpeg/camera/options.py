@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypedDict
 
-__all__ = ["CameraOptions"]
+from accmpeg.media.codecs import CodecName, GopFrames, Preset
+from accmpeg.options import Option
+from accmpeg.steering.encoder import Every
+
+__all__ = ["CameraKeywords", "CameraOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,35 +27,50 @@ class CameraOptions:
     worth more bits. `drain_s` bounds the end.
     """
 
-    name: str | None = None
+    name: Annotated[
+        str | None, Option("The camera's name at the server. [default: this machine's name and a mark]")
+    ] = None
     """None is made of this machine's name and the source's, see `default_name`."""
-    dnn: str | None = None
+    dnn: Annotated[str | None, Option("Server DNN wanted. [default: the server's first]")] = None
     policy: str = "graded"
-    every: int = 10
-    codec: str = "libx264"
-    preset: str = "veryfast"
-    gop_frames: int = 300
+    every: Every = 10
+    codec: CodecName = "libx264"
+    preset: Preset = "veryfast"
+    gop_frames: GopFrames = 300
     b_frames: int = 0
     mbtree_frames: int = 0
     aq_mode: int | None = None
-    size_px: tuple[int, int] | None = None
+    size_px: Annotated[
+        tuple[int, int] | None,
+        Option("Stream size, such as 640x360, if not the source's.", name="size"),
+    ] = None
     bitrate_bps: int | None = None
-    start_bps: int = 1_000_000
-    lowest_bps: int = 100_000
-    highest_bps: int = 8_000_000
-    delay_budget_ms: float = 300.0
+    start_bps: Annotated[int, Option("Where 'auto' begins.", name="start_bitrate")] = 1_000_000
+    lowest_bps: Annotated[int, Option("'auto' never goes below.", name="min_bitrate")] = 100_000
+    highest_bps: Annotated[int, Option("'auto' never goes above.", name="max_bitrate")] = 8_000_000
+    delay_budget_ms: Annotated[
+        float, Option("Capture to arrival at the server, held by 'auto'.", min=50, max=10_000)
+    ] = 300.0
     adapt_size: bool = True
     tolerance: float = 0.02
-    drop: Literal["latest", "none"] = "latest"
-    realtime: bool = True
-    loop: bool = False
-    """Begin footage again when it ends."""
-    limit: int | None = None
-    spool: Path | None = None
-    spool_limit_bytes: int = 256 << 20
-    publish: Sequence[str] = ()
+    drop: Annotated[
+        Literal["latest", "none"],
+        Option("When something falls behind: the newest frame wins, or none is left out."),
+    ] = "latest"
+    realtime: Annotated[bool, Option("Read footage at its frame rate.")] = True
+    loop: Annotated[bool, Option("Begin footage again when it ends.")] = False
+    limit: Annotated[int | None, Option("Stop after so many frames.", min=1)] = None
+    spool: Annotated[Path | None, Option("Keep frames here while the server is away.", metavar="DIR")] = None
+    spool_limit_bytes: Annotated[
+        int, Option("Most bytes in the spool, such as 256M or 4G.", name="spool_limit")
+    ] = 256 << 20
+    publish: Annotated[
+        Sequence[str], Option("Also to a file, rtsp://, rtmp:// or udp://.", metavar="ADDRESS")
+    ] = ()
     drain_s: float = 10.0
-    statistics_every_s: float = 10.0
+    statistics_every_s: Annotated[
+        float, Option("Seconds between two statistics.", name="statistics_s", min=0.1)
+    ] = 10.0
 
     @property
     def follows_answers(self) -> bool:
@@ -62,3 +81,35 @@ class CameraOptions:
     def keeps_frames(self) -> bool:
         """Whether a frame waits for the server as long as it takes, rather than be left out."""
         return self.spool is not None or self.drop == "none"
+
+
+class CameraKeywords(TypedDict, total=False):
+    """The fields of `CameraOptions`, for type checkers, where they are given one by one."""
+
+    name: str | None
+    dnn: str | None
+    policy: str
+    every: int
+    codec: str
+    preset: str
+    gop_frames: int
+    b_frames: int
+    mbtree_frames: int
+    aq_mode: int | None
+    size_px: tuple[int, int] | None
+    bitrate_bps: int | None
+    start_bps: int
+    lowest_bps: int
+    highest_bps: int
+    delay_budget_ms: float
+    adapt_size: bool
+    tolerance: float
+    drop: Literal["latest", "none"]
+    realtime: bool
+    loop: bool
+    limit: int | None
+    spool: Path | None
+    spool_limit_bytes: int
+    publish: Sequence[str]
+    drain_s: float
+    statistics_every_s: float

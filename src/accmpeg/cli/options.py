@@ -11,7 +11,7 @@ A field's name, type and default are the option's. Its unit says how it is writt
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -25,6 +25,9 @@ from accmpeg.options import Option
 __all__ = ["settings_from", "with_options"]
 
 S = TypeVar("S")
+
+_SEVERAL = (tuple, Sequence)
+"""The kinds of fields whose option may repeat."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class _Field:
             kind = str | None if type(None) in get_args(kind) else str
             default = default if default is None else self.written.show(default)
         elif get_origin(kind) is Literal:
-            kind, said = str, replace(said, metavar="|".join(get_args(kind)))
-        elif get_origin(kind) is tuple:
+            kind, said = str, replace(said, metavar=f"<{'|'.join(get_args(kind))}>")
+        elif get_origin(kind) in _SEVERAL:
             kind, default = list[get_args(kind)[0]], list(default)  # type: ignore[misc]
         return _parameter(self.name, kind, default, said)
 
@@ -79,7 +82,7 @@ class _Field:
             return self.written.read(given, self.flag)
         if get_origin(self.kind) is Literal and given not in (known := get_args(self.kind)):
             raise UsageError(f"{self.flag} {given}: give {' or '.join(known)}")
-        if get_origin(self.kind) is tuple:
+        if get_origin(self.kind) in _SEVERAL:
             return tuple(map(self._typed, given))
         return self._typed(given)
 

@@ -11,14 +11,29 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Self, TypedDict, Unpack
 
 from accmpeg.errors import EncoderError, MapIgnoredError
+from accmpeg.options import Option
 
 if TYPE_CHECKING:
     from accmpeg.media.source import SourceInfo
 
-__all__ = ["CODECS", "SOFTWARE_DECODERS", "Codec", "EncoderSettings", "find_codec"]
+__all__ = [
+    "CODECS",
+    "SOFTWARE_DECODERS",
+    "Codec",
+    "CodecName",
+    "EncoderKeywords",
+    "EncoderSettings",
+    "GopFrames",
+    "Preset",
+    "find_codec",
+]
+
+CodecName = Annotated[str, Option("libx264, libx265 or libvpx-vp9.", name="codec")]
+Preset = Annotated[str, Option("Encoder preset.", name="preset")]
+GopFrames = Annotated[int, Option("Frames from one keyframe to the next.", name="gop", min=1)]
 
 DEAF_ENCODERS = (
     "_nvenc",
@@ -58,14 +73,14 @@ class EncoderSettings:
     height_px: int
     frame_rate: Fraction
     time_base: Fraction | None = None
-    codec: str = "libx264"
+    codec: CodecName = "libx264"
     qp: int | None = None
     crf: float | None = None
     bitrate_bps: int | None = None
     vbv_buffer_ms: int = 1000
-    preset: str = "veryfast"
+    preset: Preset = "veryfast"
     tune: str = "zerolatency"
-    gop_frames: int = 250
+    gop_frames: GopFrames = 250
     aq_mode: int | None = None
     aq_strength: float | None = None
     threads: int = 1
@@ -76,19 +91,43 @@ class EncoderSettings:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def for_source(cls, info: "SourceInfo", **settings: Any) -> Self:
+    def for_source(cls, info: "SourceInfo", **settings: Unpack["EncoderKeywords"]) -> Self:
         """Settings for a source's own size, shape, rate and time base; `settings` are further fields."""
-        size_px = {"width_px": info.width_px, "height_px": info.height_px}
-        size_px |= {name: settings[name] for name in size_px if name in settings}
-        return cls(
-            **{
-                **size_px,
-                "frame_rate": info.frame_rate,
-                "time_base": info.time_base,
-                "pixel_aspect": info.pixel_aspect_at(**size_px),
-                **settings,
-            }
-        )
+        width_px = settings.get("width_px", info.width_px)
+        height_px = settings.get("height_px", info.height_px)
+        own: EncoderKeywords = {
+            "width_px": width_px,
+            "height_px": height_px,
+            "frame_rate": info.frame_rate,
+            "time_base": info.time_base,
+            "pixel_aspect": info.pixel_aspect_at(width_px, height_px),
+        }
+        return cls(**(own | settings))
+
+
+class EncoderKeywords(TypedDict, total=False):
+    """The fields of `EncoderSettings`, for type checkers, where they are given one by one."""
+
+    width_px: int
+    height_px: int
+    frame_rate: Fraction
+    time_base: Fraction | None
+    codec: str
+    qp: int | None
+    crf: float | None
+    bitrate_bps: int | None
+    vbv_buffer_ms: int
+    preset: str
+    tune: str
+    gop_frames: int
+    aq_mode: int | None
+    aq_strength: float | None
+    threads: int
+    b_frames: int
+    mbtree_frames: int
+    steerable: bool
+    pixel_aspect: Fraction
+    extra: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from accmpeg.errors import UsageError
 from accmpeg.media.addresses import is_loopback, is_url, locate_peer, scheme_of
 from accmpeg.media.patience import Patience
+from accmpeg.options import Option
 from accmpeg.protocol.wire import is_name
 from accmpeg.server.broker import BrokerAddress
 from accmpeg.server.tokens import Tokens
@@ -17,21 +19,22 @@ __all__ = ["Limits", "ServerSettings", "parse_input"]
 class Limits:
     """What one client may ask of the server; beyond it, it is slowed down, refused or cut off."""
 
-    max_connections: int = 512
-    max_connections_per_address: int = 256
+    max_connections: Annotated[int, Option("Most connections at once.", min=8)] = 512
+    max_connections_per_address: Annotated[
+        int, Option("Most connections from one address, such as a proxy's.", min=1)
+    ] = 256
     max_unproven: int = 128
     """Connections that have not sent a whole request yet; beyond it, the oldest of them go."""
-    max_cameras: int = 64
-    max_viewers: int = 64
-    """Subscribers and dashboards together."""
-    max_frame_pixels: int = 3840 * 2160
-    max_pixels_per_s: float = 3840 * 2160 * 60.0
-    """Decoded pixels of one camera; a faster one is slowed down by not reading it."""
+    max_cameras: Annotated[int, Option("Most cameras at once.", min=1)] = 64
+    max_viewers: Annotated[int, Option("Most subscribers and dashboards at once.", min=1)] = 64
+    max_frame_pixels: Annotated[int, Option("Largest frame, in pixels.", min=256)] = 3840 * 2160
+    max_pixels_per_s: Annotated[
+        float, Option("Most pixels per second of one camera; a faster one is slowed down.", min=256)
+    ] = 3840 * 2160 * 60.0
     max_units_per_s: float = 240.0
     handshake_s: float = 10.0
     """For the TLS handshake, then for a whole HTTP request, then for the hello."""
-    idle_s: float = 60.0
-    """Without a whole message for so long, a camera is cut off."""
+    idle_s: Annotated[float, Option("Cut off a camera that is silent for so long.", min=1)] = 60.0
     send_s: float = 20.0
     """A client that does not read for so long is cut off."""
     header_bytes: int = 16 << 10
@@ -59,37 +62,61 @@ class ServerSettings:
     `check` raises `UsageError` for what can't be served, or not safely.
     """
 
-    dnns: tuple[Path, ...]
-    host: str = "127.0.0.1"
-    port: int = 8700
+    dnns: Annotated[
+        tuple[Path, ...],
+        Option(
+            "Card of a server DNN; may be repeated. [default: the demo's detector]",
+            name="dnn",
+            metavar="CARD",
+        ),
+    ] = ()
+    host: Annotated[str, Option("Address to listen on; others than loopback need tokens.")] = "127.0.0.1"
+    port: Annotated[int, Option("Port; 0 takes a free one.", min=0, max=65535)] = 8700
     tokens: Tokens = field(default_factory=Tokens)
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
+    tls_certificate: Annotated[Path | None, Option("PEM file with the certificate chain.")] = None
+    tls_key: Annotated[Path | None, Option("PEM file with the certificate's key.")] = None
     inputs: tuple[tuple[str, str], ...] = ()
     """Names and addresses of streams that the server fetches itself."""
-    results: Path | None = None
-    mqtt: str | None = None
-    dnn_folder: Path | None = None
-    """Where cards lie that may be loaded while running; None allows none."""
-    threads: int | None = None
+    results: Annotated[Path | None, Option("Append every result as a JSON line.", metavar="FILE")] = None
+    mqtt: Annotated[str | None, Option("Publish results to mqtt://host/prefix.", metavar="URL")] = None
+    dnn_folder: Annotated[
+        Path | None, Option("Cards in here may be loaded while running (PUT /v1/dnns/NAME).")
+    ] = None
+    """None allows none."""
+    threads: Annotated[
+        int | None, Option("CPU threads of each copy of a DNN; found out if absent.", min=1)
+    ] = None
     """CPU threads of each copy of a DNN; None: 1 where there are several copies, else all."""
-    copies: int | None = None
+    copies: Annotated[
+        int | None,
+        Option("Copies of each DNN: so many batches of it run at once; found out if absent.", min=1, max=64),
+    ] = None
     """Copies of each DNN, and so the batches of it that run at once. None: one for each core for a DNN that
     is quick on one thread, else a single one."""
-    device: str = "cpu"
-    max_batch: int = 8
-    batch_window_ms: float = 5.0
-    """The longest that a frame waits for company."""
-    infer_timeout_s: float = 10.0
-    """A batch that runs for longer is given up: the DNN hangs."""
-    drain_s: float = 10.0
-    snapshots_per_s: float = 5.0
-    memory_bytes: int | None = None
-    """What decoded pictures may take; None: half of the memory that the process may use."""
+    device: Annotated[str, Option("cpu, cuda, or cuda:N for the GPU of number N.")] = "cpu"
+    max_batch: Annotated[int, Option("Most frames in one batch.", min=1, max=256)] = 8
+    batch_window_ms: Annotated[
+        float, Option("Longest that a frame waits for others to batch with.", min=0, max=1000)
+    ] = 5.0
+    infer_timeout_s: Annotated[
+        float, Option("Seconds after which an inference counts as hanging.", name="infer_timeout", min=0.1)
+    ] = 10.0
+    drain_s: Annotated[float, Option("Longest wait for answers at the end.", min=0)] = 10.0
+    snapshots_per_s: Annotated[float, Option("Pictures per second of a watched camera.", min=0.1, max=30)] = (
+        5.0
+    )
+    memory_bytes: Annotated[
+        int | None,
+        Option(
+            "What decoded pictures may take, such as 2G. [default: half of what there is]",
+            name="memory",
+            metavar="BYTES",
+        ),
+    ] = None
+    """None: half of the memory that the process may use."""
     forget_s: float = 86_400.0
     """A camera that has been away for so long is forgotten."""
-    insecure: bool = False
-    """Tokens may cross the network unencrypted."""
+    insecure: Annotated[bool, Option("Let tokens cross the network unencrypted.")] = False
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Annotated, Literal, Protocol, Self
 
 import av
 import numpy as np
@@ -22,13 +22,14 @@ from accmpeg.accmodel.runtime import Scores
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
+from accmpeg.options import Option
 from accmpeg.steering.feedback import FeedbackMap
 from accmpeg.steering.policy import QualityPolicy, bit_weights
 from accmpeg.steering.registry import make_policy
 
-__all__ = ["MapSource", "Scorer", "StageTimes", "SteeredEncoder"]
+__all__ = ["Every", "MapSource", "Scorer", "StageTimes", "SteeredEncoder"]
 
-
+Every = Annotated[int, Option("Renew the quality map every so many frames.", min=1)]
 MapSource = Literal["none", "accmodel", "answers"]
 
 
