@@ -24,7 +24,6 @@ from accmpeg.server.core import Core
 from accmpeg.server.decoding import ReceivedUnit
 from accmpeg.server.lanes import Job, Outcome
 from accmpeg.server.models import ModelIdentity
-from accmpeg.server.view import Snapshot
 
 __all__ = ["Answer", "FrameLine", "RateLimit", "Stream"]
 
@@ -228,7 +227,7 @@ class FrameLine:
         if answer.frame is not None and core.gallery.wants(record.name):
             core.metrics.snapshots.inc()
             keyframe = self.keyframe_of(answer.sequence) if core.gallery.wants_map(record.name) else None
-            core.spawn(core.gallery.show(record.name, Snapshot(answer.frame, event, keyframe), core.executor))
+            core.spawn(core.gallery.show(record.name, answer.frame, event, keyframe, core.executor))
 
 
 class RateLimit:

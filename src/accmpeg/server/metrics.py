@@ -16,30 +16,7 @@ from accmpeg.server.health import STATES
 
 __all__ = ["Metrics"]
 
-_MILLISECONDS = (
-    0.5,
-    1,
-    2,
-    3,
-    5,
-    7.5,
-    10,
-    15,
-    20,
-    30,
-    50,
-    75,
-    100,
-    150,
-    200,
-    300,
-    500,
-    750,
-    1e3,
-    2e3,
-    5e3,
-    1e4,
-)
+_STEPS_MS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1e3, 2e3, 5e3, 1e4)
 _RANKS = ("p50", "p95", "p99")
 
 
@@ -52,7 +29,7 @@ class Metrics:
             "accmpeg_stage_seconds",
             "Time of one frame in a stage of the server",
             ["dnn", "stage"],
-            buckets=[ms / 1000 for ms in _MILLISECONDS],
+            buckets=[ms / 1000 for ms in _STEPS_MS],
             registry=self.registry,
         )
         self.batch_frames = Histogram(

@@ -8,6 +8,7 @@ from typing import Any
 
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.server.broker import BrokerAddress
+from accmpeg.server.changes import Changes
 from accmpeg.server.metrics import Metrics
 
 __all__ = ["MqttOutlet"]
@@ -24,13 +25,13 @@ class MqttOutlet:
         self._broker = broker
         self._lost = metrics.lost.labels("mqtt")
         self._texts: deque[tuple[str, str]] = deque(maxlen=_QUEUE)
-        self._there = asyncio.Event()
+        self._changes = Changes()
 
     def offer(self, camera: str, text: str) -> None:
         if len(self._texts) == self._texts.maxlen:
             self._lost.inc()
         self._texts.append((camera, text))
-        self._there.set()
+        self._changes.notify()
 
     async def run(self) -> None:
         """Connects and publishes until cancelled."""
@@ -57,11 +58,9 @@ class MqttOutlet:
 
     async def _publish(self, client: Any) -> None:
         while True:
-            while self._texts:
-                camera, text = self._texts[0]
-                await client.publish(f"{self._broker.prefix}/{camera}", text)
-                # Only now: one that failed goes out after the reconnection.
-                if self._texts and self._texts[0] == (camera, text):
-                    self._texts.popleft()
-            self._there.clear()
-            await self._there.wait()
+            await self._changes.until(lambda: self._texts)
+            camera, text = self._texts[0]
+            await client.publish(f"{self._broker.prefix}/{camera}", text)
+            # Only now: one that failed goes out after the reconnection.
+            if self._texts and self._texts[0] == (camera, text):
+                self._texts.popleft()

@@ -44,8 +44,9 @@ class Limits:
     waiting_frames: int = 8
     """Decoded frames of one camera that wait for the DNN."""
     standing_s: float = 0.15
+    """Where the newest frame wins: an older one may wait for so long while the DNN is behind."""
     burst_s: float = 0.3
-    """So long one of them is kept beside newer ones, where the newest wins: see `Patience`."""
+    """And for so long while the DNN keeps up: see `Patience`."""
     unanswered: int = 64
     """Frames of one camera that have come and are not answered."""
     subscriber_queue: int = 256

@@ -3,7 +3,6 @@
 Every one has a bounded queue of its own. A slow one loses its oldest results and is told how many.
 """
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from accmpeg.errors import SinkError
+from accmpeg.server.changes import Changes
 from accmpeg.server.metrics import Metrics
 
 __all__ = ["Hub", "JsonLinesFile", "Outlet", "Subscriber"]
@@ -62,7 +62,7 @@ class Subscriber:
     def __init__(self, camera: str | None, capacity: int, count_lost: Callable[[], None]) -> None:
         self._camera = camera
         self._texts: deque[str] = deque(maxlen=capacity)
-        self._there = asyncio.Event()
+        self._changes = Changes()
         self._count_lost = count_lost
         self._lost = 0
 
@@ -73,13 +73,11 @@ class Subscriber:
             self._lost += 1
             self._count_lost()
         self._texts.append(text)
-        self._there.set()
+        self._changes.notify()
 
     async def next(self) -> str:
         """The oldest text; after a loss, first `{"lost": n}`."""
-        while not self._texts:
-            self._there.clear()
-            await self._there.wait()
+        await self._changes.until(lambda: self._texts)
         if self._lost:
             lost, self._lost = self._lost, 0
             return json.dumps({"lost": lost})

@@ -1,9 +1,9 @@
 """Work in threads that the end of the program does not wait for."""
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
 __all__ = ["in_thread"]
@@ -19,25 +19,14 @@ async def in_thread(
 
     The loop's own executor, and Python at its end, would wait for it for ever.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Found] = loop.create_future()
-
-    def settle(found: Found | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(found)  # type: ignore[arg-type]
+    done: Future[Found] = Future()
+    done.set_running_or_notify_cancel()
 
     def run() -> None:
-        found, error = None, None
         try:
-            found = function(*arguments, **named)
-        except BaseException as problem:
-            error = problem
-        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, found, error)
+            done.set_result(function(*arguments, **named))
+        except BaseException as error:
+            done.set_exception(error)
 
     threading.Thread(target=run, name=getattr(function, "__name__", "work"), daemon=True).start()
-    return await done
+    return await asyncio.wrap_future(done)

@@ -11,7 +11,7 @@ import asyncio
 import json
 import struct
 import time
-from dataclasses import dataclass
+from concurrent.futures import Executor
 from typing import Any
 
 import cv2
@@ -19,44 +19,42 @@ import numpy as np
 from av import VideoFrame
 from av.video.reformatter import Interpolation
 
+from accmpeg.server.changes import Changes
 from accmpeg.server.decoding import ReceivedUnit, read_quality_map
 
-__all__ = ["Gallery", "Snapshot", "Viewer", "make_snapshot"]
+__all__ = ["Gallery", "Viewer", "make_snapshot"]
 
 SNAPSHOT_WIDTH_PX = 640
 JPEG_QUALITY = 75
 _LENGTH = struct.Struct(">I")
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What is needed to make one message."""
+def make_snapshot(
+    frame: VideoFrame, event: dict[str, Any], keyframe: tuple[ReceivedUnit, bytes] | None
+) -> bytes:
+    """The message for viewers, with a map if there is a keyframe; for a worker thread.
 
-    frame: VideoFrame
-    event: dict[str, Any]
-    keyframe: tuple[ReceivedUnit, bytes] | None = None
-    """With the stream's parameter sets; only if a viewer wants the map."""
-
-
-def make_snapshot(snapshot: Snapshot) -> bytes:
-    """The message for viewers; for a worker thread."""
-    frame = snapshot.frame
+    Args:
+        frame: The picture.
+        event: Its result, as subscribers get it.
+        keyframe: That before it, and the stream's parameter sets.
+    """
     width_px = min(SNAPSHOT_WIDTH_PX, frame.width)
     height_px = max(1, round(frame.height * width_px / frame.width))
     picture = frame.reformat(
         width=width_px, height=height_px, format="bgr24", interpolation=Interpolation.AREA, threads=1
     ).to_ndarray()
     _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    header = {**snapshot.event, "jpeg_bytes": len(jpeg)}
+    header = {**event, "jpeg_bytes": len(jpeg)}
     qps = b""
-    if snapshot.keyframe is not None:
-        quality = read_quality_map(*snapshot.keyframe)
+    if keyframe is not None:
+        quality = read_quality_map(*keyframe)
         if quality is not None:
             header |= {
                 "map_rows": quality.shape[0],
                 "map_cols": quality.shape[1],
-                "map_sequence": snapshot.keyframe[0].sequence,
-                "map_size_px": list(snapshot.keyframe[0].size_px),
+                "map_sequence": keyframe[0].sequence,
+                "map_size_px": list(keyframe[0].size_px),
             }
             qps = np.clip(quality, 0, 255).astype(np.uint8).tobytes()
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -70,22 +68,20 @@ class Viewer:
         self.cameras: frozenset[str] = frozenset()
         self.maps: frozenset[str] = frozenset()
         self._messages: dict[str, bytes] = {}
-        self._there = asyncio.Event()
+        self._changes = Changes()
 
     def offer(self, camera: str, message: bytes) -> None:
         if camera in self.cameras:
             self._messages.pop(camera, None)
             self._messages[camera] = message
-            self._there.set()
+            self._changes.notify()
 
     def watch(self, cameras: frozenset[str], maps: frozenset[str]) -> None:
         self.cameras, self.maps = cameras, maps
         self._messages = {name: each for name, each in self._messages.items() if name in cameras}
 
     async def next(self) -> bytes:
-        while not self._messages:
-            self._there.clear()
-            await self._there.wait()
+        await self._changes.until(lambda: self._messages)
         return self._messages.pop(next(iter(self._messages)))
 
 
@@ -112,11 +108,19 @@ class Gallery:
     def wants_map(self, camera: str) -> bool:
         return any(camera in each.maps for each in self.viewers)
 
-    async def show(self, camera: str, snapshot: Snapshot, executor: Any) -> None:
+    async def show(
+        self,
+        camera: str,
+        frame: VideoFrame,
+        event: dict[str, Any],
+        keyframe: tuple[ReceivedUnit, bytes] | None,
+        executor: Executor,
+    ) -> None:
         """Makes the picture in a worker thread and hands it to who watches."""
         self._making.add(camera)
+        loop = asyncio.get_running_loop()
         try:
-            message = await asyncio.get_running_loop().run_in_executor(executor, make_snapshot, snapshot)
+            message = await loop.run_in_executor(executor, make_snapshot, frame, event, keyframe)
         finally:
             self._making.discard(camera)
         for viewer in self.viewers:

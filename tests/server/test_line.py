@@ -1,0 +1,158 @@
+"""The one way of a frame: answered once, in order, and published; its share of the memory."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from av import VideoFrame
+
+from accmpeg.protocol.wire import HEADER_LIMIT_BYTES, ResultMessage, unpack
+from accmpeg.server import Limits, ServerSettings
+from accmpeg.server.batcher import Batcher
+from accmpeg.server.cameras import CameraRecord, StreamMemory
+from accmpeg.server.core import Core
+from accmpeg.server.lanes import Outcome
+from accmpeg.server.line import Answer, FrameLine, RateLimit, Stream
+from accmpeg.server.memory import LEAST_FRAMES, MemoryBudget
+from accmpeg.server.outbox import Outbox
+from accmpeg.server.refusal import RefusalError
+from tests.server.parts import Asked, Told, on_a_loop
+
+SIZE_PX = (64, 48)
+FRAME_BYTES = 64 * 48 * 3 // 2
+
+
+class Site:
+    """A line with what is around it."""
+
+    def __init__(
+        self, *, every_frame: bool = True, publishes: bool = True, memory_bytes: int = 1 << 20
+    ) -> None:
+        limits = Limits(waiting_frames=3)
+        self.core = Core(ServerSettings(dnns=(Path("x"),), memory_bytes=memory_bytes, limits=limits), {})
+        self.batcher, self.told, self.record = Asked(), Told(), CameraRecord("gate")
+        self.core.hub.outlets.append(self.told)
+        stream = Stream(
+            camera="gate",
+            stream_id="run",
+            time_base=(1, 30),
+            source_size_px=(128, 96),
+            every_frame=True,
+            publishes=publishes,
+        )
+        batcher = cast(Batcher, self.batcher)
+        self.line = FrameLine(self.core, "gate", stream, SIZE_PX, batcher, self.record)
+        self.answered: list[int] = []
+        self.line.on_answer = lambda answer: self.answered.append(answer.sequence)
+
+    def take(self, sequence: int) -> Answer:
+        answer = Answer(sequence, 3 * sequence, 1000 * sequence)
+        self.line.expect(answer, 100)
+        self.line.submit(answer, VideoFrame(*SIZE_PX))
+        return answer
+
+
+def test_frames_are_answered_in_the_order_in_which_they_came() -> None:
+    async def work() -> None:
+        site = Site()
+        for sequence in range(3):
+            site.take(sequence)
+        assert (site.line.unanswered, site.record.waiting, site.record.frames) == (3, 3, 3)
+        found = Outcome({"task": "detection", "objects": []}, queue_ms=1.0, infer_ms=2.0, batch=1)
+        for place in (2, 1):
+            site.batcher.jobs[place].finish(found)
+        await asyncio.sleep(0)
+        assert site.answered == [], "the first is not done"
+        site.batcher.jobs[0].finish(Outcome(dropped="failed"))
+        await site.line.settled()
+        assert site.answered == [0, 1, 2]
+        assert [event["sequence"] for event in site.told.events] == [0, 1, 2]
+        assert [event["dropped"] for event in site.told.events] == ["failed", None, None]
+        assert site.told.events[1]["size_px"] == [128, 96], "that of the camera's own frames"
+        assert {"queue", "infer", "total"} <= set(site.told.events[1]["server_ms"])
+        assert (site.record.results, site.record.waiting) == (2, 0)
+
+    on_a_loop(work)
+
+
+def test_a_full_line_has_no_room_until_a_frame_is_inferred() -> None:
+    async def work() -> None:
+        site = Site()
+        for sequence in range(3):
+            assert site.line.has_room
+            site.take(sequence)
+        assert not site.line.has_room
+        site.batcher.jobs[1].finish(Outcome(dropped="failed"))
+        await site.line.changes.until(lambda: site.line.has_room)
+        assert site.line.unanswered == 3, "its answer still waits for the first"
+
+    on_a_loop(work)
+
+
+def test_a_closed_line_answers_what_it_had() -> None:
+    async def work() -> None:
+        site = Site()
+        site.take(0)
+        site.line.close()
+        await site.line.settled()
+        assert [event["dropped"] for event in site.told.events] == ["behind"]
+
+    on_a_loop(work)
+
+
+def test_of_a_probe_nobody_else_hears() -> None:
+    async def work() -> None:
+        site = Site(publishes=False)
+        site.take(0)
+        site.batcher.jobs[0].finish(Outcome({"task": "detection", "objects": []}, batch=1))
+        await site.line.settled()
+        assert site.answered == [0]
+        assert site.told.events == []
+
+    on_a_loop(work)
+
+
+def test_a_result_that_is_too_long_for_the_wire_failed_for_all() -> None:
+    async def work() -> None:
+        site = Site()
+        memory = StreamMemory()
+        outbox = Outbox(cast(Any, None), memory, site.line.changes, keep=True, send_s=1)
+        site.line.on_answer = outbox.answer
+        site.take(0)
+        long = {"task": "detection", "objects": [], "x": "x" * HEADER_LIMIT_BYTES}
+        site.batcher.jobs[0].finish(Outcome(long, batch=1))
+        await site.line.settled()
+        ((_, data),) = memory.unsent
+        message = unpack(data).message
+        assert isinstance(message, ResultMessage)
+        assert (message.result, message.dropped) == (None, "failed")
+        assert [event["dropped"] for event in site.told.events] == ["failed"]
+
+    on_a_loop(work)
+
+
+def test_a_line_for_which_there_is_no_memory_is_refused() -> None:
+    async def work() -> None:
+        site = Site(memory_bytes=2 * LEAST_FRAMES * FRAME_BYTES)
+        with pytest.raises(RefusalError, match="--memory"):
+            site.line.resize((128, 96))
+        assert site.line.size_px == SIZE_PX
+        site.line.resize((64, 96))
+        assert (site.record.width_px, site.record.height_px) == (64, 96)
+
+    on_a_loop(work)
+
+
+def test_a_name_that_comes_back_has_the_memory_it_had() -> None:
+    memory = MemoryBudget(LEAST_FRAMES * FRAME_BYTES)
+    memory.reserve("".join(["ga", "te"]), 64 * 48)
+    memory.reserve("".join(["gat", "e"]), 64 * 48)
+    with pytest.raises(RefusalError):
+        memory.reserve("roof", 64 * 48)
+
+
+def test_a_rate_is_held_after_a_second_of_burst() -> None:
+    rate = RateLimit(10)
+    assert [rate.wait_s(5, 0.0) for _ in range(3)] == [0.0, 0.0, 0.5]
+    assert rate.wait_s(5, 1.0) == 0.0

@@ -1,0 +1,127 @@
+"""Streams that the server fetches: opened again for ever, numbered through, and stopped wherever they are."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self, cast
+
+import pytest
+from av import VideoFrame
+
+from accmpeg.errors import SourceError
+from accmpeg.protocol.backoff import Backoff
+from accmpeg.server import ServerSettings
+from accmpeg.server.batcher import Batcher
+from accmpeg.server.core import Core
+from accmpeg.server.lanes import Outcome
+from accmpeg.server.memory import LEAST_FRAMES
+from accmpeg.server.pull import Pull
+from tests.server.parts import Asked, Told, on_a_loop
+
+FRAME_BYTES = 64 * 48 * 3 // 2
+
+
+class Playing:
+    """A source of so many frames."""
+
+    def __init__(self, frames: int, *, is_live: bool) -> None:
+        self.info = SimpleNamespace(
+            width_px=64, height_px=48, time_base=Fraction(1, 30), is_live=is_live, frame_rate=Fraction(30)
+        )
+        self._frames = frames
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        for pts in range(self._frames):
+            frame = VideoFrame(64, 48)
+            frame.pts = pts
+            yield frame
+
+
+class Site:
+    """A pull, what it plays, and who hears of it."""
+
+    def __init__(self, sources: list[Any], monkeypatch: pytest.MonkeyPatch, answers: bool = True) -> None:
+        def open_source(address: str) -> Any:
+            if not sources:
+                raise SourceError("nobody is there")
+            return sources.pop(0)
+
+        monkeypatch.setattr("accmpeg.server.pull.open_source", open_source)
+        monkeypatch.setattr(Backoff, "FIRST_S", 0.01)
+        self.core = Core(ServerSettings(dnns=(Path("x"),), memory_bytes=LEAST_FRAMES * FRAME_BYTES), {})
+        self.asked, self.told = Prompt() if answers else Asked(), Told()
+        self.core.dnns["net"] = cast(Batcher, self.asked)
+        self.core.hub.outlets.append(self.told)
+        self.record = self.core.book.record("yard")
+        self.pull = Pull(self.core, "yard", "rtsp://camera/stream")
+
+
+class Prompt(Asked):
+    """Answers at once."""
+
+    def submit(self, lane: Any, job: Any) -> None:
+        job.finish(Outcome({"task": "detection", "objects": []}, batch=1))
+
+    def close_lane(self, lane: Any) -> None:
+        pass
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def test_a_live_stream_that_ends_is_opened_again_and_numbered_through(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        site = Site([Playing(3, is_live=True), Playing(2, is_live=True)], monkeypatch)
+        site.pull.start()
+        await until(lambda: len(site.told.events) == 5)
+        site.pull.stop()
+        assert [event["sequence"] for event in site.told.events] == list(range(5))
+        assert [event["pts"] for event in site.told.events] == [0, 1, 2, 0, 1]
+        assert len({event["stream_id"] for event in site.told.events}) == 1
+        assert site.record.connections == 2
+        await until(lambda: "input closed" in caplog.messages)
+
+    with caplog.at_level(logging.INFO, logger="accmpeg.server.pull"):
+        on_a_loop(work)
+    assert "input lost, trying again" in caplog.messages
+
+
+def test_a_file_waits_for_the_dnn_and_stops_where_it_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        site = Site([Playing(100, is_live=False)], monkeypatch, answers=False)
+        site.pull.start()
+        await until(lambda: site.asked.jobs)
+        assert len(site.asked.jobs) == 1, "there is memory for one that waits"
+        site.pull.stop()
+        await until(lambda: "input closed" in caplog.messages)
+        assert {event["dropped"] for event in site.told.events} == {"behind"}
+        assert site.record.waiting == 0
+
+    with caplog.at_level(logging.INFO, logger="accmpeg.server.pull"):
+        on_a_loop(work)
+
+
+def test_the_memory_of_an_input_is_free_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        site = Site([Playing(4, is_live=False)], monkeypatch)
+        site.pull.start()
+        await until(lambda: len(site.told.events) == 4 and not site.record.connected)
+        assert site.record.error == ""
+        site.core.memory.reserve("gate", 64 * 48)
+
+    on_a_loop(work)
