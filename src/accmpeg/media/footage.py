@@ -123,7 +123,13 @@ def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
 
     Folders are walked recursively, hidden entries and other kinds of files passed over. A folder whose
     pictures all have purely numeric names and one size is one clip; other pictures are stills. Only the
-    sizes are read here. Raises SourceError for a path that does not exist, and if nothing is found at all.
+    sizes are read here.
+
+    Args:
+        paths: Files and folders.
+
+    Raises:
+        SourceError: A path does not exist, or there is no footage under any of them.
     """
     found: list[Footage] = []
     for given in paths:

@@ -171,10 +171,19 @@ class Sink:
 def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
     """Opens a file (mp4, mkv, webm, ts, … by its suffix) or an address (rtsp, rtmp, udp, …) for an encoder.
 
-    Raises SinkError for an unknown suffix or scheme, a missing folder, a codec that the format can't hold.
     A peer that accepts rtmp or http and never answers holds this process up without limit, signals included:
     where that may be, write through `camera.publish.RemoteSink`.
     Timestamps are as fine as the container's: mkv, webm and flv round to 1 ms; raw .h264 and .hevc have none.
+
+    Args:
+        address: Where the stream goes.
+        encoder: Whose access units will be written.
+
+    Returns:
+        The sink; a file is finished when it is closed (`with`).
+
+    Raises:
+        SinkError: The suffix or scheme is unknown, the folder is missing, or the format can't hold the codec.
     """
     if is_url(address):
         name, path, target = describe(address), None, str(address)

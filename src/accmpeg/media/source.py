@@ -89,8 +89,17 @@ FILE_KINDS: dict[str, Callable[[Path], Source]] = {
 def open_source(address: str | Path, options: InputOptions | None = None) -> Source:
     """Opens footage or a camera and decodes its first frame, so that what comes back surely has one.
 
-    Raises SourceError, naming the address without its secrets, if there is nothing to read, no video in it,
-    or no answer within about 10 s; UsageError for options that this kind of source does not have.
+    Args:
+        address: A file, a folder of pictures, a device, an address, or `-` for standard input.
+        options: What is asked of a camera or device.
+
+    Returns:
+        The source; iterate over it for frames, and close it (`with`).
+
+    Raises:
+        SourceError: There is nothing to read, no video in it, or no answer within about 10 s. The address is
+            named without its secrets.
+        UsageError: This kind of source has no such option.
     """
     asked = options or InputOptions()
     text = str(address)

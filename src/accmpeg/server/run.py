@@ -128,8 +128,13 @@ def _check_certificate(settings: ServerSettings) -> None:
 def serve(settings: ServerSettings, reread: Callable[[], ServerSettings] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains and returns, within `drain_s` and `GRACE_S`.
 
-    SIGHUP takes tokens, certificates and inputs from what `reread` returns, and reopens files. Raises
-    `UsageError` for unsafe settings.
+    Args:
+        settings: What to serve, and where.
+        reread: On SIGHUP, tokens, certificates and inputs are taken from what it returns; files are reopened.
+
+    Raises:
+        UsageError: The settings are unsafe or can't be served.
+        AccmpegError: A server DNN or its weights can't be loaded, or the port can't be had.
     """
     settings.check()
     for name in ("asyncio", "uvicorn.error", "websockets"):
@@ -268,5 +273,16 @@ class ServerThread:
 
 
 def start_server(settings: ServerSettings) -> ServerThread:
-    """A started `ServerThread`."""
+    """Starts a server in a thread of this process, for tests and notebooks.
+
+    Args:
+        settings: What to serve, and where; port 0 takes any free one.
+
+    Returns:
+        The running server: `websocket_url` is its address, `stop` (or leaving `with`) ends it.
+
+    Raises:
+        UsageError: The settings are unsafe or can't be served.
+        AccmpegError: A server DNN or its weights can't be loaded, or the port can't be had.
+    """
     return ServerThread(settings).start()

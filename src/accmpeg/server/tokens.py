@@ -109,7 +109,17 @@ def bearer_of(authorization: str | None) -> str | None:
 def read_tokens(
     path: Path | None, cameras: Iterable[str] = (), viewer: str | None = None, admin: str | None = None
 ) -> Tokens:
-    """Tokens from a file and from `NAME=TOKEN` settings; raises `UsageError` without showing a token."""
+    """Tokens from a file and from settings.
+
+    Args:
+        path: TOML file with a line `gate = "…"` for each camera, and tables `[viewers]` and `[admins]`.
+        cameras: Further ones, `NAME=TOKEN`; the name `*` is any camera.
+        viewer: For dashboard, results and metrics.
+        admin: May also change server DNNs.
+
+    Raises:
+        UsageError: The file can't be read, or holds something else. No token is shown.
+    """
     found: dict[Role, dict[str, str]] = {"cameras": {}, "viewers": {}, "admins": {}}
     if path is not None:
         for key, value in _read(path).items():

@@ -41,9 +41,13 @@ OBJECT_RECALL = 0.95
 _COST_SIZE_PX = 1280, 720
 
 
-def checkpoint_path(output: Path) -> Path:
-    """Where the training of `output` keeps its state."""
-    return output.with_suffix(".training.safetensors")
+def checkpoint_path(out: str | Path) -> Path:
+    """Where the training of an AccModel keeps its state while it runs, and after an interruption.
+
+    Args:
+        out: The AccModel, `NAME.onnx`.
+    """
+    return Path(out).with_suffix(".training.safetensors")
 
 
 def train_accmodel(

@@ -147,7 +147,11 @@ def write_label(file: Path, label: Label) -> None:
 def read_labels(folder: str | Path) -> LabelSet:
     """Opens a label set; labels are read one by one through `LabelItem.load`.
 
-    Raises `LabelError` where the folder has no manifest or is of another version.
+    Args:
+        folder: One that `label_footage` filled.
+
+    Raises:
+        LabelError: The folder has no manifest, or is of another version.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)

@@ -144,7 +144,14 @@ class Serialiser:
 def read_trace(path: Path) -> tuple[int, ...]:
     """A Mahimahi trace: a line per packet of 1500 bytes, the millisecond at which it can be delivered.
 
-    Raises UsageError for a file that can't be read or is no such trace.
+    Args:
+        path: The file.
+
+    Returns:
+        The milliseconds, for `Link(trace=…)`.
+
+    Raises:
+        UsageError: The file can't be read, or is no such trace.
     """
     deliveries_ms = []
     try:

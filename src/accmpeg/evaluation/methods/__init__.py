@@ -76,11 +76,16 @@ BASELINES = ("aq-1", "aq-1@dnn", "aq-0@dnn", "b2@dnn", "constant-qp")
 
 
 def find_methods(names: str) -> list[Method]:
-    """Methods by comma-separated names, `primary` or `all`: this package's and those of plug-ins; and whole
-    streams, as `stream:640x360+b2` (see `whole_stream`).
+    """Methods by name: this package's, those of plug-ins, and whole streams (see `whole_stream`).
 
-    Plug-ins are loaded only when they are asked for. Raises UsageError for an unknown name or one that two
-    methods have, MethodError for a plug-in that can't be loaded.
+    Plug-ins are loaded only when they are asked for.
+
+    Args:
+        names: Separated by commas; `primary` and `all` are groups, `stream:640x360+b2` is a whole stream.
+
+    Raises:
+        UsageError: A name is unknown, or two methods have it.
+        MethodError: A plug-in can't be loaded.
     """
     plugins = find_plugins(METHODS)
     known = [*METHODS, *plugins]
