@@ -34,7 +34,7 @@ from accmpeg.tasks.result_json import to_json
 __all__ = ["Batcher"]
 
 FAILED_IN_A_ROW = 10
-"""So many frames without one that succeeded, and the DNN counts as failing."""
+"""The DNN counts as failing after so many frames without one that succeeded."""
 DOWN_S = 15.0
 """A DNN that has failed for so long counts as down: a blip must not take the server out of service."""
 FAILING_S = 30.0

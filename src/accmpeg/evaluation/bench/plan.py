@@ -51,7 +51,7 @@ class ClipSpec:
     """Pixels or bytes: about how much work it is, so that the longest clips are begun first."""
 
     def part(self, name: str, first: int, frames: int, stride: int = 1) -> "ClipSpec":
-        """So many frames from `first` on, every `stride`-th, as a clip of its own."""
+        """A clip of its own, of so many frames from `first` on, every `stride`-th."""
         if not isinstance(self.open, _Opener):
             raise ValueError(f"{self.name} comes from no file, so it has no parts")
         return ClipSpec(

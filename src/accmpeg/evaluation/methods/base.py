@@ -159,7 +159,7 @@ class Method:
     knobs: Mapping[str, float | str] = field(default_factory=dict, hash=False)
     """This row's own settings, beyond those that all share."""
     chunk_frames: int = 1
-    """So many frames are gathered before any of them is answered; 1 is plain: each goes at once."""
+    """How many frames are gathered before any of them is answered; with 1 each goes at once."""
     quality_shift: int = 0
     """Added to the common operating points, for streams that need a finer QP for the same accuracy."""
     system: str = ""

@@ -32,7 +32,7 @@ ACCEPTED_AT_ONCE = 64
 PAUSE_S = 1.0
 """After which it accepts again, where the system had no descriptor or memory left."""
 OWN_DESCRIPTORS = 256
-"""So many are kept from clients, for files, inputs and the runtime."""
+"""Descriptors that clients don't get: they are for files, inputs and the runtime."""
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from accmpeg.server.quiet import OncePerSecond
 __all__ = ["Logins"]
 
 FREE = 3
-"""So many mistakes cost no time."""
+"""The first mistakes cost no time."""
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 5.0
 FORGET_S = 600.0
