@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from accmpeg.errors import UsageError
 from accmpeg.protocol.wire import Goodbye
-from accmpeg.server import ServerSettings, ServerThread, run
+from accmpeg.server import ServerSettings, ServerThread, run, start_server
 from tests.helpers import WAIT_S, until
 from tests.server.clients import ADMIN, VIEWER, Camera, Recorded, tokens
 
@@ -35,6 +35,13 @@ def ask(
     found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
     connection.close()
     return found
+
+
+def test_a_started_server_ends_with_its_block(card: Path) -> None:
+    with start_server(ServerSettings(dnns=(card,), port=0, threads=1)) as server:
+        assert ask(server, "/healthz")[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        ask(server, "/healthz")
 
 
 def test_pages_are_self_contained_and_guarded(server: ServerThread) -> None:

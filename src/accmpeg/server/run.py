@@ -230,8 +230,9 @@ class ServerThread:
         return self._program.server
 
     def start(self) -> Self:
-        """Returns when the server listens; raises what kept it from starting."""
-        self._thread.start()
+        """Returns when the server listens; raises what kept it from starting. Safe to call twice."""
+        if self._thread.ident is None:
+            self._thread.start()
         self._ready.wait()
         if self._error is not None:
             raise self._error
