@@ -26,7 +26,7 @@ from tests.live.programs import Program, Serve, Stream, Thin, sequences
 
 
 @contextlib.contextmanager
-def bystander(footage: Path, url: str, name: str = "bystander") -> Iterator[accmpeg.camera.Camera]:
+def bystander(footage: Path, url: str, name: str = "bystander") -> Iterator[accmpeg.Camera]:
     """Another camera at the same server; at the end every frame of it has been answered, in order, on one
     connection, without any damage."""
     results: list[Any] = []
