@@ -20,6 +20,7 @@ from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.sink import open_sink
 from accmpeg.media.source import open_source
 from accmpeg.server import ServerSettings, ServerThread
+from structure import LAYERS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -108,6 +109,17 @@ def test_the_files_that_pages_name_exist() -> None:
     for page in [*PAGES, *sorted(ROOT.glob("*.md"))]:
         for path in named.findall(page.read_text(encoding="utf-8")):
             assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+def test_the_architecture_page_names_every_room() -> None:
+    page = (ROOT / "docs" / "concepts" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("## The rooms")[2].partition("\n\nWhat a camera imports")[0]
+    named = {
+        room
+        for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+        for room in re.findall(r"`(\w+)`", row)
+    }
+    assert named == set().union(*LAYERS)
 
 
 def test_the_repository_has_one_address() -> None:
