@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,6 +38,7 @@ __all__ = [
     "out",
     "parse_bitrate",
     "parse_bytes",
+    "parse_rate",
     "parse_size",
     "print_json",
     "progress_bar",
@@ -226,3 +228,14 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     if not (width.isdigit() and height.isdigit() and int(width) > 0 and int(height) > 0):
         raise UsageError(f"{option} {text}: give width x height in pixels, such as 640x360")
     return int(width), int(height)
+
+
+def parse_rate(text: str, option: str) -> Fraction:
+    """Frames per second from `30` or `30000/1001`."""
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise UsageError(f"{option} {text}: give frames per second, such as 30 or 30000/1001")
+    return rate

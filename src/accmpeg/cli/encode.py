@@ -3,42 +3,67 @@
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import err, out, parse_bitrate, print_json, progress_bar, warn_of
-from accmpeg.cli.sources import (
-    InputFormat,
-    InputRate,
-    InputSize,
-    RtspTransport,
-    RtspTransportOption,
-    input_options,
-    stream_size,
-)
+from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
+from accmpeg.cli.sources import PolicyName, load_accmodel, open_any_source, stream_size
 from accmpeg.errors import AccmpegError, EncoderError, SinkError, SourceError, UsageError
+from accmpeg.media.codecs import CodecName, EncoderSettings, GopFrames, Preset
+from accmpeg.media.inputs import InputOptions
+from accmpeg.options import Option
+from accmpeg.steering.encoder import Every
 
 if TYPE_CHECKING:
     from accmpeg.accmodel.runtime import AccModel
-    from accmpeg.camera import SteeredEncoder
     from accmpeg.camera.publish import RemoteSink
-    from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
+    from accmpeg.media.encoder import AccessUnit, Encoder
     from accmpeg.media.sink import Sink
     from accmpeg.media.source import Source
+    from accmpeg.steering.encoder import SteeredEncoder
 
 __all__ = ["encode"]
 
 
-class PolicyName(StrEnum):
-    """How scores become QP offsets."""
+@dataclass(frozen=True)
+class Coding:
+    """How the stream is coded; of QP, CRF and bitrate one is given, or none."""
 
-    GRADED = "graded"
-    BINARY = "binary"
-    NONE = "none"
+    codec: CodecName = "libx264"
+    bitrate_bps: Annotated[
+        int | None, Option("Rate control to this bitrate, such as 800k or 1.5M.", name="bitrate")
+    ] = None
+    qp: Annotated[int | None, Option("Exact QP plus the map's offset, no adaptive quantisation.")] = None
+    crf: Annotated[
+        float | None, Option("Constant rate factor, with adaptive quantisation. [default: 26]")
+    ] = None
+    size: Annotated[
+        str | None, Option("Stream size if not the source's: 640x360, or 'dnn' for what the DNN sees.")
+    ] = None
+    preset: Preset = "veryfast"
+    gop_frames: GopFrames = 250
+
+    def settings(self, footage: "Source", model: "AccModel | None") -> EncoderSettings:
+        """Of the encoder, for this footage. Raises UsageError."""
+        rates = {"--bitrate": self.bitrate_bps, "--qp": self.qp, "--crf": self.crf}
+        chosen = [name for name, value in rates.items() if value is not None]
+        if len(chosen) > 1:
+            raise UsageError(f"{' and '.join(chosen)} exclude each other: give one of them")
+        width_px, height_px = stream_size(self.size, footage.info, model)
+        return EncoderSettings.for_source(
+            footage.info,
+            width_px=width_px,
+            height_px=height_px,
+            codec=self.codec,
+            qp=self.qp,
+            crf=self.crf if chosen else 26.0,
+            bitrate_bps=self.bitrate_bps,
+            preset=self.preset,
+            gop_frames=self.gop_frames,
+        )
 
 
 def encode(
@@ -48,33 +73,15 @@ def encode(
     output: Annotated[
         str, typer.Option("--output", "-o", help="File (mp4, mkv, ts) or address (rtsp, rtmp, udp).")
     ],
+    coding: Coding,
+    asked: InputOptions,
     accmodel: Annotated[
         Path | None, typer.Option(help="AccModel card or ONNX file; 'scene' brings its own.")
     ] = None,
     policy: Annotated[
         PolicyName, typer.Option(help="How scores become QP offsets; none encodes plainly.")
     ] = PolicyName.GRADED,
-    codec: Annotated[str, typer.Option(help="libx264, libx265 or libvpx-vp9.")] = "libx264",
-    bitrate: Annotated[
-        str | None, typer.Option(help="Rate control to this bitrate, such as 800k or 1.5M.")
-    ] = None,
-    qp: Annotated[
-        int | None, typer.Option(help="Exact QP plus the map's offset, no adaptive quantisation.")
-    ] = None,
-    crf: Annotated[
-        float | None, typer.Option(help="Constant rate factor, with adaptive quantisation. [default: 26]")
-    ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Renew the quality map every so many frames.")] = 10,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Stream size if not the source's: 640x360, or 'dnn' for what the DNN sees."),
-    ] = None,
-    preset: Annotated[str, typer.Option(help="Encoder preset.")] = "veryfast",
-    gop: Annotated[int, typer.Option(min=1, help="Frames from one keyframe to the next.")] = 250,
-    rtsp_transport: RtspTransportOption = RtspTransport.AUTO,
-    input_format: InputFormat = None,
-    input_size: InputSize = None,
-    input_rate: InputRate = None,
+    every: Every = 10,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     overlay: Annotated[
         Path | None, typer.Option(help="Also write a side-by-side video of scores, offsets and detections.")
@@ -83,24 +90,18 @@ def encode(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Encode a video so that its macroblock quality follows the server DNN's accuracy."""
-    from accmpeg.accmodel.runtime import AccModel
-    from accmpeg.camera import StageTimes, SteeredEncoder
-    from accmpeg.cli.sources import embedded_accmodel, open_any_source
     from accmpeg.media.addresses import describe
+    from accmpeg.steering.encoder import StageTimes, SteeredEncoder
 
-    accmodel = accmodel or embedded_accmodel(source)
-    if policy is not PolicyName.NONE and accmodel is None:
-        raise UsageError("--accmodel is missing: name an AccModel, or ask for plain video with --policy none")
     if dnn is not None and overlay is None:
         raise UsageError("--dnn only serves --overlay: give both, or neither")
     _check_names(source, output, overlay)
-    asked = input_options(rtsp_transport, input_format, input_size, input_rate)
     times = StageTimes()
-    model = AccModel.load(accmodel) if accmodel is not None and policy is not PolicyName.NONE else None
+    model = load_accmodel(accmodel, policy, source)
     if model is not None:
         warn_of(model.card)
     with open_any_source(source, asked) as footage:
-        settings = _settings(footage, codec, bitrate, qp, crf, size, preset, gop, model)
+        settings = coding.settings(footage, model)
         try:
             opened = SteeredEncoder(settings, model, policy.value, every=every, times=times)
         except EncoderError as error:  # at open, what it refuses are the options
@@ -130,10 +131,8 @@ def encode(
         print_json({"output": output, "policy": policy.value, **summary, "ended": reason})
     else:
         _print(output, summary)
-    if isinstance(ended, KeyboardInterrupt):
+    if isinstance(ended, KeyboardInterrupt | SinkError):  # a sink says itself what is left
         raise ended
-    if isinstance(ended, SinkError):
-        raise ended  # it says itself what is left
     if ended is not None:
         raise AccmpegError(f"{ended}: {output} is finished and holds the {done.written} frames before that")
 
@@ -159,41 +158,7 @@ def _open_output(output: str, encoder: "Encoder") -> "Sink | RemoteSink":
     return RemoteSink(output, encoder) if is_url(output) else open_sink(output, encoder)
 
 
-def _settings(
-    footage: "Source",
-    codec: str,
-    bitrate: str | None,
-    qp: int | None,
-    crf: float | None,
-    size: str | None,
-    preset: str,
-    gop: int,
-    model: "AccModel | None",
-) -> "EncoderSettings":
-    from accmpeg.media.encoder import EncoderSettings
-
-    chosen = [
-        name for name, value in (("--bitrate", bitrate), ("--qp", qp), ("--crf", crf)) if value is not None
-    ]
-    if len(chosen) > 1:
-        raise UsageError(f"{' and '.join(chosen)} exclude each other: give one of them")
-    if not chosen:
-        crf = 26.0
-    width_px, height_px = stream_size(size, footage.info, model)
-    return EncoderSettings.for_source(
-        footage.info,
-        width_px=width_px,
-        height_px=height_px,
-        codec=codec,
-        qp=qp,
-        crf=crf,
-        bitrate_bps=parse_bitrate(bitrate) if bitrate else None,
-        preset=preset,
-        gop_frames=gop,
-    )
-
-
-def _shape_lost(settings: "EncoderSettings") -> list[str]:
+def _shape_lost(settings: EncoderSettings) -> list[str]:
     """A remark where pixels that are not square go into a bitstream that can't say so."""
     if settings.pixel_aspect == 1 or settings.codec in ("libx264", "libx265"):
         return []
@@ -261,7 +226,7 @@ def _write(units: "list[AccessUnit]", sink: Any, done: _Done) -> None:
         done.size_bytes += unit.size_bytes
 
 
-def _overlay_writer(path: Path | None, dnn: Path | None, settings: "EncoderSettings") -> Any:
+def _overlay_writer(path: Path | None, dnn: Path | None, settings: EncoderSettings) -> Any:
     if path is None:
         return nullcontext()
     from accmpeg.cli.overlay import OverlayWriter

@@ -96,6 +96,7 @@ def evaluate(
     The same command goes on where an interrupted one stopped. A cell that fails is in the report with its
     reason; the exit code is 1 where all of them do.
     """
+    # Long because every option that is no setting stands in the signature, once.
     from accmpeg.evaluation import evaluate as run_evaluation
 
     measured, time_ms = _server(server_ms)

@@ -6,7 +6,8 @@ def label(output: Annotated[Path, typer.Option("-o")], settings: LabelSettings) 
 ```
 
 A field's name, type and default are the option's. Its unit says how it is written: `_bps` as 800k or 1.5M,
-`_bytes` as 256M, `_size_px` as 640x360. A switch that is off by default has no `--no-…`.
+`_bytes` as 256M, `size_px` as 640x360, `frame_rate` as 30 or 30000/1001. A switch that is off by default has
+no `--no-…`.
 """
 
 import functools
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
-from accmpeg.cli.common import parse_bitrate, parse_bytes, parse_size
+from accmpeg.cli.common import parse_bitrate, parse_bytes, parse_rate, parse_size
 from accmpeg.errors import UsageError
 from accmpeg.options import Option
 
@@ -42,6 +43,7 @@ _WRITTEN = {
     "_bps": _Written(parse_bitrate, lambda bps: f"{bps / 1e6:g}M" if bps >= 1e6 else f"{bps / 1e3:g}k"),
     "_bytes": _Written(parse_bytes, lambda size: f"{size >> 20}M"),
     "size_px": _Written(parse_size, lambda size: "{}x{}".format(*size)),
+    "frame_rate": _Written(parse_rate, str),
 }
 
 

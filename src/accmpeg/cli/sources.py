@@ -1,11 +1,8 @@
 """Addresses that verbs accept: those of `media.source`, and the embedded scene; and how they are opened."""
 
 from enum import StrEnum
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from accmpeg.cli.common import parse_size
 from accmpeg.errors import UsageError
@@ -18,13 +15,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DNN_SIZE",
     "EMBEDDED_SCENE",
-    "InputFormat",
-    "InputRate",
-    "InputSize",
-    "RtspTransport",
-    "RtspTransportOption",
-    "embedded_accmodel",
-    "input_options",
+    "PolicyName",
+    "load_accmodel",
     "open_any_source",
     "stream_size",
 ]
@@ -34,57 +26,30 @@ DNN_SIZE = "dnn"
 EMBEDDED_SCENE = "scene"
 
 
-class RtspTransport(StrEnum):
-    """How an RTSP camera sends its pictures."""
+class PolicyName(StrEnum):
+    """How scores become QP offsets."""
 
-    AUTO = "auto"
-    TCP = "tcp"
-    UDP = "udp"
-
-
-RtspTransportOption = Annotated[
-    RtspTransport, typer.Option(help="RTSP: auto is TCP, and UDP where the camera refuses that.")
-]
-InputFormat = Annotated[
-    str | None, typer.Option(metavar="FORMAT", help="Device: pixel format, such as mjpeg or yuyv.")
-]
-InputSize = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Device: picture size, such as 1280x720.")
-]
-InputRate = Annotated[str | None, typer.Option(metavar="RATE", help="Device: frames per second, such as 30.")]
+    GRADED = "graded"
+    BINARY = "binary"
+    NONE = "none"
 
 
-def input_options(
-    rtsp_transport: RtspTransport, input_format: str | None, input_size: str | None, input_rate: str | None
-) -> "InputOptions":
-    """What `--rtsp-transport` and the `--input-…` options ask of a source. Raises UsageError."""
-    from accmpeg.media.inputs import InputOptions
+def load_accmodel(path: Path | None, policy: PolicyName, source: str) -> "AccModel | None":
+    """The AccModel that steers: that of `path`, or the embedded scene's own; None for plain video.
 
-    return InputOptions(
-        rtsp_transport=rtsp_transport.value,
-        pixel_format=input_format,
-        size_px=parse_size(input_size, "--input-size") if input_size else None,
-        frame_rate=_parse_rate(input_rate) if input_rate else None,
-    )
-
-
-def _parse_rate(text: str) -> Fraction:
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1000:
-        raise UsageError(f"--input-rate {text}: give frames per second, such as 30 or 30000/1001")
-    return rate
-
-
-def embedded_accmodel(address: str) -> Path | None:
-    """The card of the embedded scene's AccModel, if `address` is that scene."""
-    if address != EMBEDDED_SCENE:
+    Raises UsageError where none is named, CardError or WeightsError for one that can't be loaded.
+    """
+    if policy is PolicyName.NONE:
         return None
-    from accmpeg.demo import assets_path
+    if path is None and source == EMBEDDED_SCENE:
+        from accmpeg.demo import assets_path
 
-    return assets_path() / "accmodel.card.toml"
+        path = assets_path() / "accmodel.card.toml"
+    if path is None:
+        raise UsageError("--accmodel is missing: name an AccModel, or ask for plain video with --policy none")
+    from accmpeg.accmodel.runtime import AccModel
+
+    return AccModel.load(path)
 
 
 def open_any_source(address: str, options: "InputOptions | None" = None) -> "Source":

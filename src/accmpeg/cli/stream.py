@@ -12,17 +12,10 @@ import typer
 from accmpeg.camera.options import CameraOptions
 from accmpeg.cli.common import err, parse_bitrate, print_json
 from accmpeg.cli.config import ConfigFile, log_effective_settings
-from accmpeg.cli.encode import PolicyName
 from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
-from accmpeg.cli.sources import (
-    InputFormat,
-    InputRate,
-    InputSize,
-    RtspTransport,
-    RtspTransportOption,
-    input_options,
-)
+from accmpeg.cli.sources import PolicyName, load_accmodel, open_any_source
 from accmpeg.errors import UsageError
+from accmpeg.media.inputs import InputOptions
 
 if TYPE_CHECKING:
     from accmpeg.camera import Camera
@@ -41,6 +34,7 @@ def stream(
         str, typer.Argument(metavar="SOURCE", help="Device, address, video, folder of images, or 'scene'.")
     ],
     options: CameraOptions,
+    asked: InputOptions,
     to: Annotated[
         str | None, typer.Option(metavar="URL", help="Server: wss://host:8700, or ws:// on this machine.")
     ] = None,
@@ -72,10 +66,6 @@ def stream(
             help="Results as JSON lines: - (stdout), unix:PATH, tcp:127.0.0.1:PORT, none. [default: -]",
         ),
     ] = [],  # noqa: B006 - Typer reads it only
-    rtsp_transport: RtspTransportOption = RtspTransport.AUTO,
-    input_format: InputFormat = None,
-    input_size: InputSize = None,
-    input_rate: InputRate = None,
     log_format: Annotated[LogFormat, typer.Option(help="Logs, on stderr.")] = LogFormat.TEXT,
     log_level: Annotated[LogLevel, typer.Option(help="The least severe records.")] = LogLevel.INFO,
     as_json: Annotated[
@@ -84,20 +74,15 @@ def stream(
     config: ConfigFile = None,
 ) -> None:
     """Stream a camera or footage, steered by an AccModel, and get the server DNN's results back."""
-    from accmpeg.accmodel.runtime import AccModel
     from accmpeg.camera import Camera
     from accmpeg.camera.uplink.address import ServerAddress, read_token
-    from accmpeg.cli.sources import EMBEDDED_SCENE, open_any_source
 
     del config
     set_up_logs(log_format, log_level)
     log_effective_settings(context)
-    if accmodel is None and source == EMBEDDED_SCENE:
-        from accmpeg.demo import assets_path
-
-        accmodel = assets_path() / "accmodel.card.toml"
-    if policy is not PolicyName.NONE and accmodel is None:
-        raise UsageError("--accmodel is missing: name an AccModel, or ask for plain video with --policy none")
+    model = load_accmodel(accmodel, policy, source)
+    if model is not None and (shortcomings := model.card.shortcomings()):
+        log.warning(shortcomings)
     address = None
     if to is not None:
         address = ServerAddress.parse(to, token=read_token(token_file), ca_file=ca, insecure=insecure)
@@ -107,10 +92,6 @@ def stream(
         bitrate_bps=None if bitrate == AUTO else parse_bitrate(bitrate),
         adapt_size=not fixed_size,
     )
-    asked = input_options(rtsp_transport, input_format, input_size, input_rate)
-    model = AccModel.load(accmodel) if accmodel is not None and policy is not PolicyName.NONE else None
-    if model is not None and (shortcomings := model.card.shortcomings()):
-        log.warning(shortcomings)
     to_stdout, sockets = _outputs(results or ([] if as_json else ["-"]), as_json)
     camera = Camera(
         lambda: open_any_source(source, asked),

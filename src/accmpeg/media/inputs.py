@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import av
 from av.video.stream import VideoStream
@@ -30,6 +30,7 @@ from accmpeg.media.addresses import (
 )
 from accmpeg.media.proxies import Proxy, proxy_of
 from accmpeg.media.v4l2 import FORMATS, look_at
+from accmpeg.options import Option
 
 __all__ = [
     "TIMEOUT_S",
@@ -65,10 +66,21 @@ class InputOptions:
     as `mjpeg` or `yuyv422`), `size_px` and `frame_rate` are those of a V4L2 device.
     """
 
-    rtsp_transport: RtspTransport = "auto"
-    pixel_format: str | None = None
-    size_px: tuple[int, int] | None = None
-    frame_rate: Fraction | None = None
+    rtsp_transport: Annotated[
+        RtspTransport, Option("RTSP: auto is TCP, and UDP where the camera refuses that.")
+    ] = "auto"
+    pixel_format: Annotated[
+        str | None,
+        Option("Device: pixel format, such as mjpeg or yuyv.", name="input_format", metavar="FORMAT"),
+    ] = None
+    size_px: Annotated[
+        tuple[int, int] | None,
+        Option("Device: picture size, such as 1280x720.", name="input_size", metavar="SIZE"),
+    ] = None
+    frame_rate: Annotated[
+        Fraction | None,
+        Option("Device: frames per second, such as 30.", name="input_rate", metavar="RATE"),
+    ] = None
 
     def check(self, address: str, *, is_device: bool) -> None:
         """Raises UsageError for what a source of this kind does not have."""
