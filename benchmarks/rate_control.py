@@ -22,11 +22,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from accmpeg.camera.uplink.ratecontrol import AimdRate, DelayRate, FixedRate, RateController
+from accmpeg.camera.uplink.ratecontrol import DelayRate, FixedRate, RateController
 from accmpeg.evaluation.link.link import PACKET_BYTES, read_trace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from linklab.bottleneck import STEPS, LinkTrace, simulate
+from linklab.textbook import AimdRate
 
 OUTAGE = LinkTrace("5 s outage at 1 Mbit/s", [(0, 1e6), (8_000, 1000.0), (13_000, 1e6)], 25_000)
 

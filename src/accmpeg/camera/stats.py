@@ -37,7 +37,7 @@ class CameraStats:
             self._gauges |= gauges
 
     def delay(self, delay_ms: float) -> None:
-        """Notes the delay of one live result, capture to result."""
+        """Notes the delay of one result whose frame had not waited in a spool, capture to result."""
         with self._lock:
             self._delays_ms.append(delay_ms)
 

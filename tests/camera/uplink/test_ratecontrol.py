@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from accmpeg.camera.uplink.ratecontrol import AimdRate, DelayRate, FixedRate, LinkEstimate, LinkSample
+from accmpeg.camera.uplink.ratecontrol import DelayRate, FixedRate, LinkEstimate, LinkSample
 from linklab.bottleneck import STEPS, LinkTrace, simulate
+from linklab.textbook import AimdRate
 
 BUDGET_MS = 300.0
 OUTAGE = LinkTrace("outage", [(0, 1e6), (8_000, 1000.0), (13_000, 1e6)], 25_000)

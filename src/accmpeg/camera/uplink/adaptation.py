@@ -35,7 +35,7 @@ class Adaptation:
     """Feeds a `RateController`; without a `ladder` size and frame rate stay as they are.
 
     `spooling`: nothing is ever left out, for a spool keeps what the link can't take now; while a backlog is
-    sent, the live stream takes half of the link's rate, so that the backlog surely ends.
+    sent, new frames take half of the link's rate, so that the backlog surely ends.
     """
 
     def __init__(self, controller: RateController, ladder: Ladder | None, *, spooling: bool = False) -> None:

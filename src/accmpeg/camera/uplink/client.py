@@ -6,8 +6,8 @@ connect ─▶ hello … goodbye (`connection`)
    └─ backoff ──┘
 ```
 Order of one camera: what an earlier run of it left in the spool goes first, as the stream that it was; then
-this run's frames by their sequence, the oldest unanswered first. Live frames queue behind a backlog, which
-ends because the live stream takes only half of the link meanwhile.
+this run's frames by their sequence, the oldest unanswered first. New frames queue behind a backlog, which
+ends because they get only half of the link meanwhile.
 """
 
 import asyncio

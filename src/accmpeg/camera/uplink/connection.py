@@ -27,20 +27,7 @@ from accmpeg.camera.uplink.spool import Spool
 from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.errors import LinkError, WireError
 from accmpeg.media.clock import SteadyClock
-from accmpeg.protocol.wire import (
-    AccessUnitMessage,
-    Feedback,
-    Goodbye,
-    Message,
-    Refused,
-    ResultMessage,
-    TimeReply,
-    TimeRequest,
-    Unpacked,
-    Welcome,
-    pack,
-    unpack,
-)
+from accmpeg.protocol import wire
 
 __all__ = ["ANSWER_TIMEOUT_S", "Connection", "LinkState"]
 
@@ -60,7 +47,8 @@ log = logging.getLogger(__name__)
 class LinkState:
     """What all connections of one run of the camera have in common.
 
-    `keeps`: frames are kept until they are answered."""
+    `keeps`: frames are kept until they are answered.
+    """
 
     stream_id: str
     keeps: bool
@@ -101,7 +89,7 @@ class Connection:
         self._heard_all = False
         """The server has said its last word."""
 
-    async def greet(self, hello: Unpacked) -> Welcome:
+    async def greet(self, hello: wire.Unpacked) -> wire.Welcome:
         """Says hello and begins where the server wants to go on."""
         state, stream_id = self._state, self._stream_id
         answered = state.ledger.answered.get(stream_id, -1)
@@ -111,12 +99,12 @@ class Connection:
             had = state.ledger.had.get(stream_id)
             told = answered if self._own or stream_id in state.ledger.answered else had
             message = message.model_copy(update={"answered": told})
-        await self._socket.send(pack(message, hello.payload))
+        await self._socket.send(wire.pack(message, hello.payload))
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             welcome = _unpacked(await self._socket.recv())
-        if isinstance(welcome, Refused):
+        if isinstance(welcome, wire.Refused):
             raise _refusal(welcome)
-        if not isinstance(welcome, Welcome):
+        if not isinstance(welcome, wire.Welcome):
             raise WireError(f"the server answered the hello with {type(welcome).__name__}")
         state.adaptation.connected()
         self._resume_after = welcome.resume_after
@@ -156,7 +144,8 @@ class Connection:
         # Only the goodbye lets the server's decoder have done with frames that it holds back.
         await self._answered(but=_HELD_BACK)
         self._leaving = True
-        await self._socket.send(pack(Goodbye(reason="the camera ends" if self._own else "all sent")))
+        goodbye = wire.Goodbye(reason="the camera ends" if self._own else "all sent")
+        await self._socket.send(wire.pack(goodbye))
         await self._answered(but=0)
         newest = state.spool.newest_sequence(stream_id)
         had_before = not self._own and newest is not None and newest <= self._resume_after
@@ -177,7 +166,7 @@ class Connection:
         late = not self._own or (state.keeps and clock.now_us() - unit.encoded_us > _LATE_AFTER_US)
         # Told of the clock as it is set now; an earlier run's times are of a clock that is gone.
         told_us = clock.utc_us if self._own else int
-        message = AccessUnitMessage(
+        message = wire.AccessUnitMessage(
             sequence=sequence,
             pts=unit.pts,
             is_keyframe=unit.is_keyframe,
@@ -187,7 +176,7 @@ class Connection:
             size_px=unit.size_px if unit.is_keyframe else None,
             camera_ms=unit.stages_ms,
         )
-        data = pack(message, unit.data)
+        data = wire.pack(message, unit.data)
         if sequence > self._resume_after:
             state.adaptation.sent(clock.now_ms(), sequence, len(unit.data))
         state.ledger.sent(sequence, unit, late=late)
@@ -200,20 +189,20 @@ class Connection:
         async for data in self._socket:
             message = _unpacked(data)
             now_us = state.clock.now_us()
-            if isinstance(message, ResultMessage):
+            if isinstance(message, wire.ResultMessage):
                 self._take_result(message, now_us)
-            elif isinstance(message, Feedback):
+            elif isinstance(message, wire.Feedback):
                 state.adaptation.acknowledged(
                     now_us / 1000, message.highest_sequence, message.received_us / 1000
                 )
                 if message.needs_keyframe and self._own:
                     state.wanted_keyframe.set()
                 state.wake.set()
-            elif isinstance(message, TimeReply):
+            elif isinstance(message, wire.TimeReply):
                 self._take_time(message, now_us)
-            elif isinstance(message, Refused):
+            elif isinstance(message, wire.Refused):
                 raise _refusal(message)
-            elif isinstance(message, Goodbye):
+            elif isinstance(message, wire.Goodbye):
                 if self._leaving:
                     break
                 raise LinkError(f"the server said goodbye: {message.reason}")
@@ -224,7 +213,7 @@ class Connection:
         self._heard_all = True
         state.wake.set()
 
-    def _take_result(self, message: ResultMessage, now_us: int) -> None:
+    def _take_result(self, message: wire.ResultMessage, now_us: int) -> None:
         state = self._state
         result = state.ledger.take(self._stream_id, message, now_us)
         if result is not None:
@@ -233,7 +222,7 @@ class Connection:
             state.on_result(result)
             state.wake.set()
 
-    def _take_time(self, message: TimeReply, now_us: int) -> None:
+    def _take_time(self, message: wire.TimeReply, now_us: int) -> None:
         state = self._state
         state.sync.add(message.sent_us, message.received_us, message.replied_us, now_us)
         estimate = state.sync.estimate(now_us)
@@ -244,17 +233,17 @@ class Connection:
 
     async def _ask_time(self) -> None:
         for count in range(1 << 62):
-            await self._socket.send(pack(TimeRequest(sent_us=self._state.clock.now_us())))
+            await self._socket.send(wire.pack(wire.TimeRequest(sent_us=self._state.clock.now_us())))
             await asyncio.sleep(_TIME_BURST_EVERY_S if count < _TIME_BURST else _TIME_EVERY_S)
 
 
-def _unpacked(data: str | bytes) -> Message:
+def _unpacked(data: str | bytes) -> wire.Message:
     if isinstance(data, str):
         raise WireError("the server sent text, not binary messages: is it an AccMPEG server?")
-    return unpack(data).message
+    return wire.unpack(data).message
 
 
-def _refusal(message: Refused) -> LinkError:
+def _refusal(message: wire.Refused) -> LinkError:
     return LinkError(
         f"the server refused the stream ({message.code}): {message.reason}", final=not message.retry
     )

@@ -10,15 +10,13 @@ any distance from the camera's: only differences of one-way delays are used.
 
 - `DelayRate` holds a delay budget: it falls to what the link was seen to carry as soon as the queue takes a
   third of the budget, drains what has gathered, returns to just below the capacity and probes on slowly.
-- `AimdRate` is the textbook: add a little every round trip, halve when the queue is long (Chiu and Jain,
-  1989).
 - `FixedRate` never changes.
 """
 
 from collections import deque
 from dataclasses import dataclass
 
-__all__ = ["AimdRate", "DelayRate", "FixedRate", "LinkEstimate", "LinkSample", "RateController"]
+__all__ = ["DelayRate", "FixedRate", "LinkEstimate", "LinkSample", "RateController"]
 
 LOWEST_BPS = 50_000
 HIGHEST_BPS = 20_000_000
@@ -95,8 +93,6 @@ class RateController:
     The camera calls `on_sample` for each acknowledgement, `on_frame` before each frame, and then asks
     `admits` and `must_flush`. `ceiling_bps` is set from outside: above it nothing is gained.
     """
-
-    name = "fixed"
 
     def __init__(
         self,
@@ -183,24 +179,6 @@ class RateController:
 FixedRate = RateController
 
 
-class AimdRate(RateController):
-    """The textbook: + `step_bps` each round trip, halved when the queue takes half of the budget."""
-
-    name = "aimd"
-    step_bps = 25_000
-
-    _last_change_ms = 0.0
-
-    def _react(self, now_ms: float) -> None:
-        if now_ms - self._last_change_ms < self.link.rtt_ms + 100:
-            return
-        if self.delay_ms > self.budget_ms / 2 or self.silent_ms(now_ms) > 1000:
-            self._target_bps = max(self._target_bps / 2, self.lowest_bps)
-        else:
-            self._target_bps = min(self._target_bps + self.step_bps, self.ceiling_bps)
-        self._last_change_ms = now_ms
-
-
 class DelayRate(RateController):
     """Holds the delay budget.
 
@@ -213,8 +191,6 @@ class DelayRate(RateController):
     A link that got faster shows no sign of it but that nothing queues, hence the probing; it never goes
     beyond 1.5 times what has lately arrived, for an encoder that does not use its rate proves nothing.
     """
-
-    name = "delay"
 
     _last_decrease_ms = -1e9
     _last_react_ms: float | None = None
