@@ -48,6 +48,7 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "WireError",
+    "reason",
 ]
 
 
@@ -139,3 +140,8 @@ class LinkError(AccmpegError, ConnectionError):
     def __init__(self, message: str, *, final: bool = False) -> None:
         super().__init__(message)
         self.final = final
+
+
+def reason(error: Exception) -> str:
+    """What the system or a library says of its error, without the names and numbers around it."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -6,7 +6,7 @@ __all__ = ["AimdRate"]
 
 
 class AimdRate(RateController):
-    """Adds `step_bps` each round trip, halves when the queue takes half of the budget (Chiu and Jain, 1989)."""
+    """Adds `step_bps` a round trip, halves where the queue takes half the budget (Chiu and Jain, 1989)."""
 
     step_bps = 25_000
 

@@ -1,8 +1,7 @@
 """Access units back to frames, with every macroblock's QP on request; and stills through the real encoder."""
 
 from fractions import Fraction
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 import av
 import numpy as np
@@ -12,6 +11,7 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from accmpeg.errors import DecoderError
+from accmpeg.media.closing import Closing
 from accmpeg.media.codecs import SOFTWARE_DECODERS
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.frames import FrameCropper, to_yuv420p
@@ -22,7 +22,7 @@ __all__ = ["Decoder", "encode_still", "qp_map"]
 _BLOCK = np.dtype([(name, np.int32) for name in ("src_x", "src_y", "width", "height", "delta_qp")])
 
 
-class Decoder:
+class Decoder(Closing):
     """Decodes access units as they come off the wire, one by one and without delay.
 
     `codec` is FFmpeg's decoder name (`Encoder.decoder_name`). `parameter_sets` may be empty when the first
@@ -116,14 +116,6 @@ class Decoder:
 
     def close(self) -> None:
         self._context = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _finished(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
         if self._cropper is None:

@@ -12,8 +12,6 @@ MapIgnoredError is raised.
 import functools
 from dataclasses import dataclass
 from fractions import Fraction
-from types import TracebackType
-from typing import Self
 
 import av
 import numpy as np
@@ -21,12 +19,13 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from accmpeg.errors import EncoderError, MapIgnoredError
+from accmpeg.errors import EncoderError, MapIgnoredError, reason
 from accmpeg.media import native
+from accmpeg.media.closing import Closing
 from accmpeg.media.codecs import CODECS, Codec, EncoderSettings, find_codec
 from accmpeg.media.frames import pad_to_even, to_yuv420p
 from accmpeg.media.grid import MacroblockGrid
-from accmpeg.media.probe import UNTAGGED, ColourTags, map_steers, open_context, rate_options, reason, shown
+from accmpeg.media.probe import UNTAGGED, ColourTags, map_steers, open_context, rate_options, shown
 from accmpeg.media.roi import MapAttacher
 
 __all__ = ["AccessUnit", "Encoder", "EncoderSettings"]
@@ -55,7 +54,7 @@ class AccessUnit:
         return len(self.data)
 
 
-class Encoder:
+class Encoder(Closing):
     """One stream. Raises EncoderError at open for settings that the codec refuses, MapIgnoredError if it
     would drop the map.
 
@@ -189,14 +188,6 @@ class Encoder:
         """Frees the encoder; what it still holds is lost (`flush` first)."""
         self._context = None
         self._pending = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check_size(self) -> None:
         width_px, height_px, codec = self._settings.width_px, self._settings.height_px, self._codec

@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal
 import av
 from av.container import InputContainer
 
-from accmpeg.errors import SourceError
+from accmpeg.errors import SourceError, reason
 from accmpeg.media.frames import FrameTurner, tiled, to_yuv420p, turned
 from accmpeg.media.heif import HeifPicture, is_heif, read_heif
 
@@ -29,75 +29,16 @@ __all__ = [
 ]
 
 # Those that FFmpeg does not read are here too, so that they are told and not passed over.
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".dib",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".jp2",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".jxl",
-        ".tga",
-        ".exr",
-        ".psd",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".orf",
-        ".rw2",
-        ".raf",
-    }
-)
-VIDEO_SUFFIXES = frozenset(
-    {
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".mpg",
-        ".mpeg",
-        ".m2v",
-        ".flv",
-        ".wmv",
-        ".asf",
-        ".3gp",
-        ".ogv",
-        ".ivf",
-        ".y4m",
-        ".gif",
-        ".mjpeg",
-        ".mjpg",
-        ".h264",
-        ".264",
-        ".h265",
-        ".265",
-        ".hevc",
-        ".vob",
-        ".mxf",
-        ".nut",
-    }
-)
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif", ".hif", ".jxl", ".tga", ".exr", ".psd", ".dng",
+    ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf",
+})  # fmt: skip
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".m2v",
+    ".flv", ".wmv", ".asf", ".3gp", ".ogv", ".ivf", ".y4m", ".gif", ".mjpeg", ".mjpg", ".h264", ".264",
+    ".h265", ".265", ".hevc", ".vob", ".mxf", ".nut",
+})  # fmt: skip
 
 FRAME_RATE = Fraction(25)
 SQUARE = Fraction(1)
@@ -192,7 +133,7 @@ def read_picture(path: str | Path) -> tuple[av.VideoFrame, Fraction]:
     except SourceError as error:
         raise SourceError(f"can't read {path}: {error}") from error
     except (av.FFmpegError, IndexError, ValueError) as error:
-        raise SourceError(f"{path} is not a picture that FFmpeg can read: {_short(error)}") from error
+        raise SourceError(f"{path} is not a picture that FFmpeg can read: {reason(error)}") from error
     still.pts, still.time_base = 0, 1 / FRAME_RATE
     return still, aspect
 
@@ -307,7 +248,3 @@ def _uniquely_named(found: list[Footage]) -> list[Footage]:
             name = f"{footage.clip}-{count}"
         named[name] = Footage(footage.path, footage.kind, name)
     return list(named.values())
-
-
-def _short(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -19,6 +19,7 @@ __all__ = [
     "Deinterlacer",
     "FrameCropper",
     "FrameTurner",
+    "filter_graph",
     "pad_to_even",
     "plane_view",
     "rgb_of",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 _ANY_TIME_BASE = Fraction(1, 25)
+_BWDIF = ("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
 _FULL_RANGE = int(ColorRange.JPEG)
 _RGB_MATRIX, _BT601_MATRIX = 0, 6  # AVColorSpace
 
@@ -81,8 +83,7 @@ def pad_to_even(frame: av.VideoFrame) -> av.VideoFrame:
     padded.pts, padded.duration = frame.pts, frame.duration
     if frame.time_base is not None:
         padded.time_base = frame.time_base
-    padded.colorspace, padded.color_range = frame.colorspace, frame.color_range
-    padded.color_primaries, padded.color_trc = frame.color_primaries, frame.color_trc
+    _tag_colours(padded, frame)
     return padded
 
 
@@ -106,14 +107,32 @@ def tiled(tiles: Sequence[av.VideoFrame], columns: int, width_px: int, height_px
             part = plane_view(tile, index)
             top, left = number // columns * part.shape[0], number % columns * part.shape[1]
             target[top : top + part.shape[0], left : left + part.shape[1]] = part
-    whole.colorspace, whole.color_range = first.colorspace, first.color_range
-    whole.color_primaries, whole.color_trc = first.color_primaries, first.color_trc
+    _tag_colours(whole, first)
     return FrameCropper(width_px, height_px).crop(whole)
+
+
+def filter_graph(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Graph:
+    """A chain of FFmpeg filters, each with its options, for frames such as this one."""
+    graph = Graph()
+    buffer = graph.add_buffer(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format,
+        time_base=frame.time_base or _ANY_TIME_BASE,
+    )
+    chain = [graph.add(name, options) for name, options in filters]
+    graph.link_nodes(buffer, *chain, graph.add("buffersink")).configure()
+    return graph
 
 
 def turned(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> av.VideoFrame:
     """The frame after these FFmpeg filters, each with its options."""
     return _Filters(list(filters)).apply(frame)
+
+
+def _tag_colours(frame: av.VideoFrame, like: av.VideoFrame) -> None:
+    frame.colorspace, frame.color_range = like.colorspace, like.color_range
+    frame.color_primaries, frame.color_trc = like.color_primaries, like.color_trc
 
 
 class FrameCropper:
@@ -168,7 +187,7 @@ class Deinterlacer:
             # Two fields of one line can't be told apart, and bwdif takes no picture of fewer than four.
             if not frame.interlaced_frame or min(frame.width, frame.height) < 4:
                 return [*done, frame]
-            self._graph, self._input = self._built(frame), kind
+            self._graph, self._input = filter_graph(frame, [_BWDIF]), kind
         self._inside.append(frame)
         self._graph.vpush(frame)
         return done + self._pulled()
@@ -194,21 +213,6 @@ class Deinterlacer:
                     frame.time_base = origin.time_base
                 done.append(frame)
         return done
-
-    @staticmethod
-    def _built(frame: av.VideoFrame) -> Graph:
-        graph = Graph()
-        graph.link_nodes(
-            graph.add_buffer(
-                width=frame.width,
-                height=frame.height,
-                format=frame.format,
-                time_base=frame.time_base or _ANY_TIME_BASE,
-            ),
-            graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced"),
-            graph.add("buffersink"),
-        ).configure()
-        return graph
 
 
 # By the signs of a, b, c, d of the display matrix: x' = a·x + c·y, y' = b·x + d·y, y downwards.
@@ -251,17 +255,7 @@ class _Filters:
             return frame
         if self._graph is None or self._input_size != (frame.width, frame.height):
             self._input_size = (frame.width, frame.height)
-            self._graph = Graph()
-            self._graph.link_nodes(
-                self._graph.add_buffer(
-                    width=frame.width,
-                    height=frame.height,
-                    format=frame.format,
-                    time_base=frame.time_base or _ANY_TIME_BASE,
-                ),
-                *(self._graph.add(name, options) for name, options in self.chain),
-                self._graph.add("buffersink"),
-            ).configure()
+            self._graph = filter_graph(frame, self.chain)
         self._graph.vpush(frame)
         filtered = self._graph.vpull()
         filtered.pts = frame.pts

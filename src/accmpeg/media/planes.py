@@ -18,6 +18,8 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from accmpeg.media.frames import plane_view
+
 __all__ = ["LONG_SIDE_PX", "SIZE_MULTIPLE_PX", "Planes", "frame_planes", "model_size"]
 
 LONG_SIDE_PX = 640
@@ -57,18 +59,12 @@ def frame_planes(frame: av.VideoFrame, long_side_px: int = LONG_SIDE_PX) -> Plan
     small = _reformatter().reformat(
         frame, width=width_px, height=height_px, format="yuv420p", interpolation=Interpolation.AREA, threads=1
     )
-    y, u, v = (_plane(small, index) for index in range(3))
+    y, u, v = (plane_view(small, index) for index in range(3))
     return Planes(np.ascontiguousarray(y), np.stack((u, v)))
 
 
 def _nearest_multiple(size_px: float) -> int:
     return max(1, int(size_px / SIZE_MULTIPLE_PX + 0.5)) * SIZE_MULTIPLE_PX
-
-
-def _plane(frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:
-    plane = frame.planes[index]
-    rows: NDArray[np.uint8] = np.frombuffer(memoryview(plane), np.uint8)
-    return rows.reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def _reformatter() -> VideoReformatter:

@@ -10,13 +10,13 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
-from accmpeg.errors import EncoderError
+from accmpeg.errors import EncoderError, reason
 from accmpeg.media.codecs import CODECS, SOFTWARE_DECODERS, Codec
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.roi import MapAttacher
 
-__all__ = ["UNTAGGED", "ColourTags", "map_steers", "open_context", "rate_options", "reason", "shown"]
+__all__ = ["UNTAGGED", "ColourTags", "map_steers", "open_context", "rate_options", "shown"]
 
 ColourTags = tuple[int, int, int, int]
 """AVFrame's colorspace, color_primaries, color_trc and color_range."""
@@ -134,7 +134,3 @@ def open_context(
 
 def shown(options: Mapping[str, str]) -> str:
     return " ".join(f"{key}={value}" for key, value in sorted(options.items()) if value)
-
-
-def reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

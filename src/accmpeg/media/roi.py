@@ -8,7 +8,6 @@ one function, `MapAttacher.attached`.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from typing import cast
 
 import av
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from accmpeg.errors import EncoderError
 from accmpeg.media import native
+from accmpeg.media.frames import filter_graph
 from accmpeg.media.grid import MACROBLOCK_PX, MacroblockGrid
 
 __all__ = ["MapAttacher", "map_rectangles", "quantise_levels"]
@@ -160,18 +160,8 @@ def _region_records(grid: MacroblockGrid) -> NDArray[np.void]:
 
 
 def _region_graph(frame: av.VideoFrame, rectangles: list[Rectangle]) -> av.filter.Graph:
-    graph = av.filter.Graph()
-    nodes = [
-        graph.add_buffer(
-            width=frame.width,
-            height=frame.height,
-            format=frame.format,
-            time_base=frame.time_base or Fraction(1, 25),
-        )
-    ]
+    filters = []
     for row, col, rows, cols, steps in rectangles:
         x, y, width, height = (MACROBLOCK_PX * n for n in (col, row, cols, rows))
-        nodes.append(graph.add("addroi", f"{x}:{y}:{width}:{height}:{steps}/{QP_RANGE * STEPS_PER_QP}"))
-    nodes.append(graph.add("buffersink"))
-    graph.link_nodes(*nodes).configure()
-    return graph
+        filters.append(("addroi", f"{x}:{y}:{width}:{height}:{steps}/{QP_RANGE * STEPS_PER_QP}"))
+    return filter_graph(frame, filters)

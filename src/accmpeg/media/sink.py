@@ -16,7 +16,7 @@ import av
 from av.container import OutputContainer
 from av.stream import Stream
 
-from accmpeg.errors import MediaError, SinkError, UsageError
+from accmpeg.errors import MediaError, SinkError, UsageError, reason
 from accmpeg.media.addresses import describe, is_url, locate, locate_peer, scheme_of
 from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.inputs import proxy_options
@@ -38,29 +38,13 @@ _FORMATS = {  # FFmpeg's muxer → what it holds so that it can be read back
     "rtp_mpegts": ("h264", "hevc"),
 }
 _SUFFIXES = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-    ".ts": "mpegts",
-    ".flv": "flv",
-    ".ivf": "ivf",
-    ".h264": "h264",
-    ".hevc": "hevc",
-}
+    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts",
+    ".flv": "flv", ".ivf": "ivf", ".h264": "h264", ".hevc": "hevc",
+}  # fmt: skip
 _SCHEMES = {
-    "rtsp": "rtsp",
-    "rtsps": "rtsp",
-    "rtmp": "flv",
-    "rtmps": "flv",
-    "udp": "mpegts",
-    "tcp": "mpegts",
-    "srt": "mpegts",
-    "rtp": "rtp_mpegts",
-    "http": "mpegts",
-    "https": "mpegts",
-}
+    "rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv", "udp": "mpegts", "tcp": "mpegts",
+    "srt": "mpegts", "rtp": "rtp_mpegts", "http": "mpegts", "https": "mpegts",
+}  # fmt: skip
 # A file that is cut off stays readable: fragments of a second, made one piece at the end.
 _FORMAT_OPTIONS = {
     name: {"movflags": "+hybrid_fragmented", "frag_duration": "1000000"} for name in ("mp4", "mov")
@@ -98,7 +82,7 @@ class Sink:
             packet.duration = self._frame_ticks
             self._container.mux(packet)
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise self._given_up(f"can't write {self._name}: {_reason(error)}") from None
+            raise self._given_up(f"can't write {self._name}: {reason(error)}") from None
         self.bytes_written += unit.size_bytes
 
     def close(self) -> None:
@@ -111,7 +95,7 @@ class Sink:
         try:
             self._container.close()
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise self._given_up(f"can't finish {self._name}: {_reason(error)}") from None
+            raise self._given_up(f"can't finish {self._name}: {reason(error)}") from None
         self._container = None
         if self._path is not None:
             self._name_file(self._path)
@@ -213,7 +197,7 @@ def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
         container = av.open(target, "w", format=format_name, container_options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         doubt = locate(str(address)).doubt if path is None else ""
-        raise SinkError(f"can't open {name}: {_reason(error)}{doubt}") from None
+        raise SinkError(f"can't open {name}: {reason(error)}{doubt}") from None
     return Sink(name, container, encoder, path)
 
 
@@ -310,7 +294,3 @@ def _readable_frames(path: Path) -> int:
 
 def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from types import TracebackType
-from typing import Self
 
 import av
+
+from accmpeg.media.closing import Closing
 
 __all__ = ["Source", "SourceInfo"]
 
@@ -40,7 +40,7 @@ class SourceInfo:
         return scaled.limit_denominator(1000)
 
 
-class Source(ABC):
+class Source(Closing, ABC):
     """Iterate once over its frames: yuv420p, all of `info`'s size, pts rising from 0 in `info.time_base`."""
 
     info: SourceInfo
@@ -50,15 +50,3 @@ class Source(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[av.VideoFrame]: ...
-
-    def close(self) -> None:
-        """Frees the file, connection or device."""
-        return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -11,14 +11,14 @@ frame ─▶ resize to the stream's size ─▶ encode ─▶ access units
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Literal, Protocol
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from accmpeg.accmodel.runtime import Scores
+from accmpeg.media.closing import Closing
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
@@ -69,7 +69,7 @@ class StageTimes:
         return {stage: total / max(1, frames) for stage, total in self.total_ms.items()}
 
 
-class SteeredEncoder:
+class SteeredEncoder(Closing):
     """Encodes a stream whose macroblock quality follows an AccModel.
 
     A new map is made from every `every`-th frame, for that frame and those after it: never from a frame that
@@ -138,14 +138,6 @@ class SteeredEncoder:
     def close(self) -> None:
         """Frees the encoder; safe to call twice."""
         self._encoder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _resized(self, frame: av.VideoFrame) -> av.VideoFrame:
         resized = frame.reformat(
