@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -212,7 +213,7 @@ def test_a_proxy_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_proxy_that_can_not_be_used_ends_the_camera_with_one_line(
     scene: Any, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, complaint: str
 ) -> None:
-    monkeypatch.setattr("accmpeg.camera.uplink.address._has_socks", lambda: False)
+    monkeypatch.setitem(sys.modules, "python_socks", None)  # as if it were not installed
     monkeypatch.setenv(variable, value)
     with (
         pytest.raises(LinkError) as caught,
