@@ -1,6 +1,5 @@
 """The three references: own answers, those a stronger DNN confirms, true labels; kept in files."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,6 @@ from accmpeg.evaluation.bench.references import (
     confirmed_references,
     label_references,
     own_references,
-    read_references,
-    write_references,
 )
 from accmpeg.evaluation.bench.score import frame_counts, score
 from accmpeg.tasks import TaskName, get_task
@@ -181,33 +178,3 @@ def test_cars_are_all_vehicles_where_the_labels_know_no_other() -> None:
     assert counts(("car", "bicycle"), truck) == [[1, 1, 1]]
     assert counts(("car",), boxes((0, 0, 100, 50, 0.9, 0))) == [[0, 0, 1]]  # people were not labelled
     assert counts(("car", "truck"), truck) == [[0, 1, 1]]
-
-
-@pytest.mark.parametrize("empty", [False, True])
-def test_references_come_back_from_their_file(tmp_path: Path, empty: bool) -> None:
-    frame = boxes() if empty else boxes((0, 0, 9, 9, 0.9, 0), (5, 5, 9, 9, 0.3, 1))
-    stored = [
-        *own_references([frame]),
-        confirmed(frame, boxes((0, 0, 9, 9, 0.9, 2), (50, 50, 90, 90, 0.9, 1))),
-        *(label_references([unscored((0, 0, 9, 9, 0))], ("person",), OWN, min_height_px=4.5) or []),
-        FrameReference(np.asarray([[0, 1], [255, 2]], np.uint8)),
-    ]
-    assert len(stored) == 4
-    file = tmp_path / "references.npz"
-    write_references(file, stored)
-    again = read_references(file)
-    assert again is not None
-    task = get_task("detection")
-    for one, other in zip(stored, again, strict=True):
-        for name in ("ignored", "unlabelled", "counts_as"):
-            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-        assert one.min_height_px == other.min_height_px
-    for one, other in zip(stored[:3], again[:3], strict=True):
-        assert (one.result.confidence is None) == (other.result.confidence is None)
-        np.testing.assert_array_equal(
-            frame_counts(task, frame, one, OWN), frame_counts(task, frame, other, OWN)
-        )
-    np.testing.assert_array_equal(stored[3].result, again[3].result)
-    assert read_references(tmp_path / "missing.npz") is None
-    with np.load(file, allow_pickle=False) as arrays:
-        assert not any(arrays[name].dtype == object for name in arrays.files)

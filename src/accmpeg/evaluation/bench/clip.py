@@ -32,10 +32,6 @@ class Clip:
     """Of the file that the frames come from; 0 where that says nothing (pictures, a rendered scene)."""
 
     @property
-    def duration_s(self) -> float:
-        return len(self.frames) / float(self.frame_rate)
-
-    @property
     def warm_frames(self) -> int:
         """Frames of the first second: encoders, maps and feedback settle in them, so they are not measured.
 

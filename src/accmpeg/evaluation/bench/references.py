@@ -12,7 +12,6 @@ one and pairs with nothing else costs nothing. See docs/concepts/score.md.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,7 @@ from scipy.optimize import linear_sum_assignment
 
 from accmpeg.dnn.card import DnnCard
 from accmpeg.errors import EvaluationError
-from accmpeg.evaluation.bench.cache import load_arrays, save_arrays
 from accmpeg.evaluation.bench.labels import unlabelled_xyxy
-from accmpeg.tasks.arrays import result_arrays, result_from_arrays
 from accmpeg.tasks.detection import class_ids_of
 from accmpeg.tasks.keypoints import boxes_of
 from accmpeg.tasks.matching import iou_matrix
@@ -36,8 +33,6 @@ __all__ = [
     "object_boxes",
     "object_weights",
     "own_references",
-    "read_references",
-    "write_references",
 ]
 
 RAMP_WIDTH = 0.4
@@ -179,39 +174,3 @@ def label_references(
             )
         )
     return references
-
-
-def write_references(path: Path, references: Sequence[FrameReference]) -> None:
-    """Keeps the references of a clip's frames as plain arrays; raises `OSError` (full disk)."""
-    arrays: dict[str, NDArray[Any]] = {"count": np.asarray(len(references))}
-    for index, reference in enumerate(references):
-        own = {f"result/{name}": array for name, array in result_arrays(reference.result).items()}
-        own |= {"ignored": reference.ignored, "unlabelled": reference.unlabelled}
-        own["min_height_px"] = np.asarray(reference.min_height_px)
-        if reference.counts_as is not None:
-            own["counts_as"] = reference.counts_as
-        arrays |= {f"{index}/{name}": array for name, array in own.items()}
-    save_arrays(path, arrays)
-
-
-def read_references(path: Path) -> list[FrameReference] | None:
-    """The references that `write_references` kept; None if there is no whole file."""
-    arrays = load_arrays(path)
-    if arrays is None:
-        return None
-    frames: list[dict[str, NDArray[Any]]] = [{} for _ in range(int(arrays.pop("count")))]
-    for name, array in arrays.items():
-        index, _, own = name.partition("/")
-        frames[int(index)][own] = array
-    return [
-        FrameReference(
-            result_from_arrays(
-                {name.removeprefix("result/"): own[name] for name in own if name.startswith("result/")}
-            ),
-            own["ignored"],
-            own["unlabelled"],
-            own.get("counts_as"),
-            float(own["min_height_px"]),
-        )
-        for own in frames
-    ]

@@ -1,8 +1,6 @@
 """Every method compared: declared rows, from one file for each system."""
 
-from typing import Never
-
-from accmpeg.errors import AccmpegError, UsageError
+from accmpeg.errors import UsageError
 from accmpeg.evaluation.methods import (
     adaptive_quantisation,
     awstream,
@@ -34,7 +32,6 @@ __all__ = [
     "OperatingPoint",
     "StreamFormat",
     "find_methods",
-    "method_of",
 ]
 
 METHODS: dict[str, Method] = {
@@ -103,20 +100,3 @@ def find_methods(names: str) -> list[Method]:
         else:
             found.append(METHODS[name] if name in METHODS else load_plugin(plugins[name]))
     return found
-
-
-def method_of(name: str) -> Method:
-    """The method of a finished row, for reports.
-
-    Of a plug-in that is not installed here, or broken by now, no more is known than its name and its family.
-    """
-    if name in METHODS:
-        return METHODS[name]
-    try:
-        return whole_stream(name) if name.startswith(PREFIX) else load_plugin(find_plugins(METHODS)[name])
-    except (KeyError, AccmpegError):
-        return Method(name=name, family="plugin", source="not installed", open=_missing)
-
-
-def _missing(*_: object) -> Never:
-    raise UsageError("this method is not installed: install its distribution to run it")
