@@ -30,6 +30,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "_generated"]
 myst_heading_anchors = 3
 
+smartquotes = False  # it would make one dash of the two of an option
 default_role = "code"  # docstrings are Markdown: `name` is code
 autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 90
@@ -37,6 +38,7 @@ autodoc_class_signature = "separated"
 autodoc_default_options = {"exclude-members": "model_config"}
 
 html_theme = "furo"
+html_show_copyright = False
 html_title = f"AccMPEG {release}"
 
 # Addresses of examples, and of the repository as long as it has none.
