@@ -57,8 +57,8 @@ def test_each_new_map_tells_once_how_accuracy_moves_with_the_bitrate(
     encoder = planned(every, gop_frames)
     curves = {}
     for index, timed in enumerate(frames(rendered, 9)):
-        (unit,) = encoder.encode(timed, FramePlan(), keyframe=False)
-        curves[index] = encoder.curve(unit)
+        (coded,) = encoder.encode(timed, FramePlan(), {}, keyframe=False)
+        curves[index] = encoder.curve(coded.unit)
     assert [index for index, curve in curves.items() if curve is not None] == told
     last = curves[told[-1]]
     assert last is not None
@@ -70,15 +70,38 @@ def test_another_level_begins_with_a_keyframe_of_its_size(rendered: list[av.Vide
     encoder = planned(1)
     first, second, third = frames(rendered, 3)
     half = FramePlan(200_000, Level(0.5, 1))
-    units = encoder.encode(first, FramePlan(), keyframe=False)
-    units += encoder.encode(second, half, keyframe=False)
-    units += encoder.encode(third, half, keyframe=False)
-    assert [unit.is_keyframe for unit in units] == [True, True, False]
+    coded = encoder.encode(first, FramePlan(), {}, keyframe=False)
+    coded += encoder.encode(second, half, {}, keyframe=False)
+    coded += encoder.encode(third, half, {}, keyframe=False)
+    assert [each.unit.is_keyframe for each in coded] == [True, True, False]
+    assert [each.captured_us for each in coded] == [0, 66_667, 133_334]
     assert encoder.size_px == (160, 90)
     assert encoder.steered.settings.bitrate_bps == 200_000
-    curve = encoder.curve(units[-1])
+    curve = encoder.curve(coded[-1].unit)
     assert curve is not None
     assert curve.qp_offsets.shape == MacroblockGrid(160, 90).shape
+
+
+def test_another_level_gives_first_what_b_frames_held(rendered: list[av.VideoFrame]) -> None:
+    settings = EncoderSettings(
+        width_px=WIDTH_PX,
+        height_px=HEIGHT_PX,
+        frame_rate=15,
+        bitrate_bps=500_000,
+        b_frames=2,
+        steerable=False,
+    )
+    encoder = PlannedEncoder(settings, None, "none", every=10)
+    coded = []
+    for index, timed in enumerate(frames(rendered, 8)):
+        plan = FramePlan(200_000, Level(0.5, 1)) if index >= 4 else FramePlan()
+        coded += encoder.encode(timed, plan, {"wait": float(index)}, keyframe=False)
+    coded += encoder.flush()
+    assert sorted(each.captured_us for each in coded) == [66_667 * index for index in range(8)]
+    assert [each.size_px for each in coded] == [(WIDTH_PX, HEIGHT_PX)] * 4 + [(160, 90)] * 4
+    for each in coded:
+        index = round(each.unit.pts * each.unit.time_base / rendered[0].time_base)
+        assert (each.captured_us, each.stages_ms["wait"]) == (66_667 * index, index), "each of its own frame"
 
 
 @pytest.mark.parametrize("every", [1, 5])

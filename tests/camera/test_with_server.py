@@ -18,6 +18,7 @@ from accmpeg.demo import assets_path
 from accmpeg.server.run import ServerThread
 from accmpeg.server.settings import ServerSettings
 from tests.helpers import free_port, until
+from tests.server.stubborn import write_card
 
 MODEL = assets_path() / "accmodel.card.toml"
 DETECTOR = assets_path() / "detector.card.toml"
@@ -86,6 +87,24 @@ def test_answers_make_the_map_without_an_accmodel(scene: Any, server: ServerThre
             sources.add(camera.snapshot()["map"])
     assert sources <= {"none", "answers"}
     assert camera.snapshot()["map"] == "answers"
+
+
+def test_a_camera_sends_no_more_than_a_slow_server_answers(scene: Any, tmp_path: Any) -> None:
+    """60 frames a second for a DNN that can do 20: soon the camera sends no more than that."""
+    card = write_card(tmp_path, frame_s=0.05)
+    with ServerThread(ServerSettings(dnns=(card,), port=0, copies=1)) as server:
+        camera = Camera(
+            scene(420, 60), ServerAddress.parse(server.websocket_url), None, CameraOptions(policy="none")
+        )
+        with camera:
+            until(lambda: camera.stats.get("captured") >= 200)
+            sent, dropped = camera.stats.get("sent"), camera.stats.get("dropped_server")
+            camera.wait()
+    sent = camera.stats.get("sent") - sent
+    dropped = camera.stats.get("dropped_server") - dropped
+    assert sent >= 20, "it still sends"
+    assert dropped <= 0.2 * sent, "what is sent is answered"
+    assert camera.stats.get("dropped_unanswered") > 2 * sent
 
 
 def test_a_restarted_server_costs_no_frame_with_a_spool(scene: Any, tmp_path: Any) -> None:

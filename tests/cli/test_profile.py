@@ -5,6 +5,7 @@ import tomllib
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 from typer.testing import CliRunner
 
@@ -88,6 +89,63 @@ def test_footage_of_mixed_sizes_and_of_a_frame_is_refused(tmp_path: Path) -> Non
     code, _, stderr = profile(short, "--dnn", card(), "-o", tmp_path / "site.toml")
     assert code == 1
     assert "longer footage" in stderr
+
+
+SITE = """size = "320x180"
+b-frames = 2
+mbtree-frames = 0
+policy = "{policy}"
+preset = "superfast"
+aq-mode = 0
+crf = 35.5
+max-bitrate = "300k"
+[profile]
+dnn = "yard-dnn"
+dnn-sha256 = ""
+source = "{source}"
+"""
+
+
+def encode(footage: Path, out: Path, *options: str | Path) -> tuple[int, str, str]:
+    arguments = ("encode", footage, "-o", out, "--json", *options)
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_encode_takes_a_profile_and_flags_win(footage: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text(SITE.format(policy="feedback", source="640x360"))
+    for options, size_px in (((), (320, 180)), (("--size", "480x270"), (480, 270))):
+        out = tmp_path / "out.mp4"
+        code, _, stderr = encode(footage, out, "--profile", site, *options)
+        assert code == 0, stderr
+        with av.open(out) as container:
+            stream = container.streams.video[0]
+            assert (stream.width, stream.height) == size_px
+            order = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+        assert order != sorted(order), "it has B-frames"
+    by_rate = tmp_path / "rate.mp4"
+    code, _, stderr = encode(footage, by_rate, "--profile", site, "--bitrate", "100k")
+    assert code == 0, stderr
+
+
+def test_a_profile_for_another_camera_is_refused(footage: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    for text, says in (
+        (SITE.format(policy="none", source="1280x720"), "for frames of 1280x720, not 640x360"),
+        ("size = 3 4", "not valid TOML"),
+        ('size = "320x180"', "no [profile] table"),
+    ):
+        site.write_text(text)
+        code, _, stderr = encode(footage, tmp_path / "out.mp4", "--profile", site, "--policy", "none")
+        assert code == 2
+        assert says in " ".join(stderr.split())
+        assert not (tmp_path / "out.mp4").exists()
+    site.write_text(SITE.format(policy="none", source="640x360"))
+    arguments = ["stream", str(footage), "--to", "ws://127.0.0.1:1", "--profile", str(site), "--dnn", "other"]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert "for the server DNN yard-dnn, not other" in " ".join(done.output.split())
 
 
 @pytest.mark.slow

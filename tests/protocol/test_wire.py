@@ -151,7 +151,7 @@ def test_no_change_of_a_message_does_worse_than_an_error(message: Message, data:
     [
         (b"", "shorter than its prefix"),
         (b"GET / HTTP/1.1\r\n", "not a message of AccMPEG"),
-        (framed(7, b'{"sent_us": 1}', version=2), "wire version 2"),
+        (framed(7, b'{"sent_us": 1}', version=3), "wire version 3"),
         (framed(99, b"{}"), "unknown kind 99"),
         (framed(7, b"{}", length=2**32 - 1), "does not fit"),
         (framed(7, b'{"sent_us": 1}') + b"x", "carries no payload"),

@@ -191,7 +191,7 @@ class EncodeLoop(threading.Thread):
             self._slot.end()
 
     def _one(self, index: int, timed: TimedFrame) -> None:
-        plan = self._uplink.plan()
+        plan = self._uplink.plan(timed.captured_us)
         if plan.left_out is not None:
             self._stats.add(f"dropped_{plan.left_out}")
             return

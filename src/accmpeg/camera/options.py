@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
-from accmpeg.media.codecs import CodecName, GopFrames, Preset
+from accmpeg.media.codecs import AqMode, BFrames, CodecName, GopFrames, MbtreeFrames, Preset
 from accmpeg.options import Option
 from accmpeg.steering.encoder import Every
 
@@ -24,7 +24,8 @@ class CameraOptions:
     `binary`, maps of an AccModel, or `feedback`, maps of the server's last answers and of an AccModel only
     while there are none; `none` is a plain stream. `b_frames` save bytes and cost about twice as many frames
     of delay, `mbtree_frames` as many as they are. `tolerance` is the share of predicted accuracy that is not
-    worth more bits. `drain_s` bounds the end.
+    worth more bits. `results_per_s` sends no more frames than that, evenly by their time of capture; the
+    server may ask for fewer. `drain_s` bounds the end.
     """
 
     name: Annotated[
@@ -37,9 +38,17 @@ class CameraOptions:
     codec: CodecName = "libx264"
     preset: Preset = "veryfast"
     gop_frames: GopFrames = 300
-    b_frames: int = 0
-    mbtree_frames: int = 0
-    aq_mode: int | None = None
+    results_per_s: Annotated[
+        float | None,
+        Option(
+            "Send no more frames than this. [default: as many as the server answers]",
+            name="results_per_second",
+            min=0.1,
+        ),
+    ] = None
+    b_frames: BFrames = 0
+    mbtree_frames: MbtreeFrames = 0
+    aq_mode: AqMode = None
     size_px: Annotated[
         tuple[int, int] | None,
         Option("Stream size, such as 640x360, if not the source's.", name="size"),
@@ -93,6 +102,7 @@ class CameraKeywords(TypedDict, total=False):
     codec: str
     preset: str
     gop_frames: int
+    results_per_s: float | None
     b_frames: int
     mbtree_frames: int
     aq_mode: int | None

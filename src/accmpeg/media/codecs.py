@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CODECS",
     "SOFTWARE_DECODERS",
+    "AqMode",
+    "BFrames",
     "Codec",
     "CodecName",
     "EncoderKeywords",
     "EncoderSettings",
     "GopFrames",
+    "MbtreeFrames",
     "Preset",
     "find_codec",
 ]
@@ -34,6 +37,17 @@ __all__ = [
 CodecName = Annotated[str, Option("libx264, libx265 or libvpx-vp9.", name="codec")]
 Preset = Annotated[str, Option("Encoder preset.", name="preset")]
 GopFrames = Annotated[int, Option("Frames from one keyframe to the next.", name="gop", min=1)]
+
+BFrames = Annotated[
+    int, Option("B-frames in a row at most: fewer bytes, later by about twice as many frames.", min=0, max=16)
+]
+MbtreeFrames = Annotated[
+    int, Option("libx264: look so many frames ahead to spend bits; later by as many.", min=0, max=250)
+]
+AqMode = Annotated[
+    int | None,
+    Option("Adaptive quantisation: 0 is off, 1 the usual one. [default: 1]", min=0, max=3),
+]
 
 DEAF_ENCODERS = (
     "_nvenc",
@@ -81,11 +95,11 @@ class EncoderSettings:
     preset: Preset = "veryfast"
     tune: str = "zerolatency"
     gop_frames: GopFrames = 250
-    aq_mode: int | None = None
+    aq_mode: AqMode = None
     aq_strength: float | None = None
     threads: int = 1
-    b_frames: int = 0
-    mbtree_frames: int = 0
+    b_frames: BFrames = 0
+    mbtree_frames: MbtreeFrames = 0
     steerable: bool = True
     pixel_aspect: Fraction = Fraction(1)
     extra: Mapping[str, str] = field(default_factory=dict)

@@ -53,7 +53,7 @@ __all__ = [
     "unpack",
 ]
 
-VERSION = 1
+VERSION = 2
 SUBPROTOCOL = f"accmpeg.{VERSION}"
 """The WebSocket subprotocol that both sides ask for."""
 
@@ -197,6 +197,8 @@ class Feedback(Message):
     """The server's clock when that last access unit arrived."""
     waiting: Count
     """Frames of this camera that wait in the server."""
+    results_per_s: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] | None = None
+    """So many results a second the server can give this camera now; None is as many as it sends."""
     needs_keyframe: bool = False
 
 

@@ -28,6 +28,7 @@ from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.patience import Patience
 from accmpeg.server.lanes import Job, Lane, Lanes, Outcome
 from accmpeg.server.models import LoadedDnn, ModelIdentity
+from accmpeg.server.offer import Offer
 from accmpeg.server.quiet import OncePerSecond
 from accmpeg.tasks.result_json import to_json
 
@@ -91,6 +92,8 @@ class Batcher:
         self._infer_timeout_s = infer_timeout_s
         self._observe = observe
         self._lanes = Lanes()
+        self.offer = Offer()
+        """What live cameras may count on together."""
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._frame_s = 0.0
@@ -164,6 +167,13 @@ class Batcher:
         with self._changed:
             self._lanes.append(lane)
         return lane
+
+    def offered_per_s(self) -> float | None:
+        """What each live camera may count on now; None without a limit. Event loop only, as is `offer`."""
+        with self._changed:
+            now_s = time.perf_counter()
+            cameras = sum(lane.patience is not None and lane.is_busy(now_s) for lane in self._lanes)
+        return self.offer.per_s(now_s, cameras)
 
     def close_lane(self, lane: Lane) -> None:
         """A camera leaves; what still waits is dropped."""

@@ -186,6 +186,10 @@ class FrameLine:
 
         self._batcher.submit(self._lane, Job(frame, self.stream.source_size_px, finish))
 
+    def results_per_s(self) -> float | None:
+        """What the camera may count on; None without a limit, which a stream that waits never has."""
+        return None if self.stream.every_frame else self._batcher.offered_per_s()
+
     def deliver(self) -> None:
         """Hands out the answers that are done and have none undone before them."""
         while self._answers and self._answers[0].done:
@@ -210,6 +214,8 @@ class FrameLine:
 
     def _inferred(self, answer: Answer, frame: VideoFrame, outcome: Outcome) -> None:
         self._in_flight -= 1
+        if not self.stream.every_frame:
+            self._batcher.offer.saw(answered=outcome.dropped != "behind")
         answer.finish(outcome, frame)
         self.deliver()
 

@@ -288,11 +288,12 @@ class Session:
                 received_us=self._received_us,
                 waiting=self._line.unanswered,
                 needs_keyframe=self._intake.needs_keyframe,
+                results_per_s=self._line.results_per_s(),
             )
         )
 
     async def _feed_back(self) -> None:
-        told: tuple[int, bool] | None = None
+        told: tuple[object, ...] | None = None
         quiet_s = 0.0
         while True:
             await asyncio.sleep(FEEDBACK_S)

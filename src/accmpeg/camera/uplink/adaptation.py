@@ -17,6 +17,7 @@ from accmpeg.camera.uplink.ratecontrol import LinkEstimate, LinkSample, RateCont
 __all__ = ["Adaptation", "FramePlan"]
 
 _DRAIN_SHARE = 0.5
+_EARLY_US = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,24 @@ class FramePlan:
 class Adaptation:
     """Feeds a `RateController`; without a `ladder` size and frame rate stay as they are.
 
-    `spooling`: nothing is ever left out, for a spool keeps what the link can't take now; while a backlog is
-    sent, new frames take half of the link's rate, so that the backlog surely ends.
+    No more frames are encoded than results are asked for (`results_per_s`), or than the server offers, evenly
+    by their time of capture. `spooling`: nothing else is ever left out, for a spool keeps what the link can't
+    take now; while a backlog is sent, new frames take half of the link's rate, so that the backlog
+    surely ends.
     """
 
-    def __init__(self, controller: RateController, ladder: Ladder | None, *, spooling: bool = False) -> None:
+    def __init__(
+        self,
+        controller: RateController,
+        ladder: Ladder | None,
+        *,
+        spooling: bool = False,
+        results_per_s: float | None = None,
+    ) -> None:
         self._controller = controller
+        self._asked_per_s = results_per_s
+        self._offered_per_s: float | None = None
+        self._due_us: float | None = None
         self._ladder = ladder
         self._spooling = spooling
         self._lock = threading.Lock()
@@ -55,6 +68,27 @@ class Adaptation:
             self._under_way.clear()
             self._sent_bytes = self._acknowledged_bytes = self._answered_bytes = 0
             self._controller.link = LinkEstimate(self._controller.bitrate_bps)
+
+    def offered(self, results_per_s: float | None) -> None:
+        """So many results a second the server can give; None is as many as there are frames."""
+        with self._lock:
+            self._offered_per_s = None if self._spooling else results_per_s
+
+    def wants(self, captured_us: int) -> bool:
+        """Whether the frame captured then is one of those that are to be answered."""
+        with self._lock:
+            rates = [rate for rate in (self._asked_per_s, self._offered_per_s) if rate is not None]
+            if not rates:
+                self._due_us = None
+                return True
+            step_us = 1e6 / min(rates)
+            if self._due_us is None or captured_us > self._due_us + step_us:
+                self._due_us = float(captured_us)
+            # A frame a little early is better than the next one, which is late.
+            if captured_us < self._due_us - _EARLY_US:
+                return False
+            self._due_us += step_us
+            return True
 
     def before_frame(self, now_ms: float, waiting_ms: float, *, backlog: bool) -> FramePlan:
         """Decides about the next frame; `waiting_ms` is the age of the oldest frame not yet sent."""
@@ -126,4 +160,5 @@ class Adaptation:
                 "link_queue_ms": round(link.queue_ms, 1),
                 "link_rtt_ms": round(link.rtt_ms, 1),
                 "catching_up": self._catching_up,
+                **({} if self._offered_per_s is None else {"offered_per_s": round(self._offered_per_s, 2)}),
             }

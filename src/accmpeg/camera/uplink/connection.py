@@ -195,6 +195,7 @@ class Connection:
                 state.adaptation.acknowledged(
                     now_us / 1000, message.highest_sequence, message.received_us / 1000
                 )
+                state.adaptation.offered(message.results_per_s)
                 if message.needs_keyframe and self._own:
                     state.wanted_keyframe.set()
                 state.wake.set()

@@ -56,7 +56,7 @@ class NoUplink:
     def start(self) -> None:
         """See `Uplink`."""
 
-    def plan(self) -> FramePlan:
+    def plan(self, captured_us: int) -> FramePlan:
         """Every frame, as the stream began."""
         return FramePlan()
 
@@ -105,7 +105,7 @@ class Uplink:
         if options.adapt_size and options.bitrate_bps is None and not options.publish:
             ladder = Ladder(hello.width_px, hello.height_px, hello.frame_rate)
         keeps = options.keeps_frames
-        self._adaptation = Adaptation(controller, ladder, spooling=keeps)
+        self._adaptation = Adaptation(controller, ladder, spooling=keeps, results_per_s=options.results_per_s)
         self._spool = Spool(
             options.spool, hello, parameter_sets, limit_bytes=options.spool_limit_bytes, repeats=keeps
         )
@@ -131,8 +131,8 @@ class Uplink:
         """Begins to connect."""
         self._thread.start()
 
-    def plan(self) -> FramePlan:
-        """What to do with the next frame; waits for room where no frame may be left out and none is paced."""
+    def plan(self, captured_us: int) -> FramePlan:
+        """What to do with the frame captured then; waits for room if none may be left out or paced."""
         options, connected = self._options, self._client.connected
         now_us = self._clock.now_us()
         first_us = self._spool.peek_encoded_us(self._stream_id)
@@ -142,6 +142,9 @@ class Uplink:
         plan = self._adaptation.before_frame(now_us / 1000, waiting_ms, backlog=backlog)
         if options.bitrate_bps is not None:
             plan = replace(plan, bitrate_bps=None)
+        # Who watches what is published wants every frame.
+        if not self._publishes and not self._adaptation.wants(captured_us):
+            return replace(plan, left_out="unanswered")
         if keeps:
             if options.drop == "none" and not options.realtime:
                 self._wait_for_room()

@@ -1,0 +1,47 @@
+"""Which frames are worth sending: no more than results are asked for, or can be given."""
+
+from itertools import pairwise
+
+from accmpeg.camera.uplink.adaptation import Adaptation
+from accmpeg.camera.uplink.ratecontrol import FixedRate
+
+
+def made(**options: object) -> Adaptation:
+    controller = FixedRate(1_000_000, budget_ms=300, lowest_bps=100_000, highest_bps=8_000_000)
+    return Adaptation(controller, None, **options)  # type: ignore[arg-type]
+
+
+def taken(adaptation: Adaptation, frames: int, rate_per_s: float = 30.0) -> list[int]:
+    return [index for index in range(frames) if adaptation.wants(round(1e6 * index / rate_per_s))]
+
+
+def test_every_frame_where_nobody_asks_for_fewer() -> None:
+    assert taken(made(), 30) == list(range(30))
+
+
+def test_the_results_asked_for_are_spread_evenly() -> None:
+    assert taken(made(results_per_s=10), 30) == list(range(0, 30, 3))
+    twelve = taken(made(results_per_s=12), 300)
+    assert len(twelve) == 120
+    assert {after - before for before, after in pairwise(twelve)} == {2, 3}
+
+
+def test_the_lower_of_what_is_asked_and_offered_holds() -> None:
+    adaptation = made(results_per_s=10)
+    adaptation.offered(5)
+    assert len(taken(adaptation, 300)) == 50
+    adaptation.offered(None)
+    assert len([i for i in range(300, 600) if adaptation.wants(round(1e6 * i / 30))]) == 100
+
+
+def test_a_spool_leaves_out_only_what_its_owner_asked_for() -> None:
+    adaptation = made(spooling=True)
+    adaptation.offered(5)
+    assert taken(adaptation, 30) == list(range(30))
+
+
+def test_after_a_pause_it_goes_on_from_there() -> None:
+    adaptation = made(results_per_s=10)
+    assert taken(adaptation, 3) == [0]
+    later = [index for index in range(3000, 3006) if adaptation.wants(round(1e6 * index / 30))]
+    assert later == [3000, 3003]
