@@ -105,7 +105,8 @@ def candidates(parts: Parts, dnn: DnnSpec, settings: ProfileSettings) -> list[St
         for b_frames, mbtree in ((0, 0), (2, 0), (2, 10))
         for kind in maps
         for preset in ("veryfast", "medium")
-        for aq in (1, 0)
+        # Without AQ x264 would ignore a map.
+        for aq in ((1, 0) if kind == "none" else (1,))
     ]
     return [each for each in found if _delay_bound_ms(each, parts) <= settings.delay_budget_ms]
 
