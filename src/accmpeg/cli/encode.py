@@ -2,7 +2,7 @@
 
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +10,18 @@ import typer
 from rich.table import Table
 
 from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
+from accmpeg.cli.site import SiteProfile, check_site
 from accmpeg.cli.sources import PolicyName, load_accmodel, open_any_source, stream_size
 from accmpeg.errors import AccmpegError, EncoderError, SinkError, SourceError, UsageError
-from accmpeg.media.codecs import CodecName, EncoderSettings, GopFrames, Preset
+from accmpeg.media.codecs import (
+    AqMode,
+    BFrames,
+    CodecName,
+    EncoderSettings,
+    GopFrames,
+    MbtreeFrames,
+    Preset,
+)
 from accmpeg.media.inputs import InputOptions
 from accmpeg.options import Option
 from accmpeg.steering.encoder import Every
@@ -45,6 +54,9 @@ class Coding:
     ] = None
     preset: Preset = "veryfast"
     gop_frames: GopFrames = 250
+    b_frames: BFrames = 0
+    mbtree_frames: MbtreeFrames = 0
+    aq_mode: AqMode = None
 
     def settings(self, footage: "Source", model: "AccModel | None") -> EncoderSettings:
         """Of the encoder, for this footage. Raises UsageError."""
@@ -63,6 +75,10 @@ class Coding:
             bitrate_bps=self.bitrate_bps,
             preset=self.preset,
             gop_frames=self.gop_frames,
+            b_frames=self.b_frames,
+            mbtree_frames=self.mbtree_frames,
+            aq_mode=self.aq_mode,
+            steerable=model is not None,
         )
 
 
@@ -82,6 +98,7 @@ def encode(
         PolicyName, typer.Option(help="How scores become QP offsets; none encodes plainly.")
     ] = PolicyName.GRADED,
     every: Every = 10,
+    site: SiteProfile = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     overlay: Annotated[
         Path | None, typer.Option(help="Also write a side-by-side video of scores, offsets and detections.")
@@ -95,12 +112,17 @@ def encode(
 
     if dnn is not None and overlay is None:
         raise UsageError("--dnn only serves --overlay: give both, or neither")
+    if policy is PolicyName.FEEDBACK:
+        raise UsageError("--policy feedback follows a server's answers, which only accmpeg stream gets")
+    if site is not None and (coding.bitrate_bps is not None or coding.qp is not None):
+        coding = replace(coding, crf=None)  # which is the profile's
     _check_names(source, output, overlay)
     times = StageTimes()
     model = load_accmodel(accmodel, policy, source)
     if model is not None:
         warn_of(model.card)
     with open_any_source(source, asked) as footage:
+        check_site(site, footage.info, accmodel=None if model is None else model.card)
         settings = coding.settings(footage, model)
         try:
             opened = SteeredEncoder(settings, model, policy.value, every=every, times=times)

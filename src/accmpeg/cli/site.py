@@ -2,12 +2,15 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accmpeg.accmodel.card import AccModelCard
 from accmpeg.errors import UsageError
+
+if TYPE_CHECKING:
+    from accmpeg.accmodel.card import AccModelCard
+    from accmpeg.media.source import SourceInfo
 
 __all__ = ["SiteProfile", "check_site"]
 
@@ -42,10 +45,10 @@ SiteProfile = Annotated[
 
 def check_site(
     path: Path | None,
-    source_px: tuple[int, int],
+    source: "SourceInfo",
     *,
     dnn: str | None = None,
-    accmodel: AccModelCard | None = None,
+    accmodel: "AccModelCard | None" = None,
 ) -> None:
     """Refuses a profile that was made for another size of frames or another server DNN. Raises UsageError."""
     if path is None:
@@ -53,7 +56,7 @@ def check_site(
     record = _read(path).get(RECORD)
     if not isinstance(record, dict):
         raise UsageError(f"--profile {path} has no [{RECORD}] table: make one with accmpeg profile")
-    size = f"{source_px[0]}x{source_px[1]}"
+    size = f"{source.width_px}x{source.height_px}"
     way_out = "profile this camera's own footage, or leave --profile out"
     if record.get("source") != size:
         raise UsageError(f"--profile {path} is for frames of {record.get('source')}, not {size}: {way_out}")

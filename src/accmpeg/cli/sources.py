@@ -27,15 +27,17 @@ EMBEDDED_SCENE = "scene"
 
 
 class PolicyName(StrEnum):
-    """How scores become QP offsets."""
+    """What makes the quality map: an AccModel's scores by one of two rules, the server's answers, nothing."""
 
     GRADED = "graded"
     BINARY = "binary"
+    FEEDBACK = "feedback"
     NONE = "none"
 
 
 def load_accmodel(path: Path | None, policy: PolicyName, source: str) -> "AccModel | None":
-    """The AccModel that steers: that of `path`, or the embedded scene's own; None for plain video.
+    """The AccModel that steers: that of `path`, or the embedded scene's own; None for plain video, and where
+    the server's answers steer alone.
 
     Raises UsageError where none is named, CardError or WeightsError for one that can't be loaded.
     """
@@ -45,6 +47,8 @@ def load_accmodel(path: Path | None, policy: PolicyName, source: str) -> "AccMod
         from accmpeg.demo import assets_path
 
         path = assets_path() / "accmodel.card.toml"
+    if path is None and policy is PolicyName.FEEDBACK:
+        return None
     if path is None:
         raise UsageError("--accmodel is missing: name an AccModel, or ask for plain video with --policy none")
     from accmpeg.accmodel.runtime import AccModel

@@ -13,13 +13,15 @@ from accmpeg.camera.options import CameraOptions
 from accmpeg.cli.common import err, parse_bitrate, print_json
 from accmpeg.cli.config import ConfigFile, log_effective_settings
 from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
-from accmpeg.cli.sources import PolicyName, load_accmodel, open_any_source
+from accmpeg.cli.site import SiteProfile, check_site
+from accmpeg.cli.sources import EMBEDDED_SCENE, PolicyName, load_accmodel, open_any_source
 from accmpeg.errors import UsageError
 from accmpeg.media.inputs import InputOptions
 
 if TYPE_CHECKING:
     from accmpeg.camera import Camera
     from accmpeg.camera.outputs import ResultSocket
+    from accmpeg.media.source import Source
 
 __all__ = ["stream"]
 
@@ -42,8 +44,12 @@ def stream(
         Path | None, typer.Option(help="AccModel card or ONNX file. [default: of 'scene', its own]")
     ] = None,
     policy: Annotated[
-        PolicyName, typer.Option(help="How scores become QP offsets; none streams plainly.")
-    ] = PolicyName.GRADED,
+        PolicyName | None,
+        typer.Option(
+            help="What makes the quality map: an AccModel's scores, the server's last answers, or nothing. "
+            "[default: graded with an AccModel, else feedback]"
+        ),
+    ] = None,
     bitrate: Annotated[
         str, typer.Option(help="'auto' adapts to the link; or a fixed rate such as 800k or 1.5M.")
     ] = AUTO,
@@ -71,6 +77,7 @@ def stream(
     as_json: Annotated[
         bool, typer.Option("--json", help="A JSON summary on stdout at the end, instead of results.")
     ] = False,
+    site: SiteProfile = None,
     config: ConfigFile = None,
 ) -> None:
     """Stream a camera or footage, steered by an AccModel, and get the server DNN's results back."""
@@ -80,6 +87,9 @@ def stream(
     del config
     set_up_logs(log_format, log_level)
     log_effective_settings(context)
+    if policy is None:
+        answers_alone = accmodel is None and to is not None and source != EMBEDDED_SCENE
+        policy = PolicyName.FEEDBACK if answers_alone else PolicyName.GRADED
     model = load_accmodel(accmodel, policy, source)
     if model is not None and (shortcomings := model.card.shortcomings()):
         log.warning(shortcomings)
@@ -88,13 +98,19 @@ def stream(
         address = ServerAddress.parse(to, token=read_token(token_file), ca_file=ca, insecure=insecure)
     options = replace(
         options,
-        policy=policy.value if policy is not PolicyName.NONE else options.policy,
+        policy=policy.value,
         bitrate_bps=None if bitrate == AUTO else parse_bitrate(bitrate),
         adapt_size=not fixed_size,
     )
+
+    def opened() -> "Source":
+        found = open_any_source(source, asked)
+        check_site(site, found.info, dnn=options.dnn, accmodel=None if model is None else model.card)
+        return found
+
     to_stdout, sockets = _outputs(results or ([] if as_json else ["-"]), as_json)
     camera = Camera(
-        lambda: open_any_source(source, asked),
+        opened,
         address,
         model,
         options,
