@@ -19,6 +19,9 @@ from accmpeg.errors import UsageError
 from accmpeg.media.inputs import InputOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from accmpeg.accmodel.runtime import AccModel
     from accmpeg.camera import Camera
     from accmpeg.camera.outputs import ResultSocket
     from accmpeg.media.source import Source
@@ -87,9 +90,7 @@ def stream(
     del config
     set_up_logs(log_format, log_level)
     log_effective_settings(context)
-    if policy is None:
-        answers_alone = accmodel is None and to is not None and source != EMBEDDED_SCENE
-        policy = PolicyName.FEEDBACK if answers_alone else PolicyName.GRADED
+    policy = policy or _policy(accmodel, to, source)
     model = load_accmodel(accmodel, policy, source)
     if model is not None and (shortcomings := model.card.shortcomings()):
         log.warning(shortcomings)
@@ -102,15 +103,9 @@ def stream(
         bitrate_bps=None if bitrate == AUTO else parse_bitrate(bitrate),
         adapt_size=not fixed_size,
     )
-
-    def opened() -> "Source":
-        found = open_any_source(source, asked)
-        check_site(site, found.info, dnn=options.dnn, accmodel=None if model is None else model.card)
-        return found
-
     to_stdout, sockets = _outputs(results or ([] if as_json else ["-"]), as_json)
     camera = Camera(
-        opened,
+        _opener(source, asked, site, options.dnn, model),
         address,
         model,
         options,
@@ -121,6 +116,23 @@ def stream(
     _run(camera)
     if as_json:
         print_json({"source": source, "seconds": round(time.monotonic() - started_s, 3), **camera.snapshot()})
+
+
+def _policy(accmodel: Path | None, to: str | None, source: str) -> PolicyName:
+    """Without an AccModel a server's answers steer: they need no training."""
+    answers_alone = accmodel is None and to is not None and source != EMBEDDED_SCENE
+    return PolicyName.FEEDBACK if answers_alone else PolicyName.GRADED
+
+
+def _opener(
+    source: str, asked: InputOptions, site: Path | None, dnn: str | None, model: "AccModel | None"
+) -> "Callable[[], Source]":
+    def opened() -> "Source":
+        found = open_any_source(source, asked)
+        check_site(site, found.info, dnn=dnn, accmodel=None if model is None else model.card)
+        return found
+
+    return opened
 
 
 def _outputs(results: list[str], as_json: bool) -> "tuple[Any, list[ResultSocket]]":
