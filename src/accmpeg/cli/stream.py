@@ -48,10 +48,7 @@ def stream(
     ] = None,
     policy: Annotated[
         PolicyName | None,
-        typer.Option(
-            help="What makes the quality map: an AccModel's scores, the server's last answers, or nothing. "
-            "[default: graded with an AccModel, else feedback]"
-        ),
+        typer.Option(help="What makes the quality map. [default: graded with an AccModel, else feedback]"),
     ] = None,
     bitrate: Annotated[
         str, typer.Option(help="'auto' adapts to the link; or a fixed rate such as 800k or 1.5M.")
