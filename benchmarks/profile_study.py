@@ -21,7 +21,8 @@ from accmpeg.evaluation.bench.plan import DnnSpec
 from accmpeg.evaluation.methods.whole_stream import StreamSetting
 from accmpeg.evaluation.profile.parts import cut
 from accmpeg.evaluation.profile.render import site_document
-from accmpeg.evaluation.profile.search import Outcome, ProfileSettings, search
+from accmpeg.evaluation.profile.search import Outcome, search
+from accmpeg.evaluation.settings import ProfileSettings
 from accmpeg.media.source import find_footage
 
 LOSES_ABOVE = math.log(1.03)

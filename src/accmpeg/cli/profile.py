@@ -8,6 +8,7 @@ from rich.table import Table
 
 from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
 from accmpeg.errors import UsageError
+from accmpeg.evaluation.settings import ProfileSettings
 
 __all__ = ["profile"]
 
@@ -18,6 +19,7 @@ def profile(
     ],
     dnn: Annotated[Path, typer.Option(help="Server DNN card (NAME.card.toml).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The profile, such as site.toml.")],
+    settings: ProfileSettings,
     accmodel: Annotated[Path | None, typer.Option(help="AccModel made for the server DNN.")] = None,
     reference: Annotated[
         Path | None, typer.Option(help="Card of a stronger DNN that confirms the server DNN's answers.")
@@ -25,24 +27,10 @@ def profile(
     labels: Annotated[
         Path | None, typer.Option(help="Folder of COCO files NAME.json with true labels of the clip NAME.")
     ] = None,
-    keep: Annotated[
-        float, typer.Option(help="Share of a visually lossless stream's answers to keep, 0.80 to 0.95.")
-    ] = 0.90,
     results_per_second: Annotated[
         float | None,
         typer.Option(min=0.1, help="Send no more frames than this. [default: the source's rate]"),
     ] = None,
-    delay_budget_ms: Annotated[
-        float, typer.Option(min=20, help="Capture to result, mean, on a link that is no bottleneck.")
-    ] = 300.0,
-    camera_budget: Annotated[
-        float, typer.Option(min=0.01, help="Camera CPU over that of a plain x264 at the source's size.")
-    ] = 1.0,
-    minutes: Annotated[float, typer.Option(min=0.1, help="About how long the search may take.")] = 10.0,
-    server_ms: Annotated[
-        float, typer.Option(min=0.1, help="One pass of the server DNN at the server.")
-    ] = 10.0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: all cores]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Choose the whole stream for a site: size, B-frames, map and the rest, by the server DNN's own answers.
@@ -53,19 +41,11 @@ def profile(
     from accmpeg.evaluation.bench.plan import DnnSpec
     from accmpeg.evaluation.profile.parts import cut
     from accmpeg.evaluation.profile.render import sentences, site_document, table, write_picture, write_site
-    from accmpeg.evaluation.profile.search import ProfileSettings, search
+    from accmpeg.evaluation.profile.search import search
     from accmpeg.media.source import find_footage
 
     if output.suffix != ".toml":
         raise UsageError(f"-o {output}: a profile is a TOML file, so give a name such as site.toml")
-    settings = ProfileSettings(
-        keep=keep,
-        delay_budget_ms=delay_budget_ms,
-        camera_budget=camera_budget,
-        minutes=minutes,
-        server_ms=server_ms,
-        workers=workers,
-    )
     (spec,) = DnnSpec.read_all([dnn], [accmodel] if accmodel is not None else [], reference)
     if spec.accmodel is not None:
         warn_of(spec.accmodel)

@@ -1,13 +1,14 @@
-"""What all cells of a sweep share."""
+"""How a sweep measures, and what a profile must keep. The command line is made of it."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from accmpeg.errors import UsageError
+from accmpeg.evaluation.findings.findings import LEVELS
 from accmpeg.evaluation.link.link import Link
 from accmpeg.options import Option
 
-__all__ = ["LIVE_LINK", "PROPAGATION_MS", "SweepSettings"]
+__all__ = ["LIVE_LINK", "PROPAGATION_MS", "ProfileSettings", "SweepSettings"]
 
 LINKS_BPS = (500_000, 1_000_000, 2_000_000, 4_000_000)
 PROPAGATION_MS = 20.0
@@ -65,3 +66,29 @@ class SweepSettings:
             raise UsageError("--step, --every and --limit must be 1 or more")
         if self.server_ms <= 0 or (self.server_cores or 1) < 1:
             raise UsageError("the server takes more than 0 ms on at least one core: mend --server-ms")
+
+
+@dataclass(frozen=True)
+class ProfileSettings:
+    """What a site asks for, when its whole stream is chosen. Raises UsageError."""
+
+    keep: Annotated[float, Option("Share of a visually lossless stream's answers to keep, 0.80 to 0.95.")] = (
+        0.90
+    )
+    """In hundredths."""
+    delay_budget_ms: Annotated[
+        float, Option("Capture to result, mean, on a link that is no bottleneck.", min=20)
+    ] = 300.0
+    camera_budget: Annotated[
+        float, Option("Camera CPU over that of a plain x264 at the source's size.", min=0.01)
+    ] = 1.0
+    minutes: Annotated[float, Option("About how long the search may take.", min=0.1)] = 10.0
+    server_ms: Annotated[float, Option("One pass of the server DNN at the server.", min=0.1)] = 10.0
+    every: int = 10
+    workers: Annotated[int | None, Option("Processes. [default: all cores]", min=1)] = None
+
+    def __post_init__(self) -> None:
+        if round(self.keep, 2) not in LEVELS or self.keep > 0.95:
+            raise UsageError(f"--keep {self.keep:g}: give 0.80 to 0.95, in hundredths")
+        if min(self.delay_budget_ms, self.camera_budget, self.minutes) <= 0:
+            raise UsageError("--delay-budget-ms, --camera-budget and --minutes must be above 0")

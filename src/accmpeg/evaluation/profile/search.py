@@ -11,20 +11,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from accmpeg.errors import EvaluationError, UsageError
+from accmpeg.errors import EvaluationError
 from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, ReferenceName, read_rows
 from accmpeg.evaluation.bench.sweep import run_sweep
-from accmpeg.evaluation.findings.findings import LEVELS
 from accmpeg.evaluation.link.link import Link
 from accmpeg.evaluation.methods.whole_stream import StreamSetting, whole_stream
 from accmpeg.evaluation.profile.belief import Belief, believe, prior_of
 from accmpeg.evaluation.profile.choice import Step, choose, complexity
 from accmpeg.evaluation.profile.gains import Gains, KneeCurve, Seen, measure_gains, site_curve
 from accmpeg.evaluation.profile.parts import Parts
-from accmpeg.evaluation.settings import PROPAGATION_MS, SweepSettings
+from accmpeg.evaluation.settings import PROPAGATION_MS, ProfileSettings, SweepSettings
 
-__all__ = ["Outcome", "ProfileSettings", "candidates", "search"]
+__all__ = ["Outcome", "candidates", "search"]
 
 _EARLY_PARTS, _ROUNDS, _PER_ROUND, _FINALISTS = 2, 2, 4, 3
 _EARLY_POINTS, _LATE_POINTS = 4, 5
@@ -35,28 +34,6 @@ _SEARCH_SHARE = 0.55
 """Of the time, before finalists are measured on all parts and the choice is judged."""
 _HOPE = 0.7
 """Standard deviations by which an unmeasured setting may be better than believed, when the next is picked."""
-
-
-@dataclass(frozen=True)
-class ProfileSettings:
-    """What a site asks for."""
-
-    keep: float = 0.90
-    """Share of the ceiling that the answers must keep: 0.80 to 0.95, in hundredths."""
-    delay_budget_ms: float = 300.0
-    """Capture to result, mean, on a link that is no bottleneck."""
-    camera_budget: float = 1.0
-    """Camera CPU over that of a plain x264 at the source's size."""
-    minutes: float = 10.0
-    server_ms: float = 10.0
-    every: int = 10
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        if round(self.keep, 2) not in LEVELS or self.keep > 0.95:
-            raise UsageError(f"--keep {self.keep:g}: give 0.80 to 0.95, in hundredths")
-        if min(self.delay_budget_ms, self.camera_budget, self.minutes) <= 0:
-            raise UsageError("--delay-budget-ms, --camera-budget and --minutes must be above 0")
 
 
 @dataclass(frozen=True)
