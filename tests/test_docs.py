@@ -19,6 +19,7 @@ from accmpeg.demo import assets_path, demo_scene
 from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.sink import open_sink
 from accmpeg.media.source import open_source
+from accmpeg.protocol.wire import SUBPROTOCOL
 from accmpeg.server import ServerSettings, ServerThread
 from structure import LAYERS
 
@@ -120,6 +121,10 @@ def test_the_architecture_page_names_every_room() -> None:
         for room in re.findall(r"`(\w+)`", row)
     }
     assert named == set().union(*LAYERS)
+
+
+def test_the_wire_page_has_the_wires_version() -> None:
+    assert f"`{SUBPROTOCOL}`" in (ROOT / "docs" / "concepts" / "wire.md").read_text(encoding="utf-8")
 
 
 def test_the_repository_has_one_address() -> None:
