@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from accmpeg.server.lanes import Job, Lane, Outcome
+from accmpeg.server.offer import Offer
 
 __all__ = ["Asked", "Told", "on_a_loop"]
 
@@ -19,6 +20,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
+        self.offer = Offer()
 
     def open_lane(self, name: str, capacity: int, patience: Any) -> Lane:
         return Lane(name, capacity, patience)

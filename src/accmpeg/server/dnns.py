@@ -38,7 +38,10 @@ def load_all(settings: ServerSettings) -> dict[str, LoadedDnn]:
 
 
 class RunningDnns(dict[str, Batcher]):
-    """A batcher for each DNN, the default one first. `observe` gets a name and an outcome of each batch."""
+    """A batcher for each DNN; the first is for cameras that name none.
+
+    `observe` gets the name of the DNN and one outcome of each batch.
+    """
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Pull:
-    """One `--input NAME=ADDRESS`, served by the server's default DNN."""
+    """One `--input NAME=ADDRESS`, served by the server's first DNN."""
 
     def __init__(self, core: Core, name: str, address: str) -> None:
         self.address = address
