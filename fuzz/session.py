@@ -310,5 +310,5 @@ def http() -> Target:
         b"GET " + path + b" HTTP/1.1\r\n" + host + upgrade + b"\r\n"
         for path in (b"/v1/stream", b"/v1/results?camera=gate", b"/v1/view")
     ]
-    masked = b"\x82\x84\x00\x00\x00\x00AM\x01\x01"
+    masked = b"\x82\x84\x00\x00\x00\x00AM\x02\x01"
     return one, [each + b"\r\n" + host + b"\r\n" for each in requests] + [each + masked for each in sockets]

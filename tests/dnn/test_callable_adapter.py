@@ -10,7 +10,7 @@ from tests.dnn.adapter_checks import open_and_check, rgb_frame, write_adapter_ca
 
 
 def write_callable_card(folder, name, **changes):
-    return write_adapter_card(folder, "callable", f"user_networks:{name}", **changes)
+    return write_adapter_card(folder, "callable", f"tests.dnn.user_networks:{name}", **changes)
 
 
 def test_a_module(tmp_path):
@@ -61,10 +61,10 @@ def test_a_module_that_detaches_has_no_gradient(tmp_path):
     [
         ("user_networks", CardError, "no 'package.module:callable'"),
         ("no_such_package.nets:make", CardError, "no module 'no_such_package'"),
-        ("user_networks:detektor", CardError, "has no 'detektor'"),
-        ("user_networks:value", CardError, "is ndarray, which can't be called"),
-        ("user_networks:nothing", DnnError, "returned NoneType: it must return"),
-        ("user_networks:failing", DnnError, "failed with RuntimeError: no licence found"),
+        ("tests.dnn.user_networks:detektor", CardError, "has no 'detektor'"),
+        ("tests.dnn.user_networks:value", CardError, "is ndarray, which can't be called"),
+        ("tests.dnn.user_networks:nothing", DnnError, "returned NoneType: it must return"),
+        ("tests.dnn.user_networks:failing", DnnError, "failed with RuntimeError: no licence found"),
     ],
 )
 def test_code_that_can_not_be_used(tmp_path, model, error, message):

@@ -83,7 +83,7 @@ def test_an_oversize_message_is_cut_off(server: ServerThread) -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"", b"AM", b"\xff" * 100, b"AM\x01\x04\xff\xff\xff\xff", b"GET / HTTP/1.1"]
+    "garbage", [b"", b"AM", b"\xff" * 100, b"AM\x02\x04\xff\xff\xff\xff", b"GET / HTTP/1.1"]
 )
 def test_garbage_in_place_of_messages_is_refused(server: ServerThread, garbage: bytes) -> None:
     with Camera(server, camera="garbage") as camera:
