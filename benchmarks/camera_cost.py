@@ -18,10 +18,10 @@ from rich.table import Table
 
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.camera import StageTimes, SteeredEncoder
-from accmpeg.cli.common import parse_bitrate
 from accmpeg.cli.sources import EMBEDDED_SCENE, open_any_source
 from accmpeg.evaluation.bench.clip import Clip, read_clip
 from accmpeg.media.encoder import EncoderSettings
+from accmpeg.options import parse_bitrate
 
 
 def encode_ms_per_frame(

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from accmpeg.cli.common import parse_bitrate
 from accmpeg.cli.sources import EMBEDDED_SCENE, open_any_source
 from accmpeg.evaluation.bench.clip import read_clip
 from accmpeg.evaluation.link.emulator import ServerMachine, emulate
 from accmpeg.evaluation.link.flow import Delivery, Flow, Step
 from accmpeg.evaluation.link.link import Link, read_trace
 from accmpeg.media.encoder import Encoder, EncoderSettings
+from accmpeg.options import parse_bitrate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from linklab.shaper import transfer

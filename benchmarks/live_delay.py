@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from accmpeg.cli.common import parse_size
+from accmpeg.options import parse_size
 from live_programs import (
     Program,
     SceneFile,

@@ -34,10 +34,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from accmpeg.cli.common import parse_size
 from accmpeg.demo import assets_path
 from accmpeg.dnn.base import load_dnn
 from accmpeg.evaluation.link.link import Link
+from accmpeg.options import parse_size
 from accmpeg.tasks.result_json import from_json
 from live_programs import (
     SceneFile,

@@ -24,10 +24,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from accmpeg.cli.common import parse_bitrate, parse_size
 from accmpeg.demo import assets_path
 from accmpeg.dnn.base import ServerDnn, load_dnn
 from accmpeg.dnn.preprocess import Preprocessor
+from accmpeg.options import parse_bitrate, parse_size
 from live_programs import Program, SceneFile, machine, scrape, start_server, total
 from live_replay import Recording, encoded, replay
 

@@ -112,6 +112,7 @@ async def replay(
         stats=stats,
         wanted_keyframe=threading.Event(),
         on_result=results.append,
+        on_offer=lambda offer: None,
     )
     client = CameraClient(ServerAddress.parse(f"ws://{address}"), state)
     running = asyncio.create_task(client.run())

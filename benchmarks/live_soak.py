@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from accmpeg.cli.common import parse_size
+from accmpeg.options import parse_size
 from live_programs import (
     Program,
     SceneFile,

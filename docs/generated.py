@@ -57,11 +57,15 @@ def configuration() -> Iterator[str]:
 
 
 def messages() -> Iterator[str]:
-    """A table for each message of the wire: field, JSON type, default, meaning."""
-    kinds = [kind for kind in vars(wire).values() if inspect.isclass(kind) and kind.__base__ is wire.Message]
-    for kind in sorted(kinds, key=lambda kind: kind.kind):
+    """A table for each message of the wire and each object in one: field, JSON type, default, meaning."""
+    known = [kind for kind in vars(wire).values() if inspect.isclass(kind)]
+    kinds = [kind for kind in known if kind.__base__ is wire.Message]
+    parts = [kind for kind in known if kind.__base__ is wire.Message.__base__ and kind is not wire.Message]
+    for kind in (*sorted(kinds, key=lambda kind: kind.kind), *parts):
         yield f"### {kind.__name__}\n"
-        yield f"Kind {kind.kind}{', with a payload' if kind.has_payload else ''}. {inspect.getdoc(kind)}\n"
+        if kind in kinds:
+            yield f"Kind {kind.kind}{', with a payload' if kind.has_payload else ''}."
+        yield f"{inspect.getdoc(kind)}\n"
         yield "| field | JSON | default | meaning |\n|---|---|---|---|"
         meanings = dict(_meanings(kind))
         for name, schema in kind.model_json_schema()["properties"].items():
@@ -87,6 +91,8 @@ def _meanings(kind: type) -> Iterator[tuple[str, str]]:
 def _json_type(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(map(_json_type, schema["anyOf"]))
+    if "$ref" in schema:
+        return f"object, see {schema['$ref'].rpartition('/')[2]}"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "prefixItems" in schema:

@@ -1,8 +1,16 @@
-"""What a setting says of itself, once: the command line, the TOML file and the reference are made of it."""
+"""What a setting says of itself, once: the command line, the TOML file and the reference are made of it.
+
+And how people write quantities, the same in all of them.
+"""
 
 from dataclasses import dataclass
+from fractions import Fraction
 
-__all__ = ["Option"]
+from accmpeg.errors import UsageError
+
+__all__ = ["Option", "parse_bitrate", "parse_bytes", "parse_rate", "parse_size"]
+
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +34,55 @@ class Option:
     min: float | None = None
     max: float | None = None
     metavar: str | None = None
+
+
+def parse_bitrate(text: str, option: str = "--bitrate") -> int:
+    """Bits per second from `800k`, `1.5M` or `250000`.
+
+    >>> parse_bitrate("1.5M")
+    1500000
+    """
+    number, factor = text.strip(), 1
+    if number[-1:].lower() in {"k", "m"}:
+        factor = {"k": 1_000, "m": 1_000_000}[number[-1].lower()]
+        number = number[:-1]
+    try:
+        bitrate_bps = int(float(number) * factor)
+    except (ValueError, OverflowError):
+        bitrate_bps = 0
+    if bitrate_bps < 1000:
+        raise UsageError(f"{option} {text}: give bits per second, such as 800k, 1.5M or 250000")
+    return bitrate_bps
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """Bytes of an option from `256M`, `4G` or `1000000`.
+
+    >>> parse_bytes("256M", "--memory")
+    268435456
+    """
+    number, factor = text.strip(), 1
+    if number[-1:].lower() in _UNITS:
+        factor, number = _UNITS[number[-1].lower()], number[:-1]
+    if not number.isdigit() or int(number) * factor < 1 << 20:
+        raise UsageError(f"{option} {text}: give bytes, such as 256M or 4G, at least 1M")
+    return int(number) * factor
+
+
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """Width and height in pixels from `640x360`."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) > 0 and int(height) > 0):
+        raise UsageError(f"{option} {text}: give width x height in pixels, such as 640x360")
+    return int(width), int(height)
+
+
+def parse_rate(text: str, option: str) -> Fraction:
+    """Frames per second from `30` or `30000/1001`."""
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise UsageError(f"{option} {text}: give frames per second, such as 30 or 30000/1001")
+    return rate

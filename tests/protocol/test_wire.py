@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from accmpeg.errors import WireError
 from accmpeg.protocol.wire import (
+    ACCMODEL_LIMIT_BYTES,
     HEADER_LIMIT_BYTES,
     MESSAGE_LIMIT_BYTES,
     VERSION,
@@ -20,6 +21,9 @@ from accmpeg.protocol.wire import (
     Goodbye,
     Hello,
     Message,
+    Offer,
+    OfferedAccModel,
+    OfferedProfile,
     Refused,
     ResultMessage,
     TimeReply,
@@ -35,6 +39,30 @@ COUNTS = st.integers(0, 2**53 - 1)
 MAYBE_SEQUENCES = st.integers(-1, 2**53 - 1)
 MOMENTS = st.integers(-(2**62), 2**62 - 1)
 TEXTS = st.text(max_size=100)
+HASHES = st.text("0123456789abcdef", min_size=64, max_size=64)
+OFFERS = st.builds(
+    Offer,
+    dnn_sha256=st.none() | HASHES,
+    profile=st.none()
+    | st.builds(
+        OfferedProfile,
+        source_px=st.tuples(SIDES, SIDES),
+        size_px=st.none() | st.tuples(SIDES, SIDES),
+        b_frames=st.integers(0, 16),
+        policy=st.sampled_from([None, "none", "feedback", "graded"]),
+        preset=st.sampled_from(["veryfast", "medium"]),
+        aq_mode=st.none() | st.integers(0, 3),
+        max_bitrate_bps=st.none() | st.integers(1000, 10**9),
+    ),
+    accmodel=st.none()
+    | st.builds(
+        OfferedAccModel,
+        name=st.text(min_size=1, max_size=100),
+        sha256=HASHES,
+        size_bytes=st.integers(1, ACCMODEL_LIMIT_BYTES),
+        card=TEXTS,
+    ),
+)
 STAGES = st.dictionaries(st.text(max_size=32), st.floats(0, 1e9), max_size=16)
 JSON = st.recursive(
     st.none()
@@ -67,6 +95,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         task=st.sampled_from(["detection", "segmentation", "keypoints", "instances"]),
         resume_after=MAYBE_SEQUENCES,
         software=TEXTS,
+        offer=st.none() | OFFERS,
     ),
     st.builds(
         Refused,
@@ -175,3 +204,25 @@ def test_what_is_too_long_is_not_packed() -> None:
         pack(ResultMessage(sequence=0, pts=0, captured_us=0, result={"x": "y" * HEADER_LIMIT_BYTES}))
     with pytest.raises(WireError, match="carries no payload"):
         pack(TimeRequest(sent_us=1), b"x")
+
+
+@pytest.mark.parametrize(
+    "accmodel",
+    [
+        {"sha256": "../../../etc/passwd"},
+        {"sha256": "A" * 64},
+        {"sha256": "a" * 64 + "\n"},
+        {"size_bytes": ACCMODEL_LIMIT_BYTES + 1},
+        {"size_bytes": 0},
+        {"card": "x" * (16 * 1024 + 1)},
+        {"name": ""},
+        {"url": "http://elsewhere/"},
+    ],
+)
+def test_an_offer_out_of_bounds_is_refused(accmodel: dict[str, Any]) -> None:
+    offered = {"name": "x", "sha256": "a" * 64, "size_bytes": 1, "card": ""}
+    said = {"dnn": "x", "task": "detection", "offer": {"accmodel": offered}}
+    assert isinstance(unpack(framed(2, json.dumps(said).encode())).message, Welcome)
+    said["offer"] = {"accmodel": offered | accmodel}
+    with pytest.raises(WireError, match=r"offer\.accmodel"):
+        unpack(framed(2, json.dumps(said).encode()))

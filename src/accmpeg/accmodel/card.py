@@ -22,6 +22,7 @@ __all__ = [
     "ServedDnn",
     "TrainingRecord",
     "card_path",
+    "parse_accmodel_card",
     "read_accmodel_card",
     "sha256_of",
     "verified_weights",
@@ -167,14 +168,21 @@ def read_accmodel_card(path: str | Path) -> AccModelCard:
     """Reads and checks a card; raises `CardError` naming the key that is missing, unknown or senseless."""
     path = card_path(path)
     try:
-        return AccModelCard.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CardError(f"the AccModel card {path} can't be read: {reason}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise CardError(f"{path} is not valid TOML: {error}") from error
+    return parse_accmodel_card(text, str(path))
+
+
+def parse_accmodel_card(text: str, where: str) -> AccModelCard:
+    """Checks the text of a card, which came from `where`; raises `CardError`."""
+    try:
+        return AccModelCard.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise CardError(f"{where} is not valid TOML: {error}") from error
     except ValidationError as error:
-        raise CardError(f"{path}: {explain(error, AccModelCard)}") from error
+        raise CardError(f"{where}: {explain(error, AccModelCard)}") from error
 
 
 def write_accmodel_card(card: AccModelCard, path: Path) -> None:

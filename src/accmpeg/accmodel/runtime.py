@@ -59,10 +59,15 @@ class AccModel:
         card = read_accmodel_card(file)
         weights = verified_weights(card, file)
         if runtime == "onnxruntime":
-            return cls(card, _onnxruntime(weights, file, threads))
+            return cls.of_weights(card, weights, str(file), threads=threads)
         if runtime == "openvino":
             return cls(card, _openvino(weights, file, threads))
         raise UsageError(f"there is no runtime '{runtime}': use onnxruntime or openvino")
+
+    @classmethod
+    def of_weights(cls, card: AccModelCard, weights: bytes, where: str, *, threads: int = 1) -> "AccModel":
+        """From ONNX bytes that came from `where`; raises `AccModelError` where they are no AccModel."""
+        return cls(card, _onnxruntime(weights, where, threads))
 
     @property
     def object_threshold(self) -> float:
@@ -91,7 +96,7 @@ class AccModel:
         return Scores(sampled["accgrad"], objects)
 
 
-def _onnxruntime(weights: bytes, file: Path, threads: int) -> Callable[[Planes], FloatMap]:
+def _onnxruntime(weights: bytes, file: str, threads: int) -> Callable[[Planes], FloatMap]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

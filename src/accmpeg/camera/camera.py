@@ -19,9 +19,11 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from accmpeg.accmodel.runtime import AccModel
+from accmpeg.camera.cache import OfferCache, default_folder
 from accmpeg.camera.capture import Capture, FrameSlot
 from accmpeg.camera.encode_loop import EncodeLoop, PlannedEncoder
 from accmpeg.camera.naming import checked_name, default_name
+from accmpeg.camera.offers import Adopted, OfferTaker
 from accmpeg.camera.options import CameraKeywords, CameraOptions
 from accmpeg.camera.outputs import FrameResult, ResultOutputs, ResultSocket
 from accmpeg.camera.publish import Publisher
@@ -31,8 +33,8 @@ from accmpeg.camera.uplink.ratecontrol import RateController
 from accmpeg.camera.uplink.uplink import NoUplink, Uplink, make_controller, make_hello
 from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.clock import SteadyClock
-from accmpeg.media.encoder import EncoderSettings
-from accmpeg.media.source import Source, open_source
+from accmpeg.media.source import Source, SourceInfo, open_source
+from accmpeg.protocol.wire import Offer
 from accmpeg.steering.encoder import Scorer
 from accmpeg.steering.feedback import FeedbackMap
 
@@ -88,6 +90,7 @@ class Camera:
         self._outputs = ResultOutputs(on_result, list(sockets))
         self._publishers: list[Publisher] = []
         self._uplink: Uplink | NoUplink = NoUplink(self._controller.bitrate_bps)
+        self._offers: OfferTaker | None = None
         self._error: AccmpegError | None = None
         self._stopping = threading.Event()
         self._finished = threading.Event()
@@ -100,23 +103,14 @@ class Camera:
         try:
             info = source.info
             self.name = self.name or default_name(info.name)
-            width_px, height_px = options.size_px or (info.width_px, info.height_px)
-            settings = EncoderSettings.for_source(
+            settings = options.encoder_settings(
                 info,
-                width_px=width_px,
-                height_px=height_px,
-                codec=options.codec,
-                preset=options.preset,
-                gop_frames=options.gop_frames,
-                bitrate_bps=self._controller.bitrate_bps,
-                # A keyframe as large as this buffer takes the budget to send: keep it below.
-                vbv_buffer_ms=max(100, int(0.8 * options.delay_budget_ms)),
-                b_frames=options.b_frames,
-                mbtree_frames=options.mbtree_frames,
-                aq_mode=options.aq_mode,
+                self._controller.bitrate_bps,
                 steerable=self._accmodel is not None or options.follows_answers,
             )
-            feedback = FeedbackMap((info.width_px, info.height_px)) if options.follows_answers else None
+            takes_offers = self._to is not None and bool(options.adopts) and not options.publish
+            may_follow = options.follows_answers or takes_offers
+            feedback = FeedbackMap((info.width_px, info.height_px)) if may_follow else None
             planned = PlannedEncoder(
                 settings, self._accmodel, options.policy, every=options.every, feedback=feedback
             )
@@ -126,9 +120,12 @@ class Camera:
                 Publisher(address, encoder, self.stats, wanted_keyframe) for address in options.publish
             ]
             if self._to is not None:
+                if takes_offers:
+                    self._offers = self._taker(self._to, info, planned)
                 self._uplink = Uplink(
                     self._to, make_hello(self.name, self.stream_id, options, info, encoder),
                     encoder.parameter_sets, options, self._controller, self._outputs, feedback,
+                    self._ignore if self._offers is None else self._offers.take,
                     wanted_keyframe, self.clock, self.stats,
                 )  # fmt: skip
         except BaseException:
@@ -143,13 +140,29 @@ class Camera:
             paced=options.realtime, loop=options.loop, limit=options.limit,
         )  # fmt: skip
         said = {"source": info.name, "camera": self.name, "stream": self.stream_id}
-        log.info("camera starts", extra=said | {"size": f"{width_px}x{height_px}"})
+        log.info("camera starts", extra=said | {"size": f"{settings.width_px}x{settings.height_px}"})
         for remark in info.remarks:
             log.info("not all of the source comes through", extra={"source": info.name, "remark": remark})
         supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
-        for part in (*self._publishers, self._uplink, self._encode, self._capture, supervisor):
+        offers = [] if self._offers is None else [self._offers]
+        for part in (*self._publishers, *offers, self._uplink, self._encode, self._capture, supervisor):
             part.start()
         return self
+
+    def _taker(self, server: ServerAddress, info: SourceInfo, planned: PlannedEncoder) -> OfferTaker:
+        options = self.options
+
+        def adopt(adopted: Adopted) -> None:
+            planned.adopt(adopted.settings, adopted.accmodel, adopted.policy)
+            self._uplink.refit(adopted.settings, adopted.highest_bps)
+
+        cache = OfferCache(options.cache or default_folder(), f"{server.url} {options.dnn or ''}")
+        return OfferTaker(server, options, info, self._controller.bitrate_bps, cache, adopt, self.stats)
+
+    def _ignore(self, offer: Offer | None) -> None:
+        if offer is not None and self.stats.snapshot().get("offer") != "ignored":
+            self.stats.set(offer="ignored")
+            log.info("offer ignored: this camera has settings of its own, or publishes its stream")
 
     def stop(self) -> None:
         """Ends in good order: the encoder is flushed, what is coded is sent, the server gets a goodbye."""
@@ -196,6 +209,8 @@ class Camera:
             if time.monotonic() >= next_s:
                 next_s += options.statistics_every_s
                 log.info("statistics", extra=self.snapshot())
+        if self._offers is not None:
+            self._offers.end()
         self._capture.halt()
         self._encode.join(options.drain_s)
         # A thread that is inside a library when Python ends takes the whole process down with it.

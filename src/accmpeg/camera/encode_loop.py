@@ -40,10 +40,20 @@ class _Coded:
     size_px: tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """How the full stream is made."""
+
+    settings: EncoderSettings
+    accmodel: Scorer | None
+    policy: str
+
+
 class PlannedEncoder:
     """A `SteeredEncoder` that follows plans: a bitrate is set, another level opens another encoder.
 
-    `settings` are those of the full stream. The first frame of another level is a keyframe.
+    `settings` are those of the full stream. The first frame of another level is a keyframe. `feedback` makes
+    the maps where the policy is `feedback`.
     """
 
     def __init__(
@@ -55,10 +65,7 @@ class PlannedEncoder:
         every: int,
         feedback: FeedbackMap | None = None,
     ) -> None:
-        self._full = settings
-        self._accmodel = accmodel
-        # What an AccModel's scores become while there are no answers.
-        self._policy = "graded" if policy in ("feedback", "none") else policy
+        self._setup = self._wanted = _Setup(settings, accmodel, policy)
         self._feedback = feedback
         self._held: dict[int, tuple[int, dict[str, float]]] = {}
         """By timestamp, of the frames inside the encoder: when captured, and what each stage took."""
@@ -73,9 +80,10 @@ class PlannedEncoder:
     ) -> list[_Coded]:
         """Encodes one frame as planned; `stages_ms` is filled up with what it took."""
         done: list[_Coded] = []
-        if plan.level != self._level:
+        wanted = self._wanted
+        if plan.level != self._level or wanted is not self._setup:
             done = self.flush()
-            self._level = plan.level
+            self._setup, self._level, self._curve_due = wanted, plan.level, False
             self._bitrate_bps = plan.bitrate_bps or self._bitrate_bps
             self.steered.close()
             self.steered = self._open()
@@ -92,6 +100,10 @@ class PlannedEncoder:
         stages_ms |= self.steered.times.take()
         self._curve_due |= self.steered.map_renewed
         return done + self._coded(units)
+
+    def adopt(self, settings: EncoderSettings, accmodel: Scorer | None, policy: str) -> None:
+        """Another full stream, from the next frame on, which is a keyframe. May be called by any thread."""
+        self._wanted = _Setup(settings, accmodel, policy)
 
     def flush(self) -> list[_Coded]:
         """What the encoder still holds."""
@@ -123,27 +135,29 @@ class PlannedEncoder:
     @property
     def size_px(self) -> tuple[int, int]:
         """Width and height of the stream at the present level."""
-        return self._scaled(self._full.width_px), self._scaled(self._full.height_px)
+        full = self._setup.settings
+        return self._scaled(full.width_px), self._scaled(full.height_px)
 
     def _scaled(self, side_px: int) -> int:
         return side_px if self._level.scale == 1 else max(32, 2 * round(side_px * self._level.scale / 2))
 
     def _open(self) -> SteeredEncoder:
         width_px, height_px = self.size_px
-        divisor = self._level.divisor
+        divisor, setup = self._level.divisor, self._setup
         settings = replace(
-            self._full,
+            setup.settings,
             width_px=width_px,
             height_px=height_px,
-            frame_rate=Fraction(self._full.frame_rate) / divisor,
+            frame_rate=Fraction(setup.settings.frame_rate) / divisor,
             bitrate_bps=self._bitrate_bps,
         )
         return SteeredEncoder(
             settings,
-            self._accmodel,
-            self._policy,
+            setup.accmodel,
+            # What an AccModel's scores become while there are no answers.
+            "graded" if setup.policy in ("feedback", "none") else setup.policy,
             every=max(1, self._every // divisor),
-            feedback=self._feedback,
+            feedback=self._feedback if setup.policy == "feedback" else None,
         )
 
 

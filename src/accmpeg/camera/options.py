@@ -3,13 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
-from accmpeg.media.codecs import AqMode, BFrames, CodecName, GopFrames, MbtreeFrames, Preset
+from accmpeg.media.codecs import (
+    AqMode,
+    BFrames,
+    CodecName,
+    EncoderSettings,
+    GopFrames,
+    MbtreeFrames,
+    Preset,
+)
 from accmpeg.options import Option
 from accmpeg.steering.encoder import Every
 
-__all__ = ["CameraKeywords", "CameraOptions"]
+if TYPE_CHECKING:
+    from accmpeg.media.source import SourceInfo
+
+__all__ = ["ADOPTABLE", "CameraKeywords", "CameraOptions"]
+
+ADOPTABLE = frozenset({"policy", "size_px", "b_frames", "mbtree_frames", "preset", "aq_mode", "highest_bps"})
+"""The fields that a server's offer may change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +39,8 @@ class CameraOptions:
     while there are none; `none` is a plain stream. `b_frames` save bytes and cost about twice as many frames
     of delay, `mbtree_frames` as many as they are. `tolerance` is the share of predicted accuracy that is not
     worth more bits. `results_per_s` sends no more frames than that, evenly by their time of capture; the
-    server may ask for fewer. `drain_s` bounds the end.
+    server may ask for fewer. `adopts` names the fields, of `ADOPTABLE`, that the server's offer may change;
+    with none of them, the offer and its AccModel are ignored. `drain_s` bounds the end.
     """
 
     name: Annotated[
@@ -76,6 +91,11 @@ class CameraOptions:
     publish: Annotated[
         Sequence[str], Option("Also to a file, rtsp://, rtmp:// or udp://.", metavar="ADDRESS")
     ] = ()
+    adopts: frozenset[str] = frozenset()
+    cache: Annotated[
+        Path | None,
+        Option("Keep what the server offers here. [default: ~/.cache/accmpeg]", metavar="DIR"),
+    ] = None
     drain_s: float = 10.0
     statistics_every_s: Annotated[
         float, Option("Seconds between two statistics.", name="statistics_s", min=0.1)
@@ -85,6 +105,25 @@ class CameraOptions:
     def follows_answers(self) -> bool:
         """Whether maps come from the server's answers."""
         return self.policy == "feedback"
+
+    def encoder_settings(self, info: "SourceInfo", bitrate_bps: int, *, steerable: bool) -> EncoderSettings:
+        """Those of the full stream of a source; `steerable` where there will be maps."""
+        width_px, height_px = self.size_px or (info.width_px, info.height_px)
+        return EncoderSettings.for_source(
+            info,
+            width_px=width_px,
+            height_px=height_px,
+            codec=self.codec,
+            preset=self.preset,
+            gop_frames=self.gop_frames,
+            bitrate_bps=bitrate_bps,
+            # A keyframe as large as this buffer takes the budget to send: keep it below.
+            vbv_buffer_ms=max(100, int(0.8 * self.delay_budget_ms)),
+            b_frames=self.b_frames,
+            mbtree_frames=self.mbtree_frames,
+            aq_mode=self.aq_mode,
+            steerable=steerable,
+        )
 
     @property
     def keeps_frames(self) -> bool:
@@ -121,5 +160,7 @@ class CameraKeywords(TypedDict, total=False):
     spool: Path | None
     spool_limit_bytes: int
     publish: Sequence[str]
+    adopts: frozenset[str]
+    cache: Path | None
     drain_s: float
     statistics_every_s: float

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -36,10 +35,6 @@ __all__ = [
     "err",
     "interrupt_on_sigterm",
     "out",
-    "parse_bitrate",
-    "parse_bytes",
-    "parse_rate",
-    "parse_size",
     "print_json",
     "progress_bar",
     "warn_of",
@@ -51,7 +46,6 @@ out = Console(highlight=False, markup=False)
 
 FIRST_LINE_S, LINE_EVERY_S = 5.0, 30.0
 """When progress without a terminal is said: soon, so that a log shows life, and then seldom."""
-_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 EXIT_FAILED = 1
 EXIT_BAD_USE = 2
@@ -187,55 +181,3 @@ def warn_of(accmodel: "AccModelCard | Path") -> None:
     card = read_accmodel_card(card_path(accmodel)) if isinstance(accmodel, Path) else accmodel
     if shortcomings := card.shortcomings():
         err.print(f"warning: {shortcomings}", style="yellow", soft_wrap=True)
-
-
-def parse_bitrate(text: str, option: str = "--bitrate") -> int:
-    """Bits per second from `800k`, `1.5M` or `250000`.
-
-    >>> parse_bitrate("1.5M")
-    1500000
-    """
-    number, factor = text.strip(), 1
-    if number[-1:].lower() in {"k", "m"}:
-        factor = {"k": 1_000, "m": 1_000_000}[number[-1].lower()]
-        number = number[:-1]
-    try:
-        bitrate_bps = int(float(number) * factor)
-    except (ValueError, OverflowError):
-        bitrate_bps = 0
-    if bitrate_bps < 1000:
-        raise UsageError(f"{option} {text}: give bits per second, such as 800k, 1.5M or 250000")
-    return bitrate_bps
-
-
-def parse_bytes(text: str, option: str) -> int:
-    """Bytes of an option from `256M`, `4G` or `1000000`.
-
-    >>> parse_bytes("256M", "--memory")
-    268435456
-    """
-    number, factor = text.strip(), 1
-    if number[-1:].lower() in _UNITS:
-        factor, number = _UNITS[number[-1].lower()], number[:-1]
-    if not number.isdigit() or int(number) * factor < 1 << 20:
-        raise UsageError(f"{option} {text}: give bytes, such as 256M or 4G, at least 1M")
-    return int(number) * factor
-
-
-def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
-    """Width and height in pixels from `640x360`."""
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) > 0 and int(height) > 0):
-        raise UsageError(f"{option} {text}: give width x height in pixels, such as 640x360")
-    return int(width), int(height)
-
-
-def parse_rate(text: str, option: str) -> Fraction:
-    """Frames per second from `30` or `30000/1001`."""
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1000:
-        raise UsageError(f"{option} {text}: give frames per second, such as 30 or 30000/1001")
-    return rate

@@ -19,9 +19,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
-from accmpeg.cli.common import parse_bitrate, parse_bytes, parse_rate, parse_size
 from accmpeg.errors import UsageError
-from accmpeg.options import Option
+from accmpeg.options import Option, parse_bitrate, parse_bytes, parse_rate, parse_size
 
 __all__ = ["settings_from", "with_options"]
 

@@ -4,8 +4,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accmpeg.cli.common import parse_size
 from accmpeg.errors import UsageError
+from accmpeg.options import parse_size
 
 if TYPE_CHECKING:
     from accmpeg.accmodel.runtime import AccModel

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accmpeg.camera.options import CameraOptions
-from accmpeg.cli.common import err, parse_bitrate, print_json
+from accmpeg.camera.options import ADOPTABLE, CameraOptions
+from accmpeg.cli.common import err, print_json
 from accmpeg.cli.config import ConfigFile, log_effective_settings
 from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
 from accmpeg.cli.site import SiteProfile, check_site
 from accmpeg.cli.sources import EMBEDDED_SCENE, PolicyName, load_accmodel, open_any_source
 from accmpeg.errors import UsageError
 from accmpeg.media.inputs import InputOptions
+from accmpeg.options import parse_bitrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +100,7 @@ def stream(
         policy=policy.value,
         bitrate_bps=None if bitrate == AUTO else parse_bitrate(bitrate),
         adapt_size=not fixed_size,
+        adopts=_adopts(context, source),
     )
     to_stdout, sockets = _outputs(results or ([] if as_json else ["-"]), as_json)
     camera = Camera(
@@ -109,16 +111,31 @@ def stream(
         on_result=to_stdout,
         sockets=sockets,
     )
-    started_s = time.monotonic()
-    _run(camera)
+    seconds = _run(camera)
     if as_json:
-        print_json({"source": source, "seconds": round(time.monotonic() - started_s, 3), **camera.snapshot()})
+        print_json({"source": source, "seconds": round(seconds, 3), **camera.snapshot()})
 
 
 def _policy(accmodel: Path | None, to: str | None, source: str) -> PolicyName:
     """Without an AccModel a server's answers steer: they need no training."""
     answers_alone = accmodel is None and to is not None and source != EMBEDDED_SCENE
     return PolicyName.FEEDBACK if answers_alone else PolicyName.GRADED
+
+
+def _adopts(context: typer.Context, source: str) -> frozenset[str]:
+    """What the server's offer may set: all that no flag, variable or file has set here.
+
+    Nothing, where an AccModel, a policy or a profile is given, or the source brings its own AccModel.
+    """
+    given = {
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"
+    }
+    if source == EMBEDDED_SCENE or given & {"accmodel", "policy", "site"}:
+        return frozenset()
+    flags = {"size_px": "size", "highest_bps": "max_bitrate"}
+    return frozenset(field for field in ADOPTABLE if flags.get(field, field) not in given)
 
 
 def _opener(
@@ -141,9 +158,12 @@ def _outputs(results: list[str], as_json: bool) -> "tuple[Any, list[ResultSocket
     return (write_lines if "-" in results else None), sockets
 
 
-def _run(camera: "Camera") -> None:
-    """Streams until the end; the first SIGTERM or Ctrl-C drains, the second one does not wait."""
-    stops = 0
+def _run(camera: "Camera") -> float:
+    """Streams until the end, and says how many seconds that took.
+
+    The first SIGTERM or Ctrl-C drains, the second one does not wait.
+    """
+    started_s, stops = time.monotonic(), 0
 
     def stop(_signal: int, _frame: object) -> None:
         nonlocal stops
@@ -164,3 +184,4 @@ def _run(camera: "Camera") -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    return time.monotonic() - started_s

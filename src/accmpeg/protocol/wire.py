@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from accmpeg.errors import WireError
 
 __all__ = [
+    "ACCMODEL_LIMIT_BYTES",
     "HEADER_LIMIT_BYTES",
     "MESSAGE_LIMIT_BYTES",
     "SUBPROTOCOL",
@@ -42,6 +43,9 @@ __all__ = [
     "Goodbye",
     "Hello",
     "Message",
+    "Offer",
+    "OfferedAccModel",
+    "OfferedProfile",
     "Refused",
     "ResultMessage",
     "TimeReply",
@@ -59,6 +63,8 @@ SUBPROTOCOL = f"accmpeg.{VERSION}"
 
 HEADER_LIMIT_BYTES = 1 << 20
 MESSAGE_LIMIT_BYTES = 8 << 20
+ACCMODEL_LIMIT_BYTES = 16 << 20
+"""The largest AccModel that a server may offer."""
 
 _PREFIX = struct.Struct(">2sBBI")
 _MAGIC = b"AM"
@@ -71,6 +77,7 @@ Microseconds = Annotated[int, Field(ge=-(1 << 62), lt=1 << 62)]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Milliseconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Reason = Annotated[str, Field(max_length=500)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def is_name(text: str) -> bool:
@@ -124,6 +131,38 @@ class Hello(Message):
     """Only tries the way: its frames are answered, but it takes no camera's place and leaves no trace."""
 
 
+class OfferedProfile(_Header):
+    """What `accmpeg profile` chose for the site; a field that is absent stays as the camera has it."""
+
+    source_px: tuple[Side, Side]
+    """The size of the camera's own frames that it was made for."""
+    size_px: tuple[Side, Side] | None = None
+    b_frames: Annotated[int, Field(ge=0, le=16)] = 0
+    mbtree_frames: Annotated[int, Field(ge=0, le=60)] = 0
+    policy: Literal["none", "graded", "binary", "feedback"] | None = None
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "veryfast"
+    aq_mode: Annotated[int, Field(ge=0, le=3)] | None = None
+    max_bitrate_bps: Annotated[int, Field(ge=1000, le=1_000_000_000)] | None = None
+
+
+class OfferedAccModel(_Header):
+    """An AccModel for the server DNN. Its ONNX file is at `accmodel/SHA256`, beside the stream's path."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(gt=0, le=ACCMODEL_LIMIT_BYTES)]
+    card: Annotated[str, Field(max_length=16 << 10)]
+    """The card as it stands in its file, TOML."""
+
+
+class Offer(_Header):
+    """What suits the server DNN at this site, for cameras that were told nothing else."""
+
+    dnn_sha256: Sha256 | None = None
+    profile: OfferedProfile | None = None
+    accmodel: OfferedAccModel | None = None
+
+
 class Welcome(Message):
     """The server takes the stream. `resume_after`: the last sequence it has had of this stream, or −1."""
 
@@ -132,6 +171,7 @@ class Welcome(Message):
     task: Literal["detection", "segmentation", "keypoints", "instances"]
     resume_after: Annotated[int, Field(ge=-1, lt=1 << 53)] = -1
     software: Annotated[str, Field(max_length=100)] = ""
+    offer: Offer | None = None
 
 
 class Refused(Message):

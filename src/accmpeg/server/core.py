@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from accmpeg.server.announcement import Announcement
 from accmpeg.server.cameras import CameraBook
 from accmpeg.server.dnns import RunningDnns
 from accmpeg.server.lanes import Outcome
@@ -25,9 +26,15 @@ log = logging.getLogger(__name__)
 class Core:
     """DNNs, records, memory, and where results go. Made and used on the server's event loop."""
 
-    def __init__(self, settings: ServerSettings, loaded: dict[str, LoadedDnn]) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        loaded: dict[str, LoadedDnn],
+        announcement: Announcement | None = None,
+    ) -> None:
         self.settings = settings
         """As they are now: some change while the server runs."""
+        self.announcement = announcement
         self.limits = settings.limits
         self.book = CameraBook(settings.forget_s)
         self.metrics = Metrics(self.book, lambda: self.dnns)

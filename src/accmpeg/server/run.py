@@ -16,6 +16,7 @@ from typing import Self
 import uvicorn
 
 from accmpeg.errors import AccmpegError, UsageError
+from accmpeg.server.announcement import announce
 from accmpeg.server.dnns import load_all
 from accmpeg.server.quiet import OncePerSecond
 from accmpeg.server.server import Server
@@ -110,7 +111,8 @@ def _listen(settings: ServerSettings) -> socket.socket:
 async def _make(settings: ServerSettings, listener: socket.socket) -> _Program:
     tls = tls_context(settings)
     _check_certificate(settings)
-    server = Server(settings, await in_thread(load_all, settings))
+    loaded = await in_thread(load_all, settings)
+    server = Server(settings, loaded, await in_thread(announce, settings, loaded))
     config = uvicorn_config(make_app(server), settings)
     config.load()
     await server.start()

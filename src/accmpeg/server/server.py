@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from accmpeg.protocol.wire import Goodbye, Refused
+from accmpeg.server.announcement import Announcement
 from accmpeg.server.core import Core
 from accmpeg.server.models import LoadedDnn
 from accmpeg.server.mqtt import MqttOutlet
@@ -37,8 +38,13 @@ class Watcher:
 class Server:
     """What the web application is a door to. Made and used on its event loop."""
 
-    def __init__(self, settings: ServerSettings, loaded: dict[str, LoadedDnn]) -> None:
-        self.core = Core(settings, loaded)
+    def __init__(
+        self,
+        settings: ServerSettings,
+        loaded: dict[str, LoadedDnn],
+        announcement: Announcement | None = None,
+    ) -> None:
+        self.core = Core(settings, loaded, announcement)
         self.sessions: dict[str, Session] = {}
         self.pulls: dict[str, Pull] = {}
         self.watchers: set[Watcher] = set()

@@ -209,12 +209,14 @@ class Session:
                 "resume_after": self._resume_after,
             },
         )
+        announced = core.announcement
         self._outbox.say(
             Welcome(
                 dnn=batcher.name,
                 task=batcher.dnn.card.task,
                 resume_after=self._resume_after,
                 software=f"accmpeg {__version__}",
+                offer=None if announced is None else announced.offer_of(batcher.identity),
             )
         )
 

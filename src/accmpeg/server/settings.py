@@ -71,6 +71,13 @@ class ServerSettings:
             metavar="CARD",
         ),
     ] = ()
+    site_profile: Annotated[
+        Path | None,
+        Option("Offer cameras what `accmpeg profile` chose for this site.", metavar="FILE"),
+    ] = None
+    accmodel: Annotated[
+        Path | None, Option("Offer cameras this AccModel: its card or ONNX file.", metavar="FILE")
+    ] = None
     host: Annotated[str, Option("Address to listen on; others than loopback need tokens.")] = "127.0.0.1"
     port: Annotated[int, Option("Port; 0 takes a free one.", min=0, max=65535)] = 8700
     tokens: Tokens = field(default_factory=Tokens)

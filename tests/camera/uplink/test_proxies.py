@@ -12,8 +12,9 @@ import pytest
 
 import accmpeg
 from accmpeg.camera.uplink.address import ServerAddress, connection_problem
+from accmpeg.camera.uplink.fetch import fetch
 from accmpeg.cli.doctor_server import examine_server
-from accmpeg.errors import LinkError, UsageError
+from accmpeg.errors import LinkError, UsageError, WireError
 from tests.camera.peer import Peer, peer
 from tests.helpers import free_port
 
@@ -243,3 +244,21 @@ def test_server_addresses_that_can_not_be_meant(address: str) -> None:
     with pytest.raises(UsageError, match="no server address") as caught:
         ServerAddress.parse(address)
     assert "s3cret" not in str(caught.value)
+
+
+def test_files_are_fetched_through_the_proxy(
+    server: Peer, proxy: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between = proxy(server.port)
+    monkeypatch.setenv("http_proxy", f"http://me:s3cret@{between.address}/")
+    with pytest.raises(WireError, match="the server answered HTTP 426"):  # it speaks WebSockets only
+        fetch(ServerAddress.parse(f"ws://{ELSEWHERE}"), "accmodel/0", 1)
+    assert between.asked[0].startswith(f"CONNECT {ELSEWHERE} HTTP/1.")
+    assert base64.b64encode(b"me:s3cret").decode() in between.asked[0]
+
+
+@pytest.mark.parametrize("kind", ["https", "socks5"])
+def test_a_proxy_that_files_can_not_take_is_named(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("all_proxy", f"{kind}://127.0.0.1:{free_port()}")
+    with pytest.raises(LinkError, match=r"no_proxy=server\.invalid|pip install"):
+        fetch(ServerAddress.parse(f"ws://{ELSEWHERE}"), "accmodel/0", 1)

@@ -74,6 +74,14 @@ class Adaptation:
         with self._lock:
             self._offered_per_s = None if self._spooling else results_per_s
 
+    def refit(self, width_px: int, height_px: int, frame_rate: float, highest_bps: int) -> None:
+        """The full stream has another size, and another bound of its rate."""
+        with self._lock:
+            controller = self._controller
+            if self._ladder is not None:
+                self._ladder = Ladder(width_px, height_px, frame_rate)
+            controller.highest_bps = controller.ceiling_bps = max(highest_bps, controller.lowest_bps)
+
     def wants(self, captured_us: int) -> bool:
         """Whether the frame captured then is one of those that are to be answered."""
         with self._lock:

@@ -95,6 +95,10 @@ class ServerAddress:
         """The address as logs show it."""
         return self.url
 
+    def beside(self, name: str) -> str:
+        """The path of something else that the same server gives, for HTTP."""
+        return f"{locate(self.url).path.rpartition('/')[0]}/{name}"
+
     def proxy(self) -> Proxy | None:
         """The environment's proxy on the way to the server; None to go directly, as to this machine itself.
 

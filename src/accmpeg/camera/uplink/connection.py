@@ -60,6 +60,7 @@ class LinkState:
     stats: CameraStats
     wanted_keyframe: threading.Event
     on_result: Callable[[FrameResult], None]
+    on_offer: Callable[[wire.Offer | None], None]
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there may be something to send, or an answer has come."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -106,6 +107,8 @@ class Connection:
             raise _refusal(welcome)
         if not isinstance(welcome, wire.Welcome):
             raise WireError(f"the server answered the hello with {type(welcome).__name__}")
+        if self._own:
+            state.on_offer(welcome.offer)
         state.adaptation.connected()
         self._resume_after = welcome.resume_after
         if not self._own:

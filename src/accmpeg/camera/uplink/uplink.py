@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,9 +32,9 @@ from accmpeg.camera.uplink.spool import Spool
 from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.clock import SteadyClock
-from accmpeg.media.encoder import Encoder
+from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.source import SourceInfo
-from accmpeg.protocol.wire import Hello
+from accmpeg.protocol.wire import Hello, Offer
 from accmpeg.steering.feedback import FeedbackMap
 from accmpeg.version import __version__
 
@@ -63,6 +64,9 @@ class NoUplink:
     def deliver(self, unit: TimedUnit, curve: AccuracyCurve | None) -> None:
         """See `Uplink`."""
 
+    def refit(self, settings: EncoderSettings, highest_bps: int) -> None:
+        """See `Uplink`."""
+
     def end(self, within_s: float) -> None:
         """See `Uplink`."""
 
@@ -76,7 +80,7 @@ class Uplink:
 
     `plan` and `deliver` are the encode thread's; a thread of the uplink's own talks to the server. Frames go
     out from a keyframe on: where one is needed, `wanted_keyframe` is set. Raises LinkError for a spool that
-    can't be used. What ended it is in `error`.
+    can't be used. What ended it is in `error`. `on_offer` is called on that thread with each welcome's offer.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Uplink:
         controller: RateController,
         outputs: ResultOutputs,
         feedback: FeedbackMap | None,
+        on_offer: Callable[[Offer | None], None],
         wanted_keyframe: threading.Event,
         clock: SteadyClock,
         stats: CameraStats,
@@ -120,6 +125,7 @@ class Uplink:
             stats=stats,
             wanted_keyframe=wanted_keyframe,
             on_result=self._take,
+            on_offer=on_offer,
         )
         self._client = CameraClient(server, state)
         self._sequence = 0
@@ -173,6 +179,12 @@ class Uplink:
         if self._needs_keyframe:
             self._wanted_keyframe.set()
         self._client.wake()
+
+    def refit(self, settings: EncoderSettings, highest_bps: int) -> None:
+        """The full stream is another one from now on. May be called by any thread."""
+        options = self._options
+        highest_bps = highest_bps if options.bitrate_bps is None else options.bitrate_bps
+        self._adaptation.refit(settings.width_px, settings.height_px, float(settings.frame_rate), highest_bps)
 
     def end(self, within_s: float) -> None:
         """Sends what is left, as far as that goes within so many seconds, and lets go of the spool."""

@@ -53,6 +53,7 @@ def make_app(server: Server) -> Any:
     app.include_router(_health(server))
     logins = Logins(server.core.metrics)
     app.include_router(_data(server, logins))
+    app.include_router(_offer(server, logins))
     app.include_router(_sockets(server, logins))
     app.include_router(_pages())
     return Guard(app, loopback_only=lambda: not server.core.settings.tokens)
@@ -211,6 +212,25 @@ def _described(name: str, batcher: Batcher) -> dict[str, Any]:
         "waiting": batcher.waiting,
         "problem": batcher.problem,
     }
+
+
+def _offer(server: Server, logins: Logins) -> APIRouter:
+    router = APIRouter(tags=["data"])
+
+    @router.get("/v1/accmodel/{sha256}")
+    async def accmodel(request: Request, sha256: str, authorization: Authorization = None) -> Response:
+        """The ONNX file of the AccModel that the server offers its cameras. For cameras."""
+        token, announced = bearer_of(authorization), server.core.announcement
+        if not server.core.settings.tokens.cameras_of(token):
+            if token is not None:
+                await logins.failed("camera", client_of(request))
+            raise HTTPException(401, "a camera's token is needed", {"WWW-Authenticate": "Bearer"})
+        offered = None if announced is None else announced.offer.accmodel
+        if announced is None or offered is None or offered.sha256 != sha256:
+            raise HTTPException(404, "this server offers no such AccModel")
+        return Response(announced.weights, media_type="application/octet-stream")
+
+    return router
 
 
 def _sockets(server: Server, logins: Logins) -> APIRouter:
