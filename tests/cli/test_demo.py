@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from accmpeg.demo import assets_path
 
@@ -23,6 +24,8 @@ def pictures_of(report: Path) -> list[np.ndarray]:
     return [cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), 1) for data in encoded]
 
 
+# `make demo` runs it too.
+@pytest.mark.slow
 def test_the_embedded_demo_and_the_same_again(accmpeg: Callable, tmp_path: Path) -> None:
     done = accmpeg("demo", "--out", "report", "--limit", 15, "--json")
     assert done.returncode == 0, done.stderr
