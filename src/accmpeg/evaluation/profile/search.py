@@ -127,7 +127,8 @@ def search(
     final = measure_gains(rows, reference, settings.keep)
     seen = final if len(final.seen) > 1 else gains
     belief = believe(prior, {each.setting: each.gain for each in seen.seen}, seen.noise)
-    allowed = [each.setting for each in seen.seen if _fits(each, settings)]
+    # Whatever is believed: what sent more bytes than plain x264 here is not chosen.
+    allowed = [each.setting for each in seen.seen if _fits(each, settings) and each.gain <= 0]
     if not allowed:
         raise EvaluationError(_nearest(gains.seen, settings))
     chain = choose(belief, allowed)
