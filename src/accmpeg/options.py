@@ -3,12 +3,15 @@
 And how people write quantities, the same in all of them.
 """
 
+import tomllib
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 from accmpeg.errors import UsageError
 
-__all__ = ["Option", "parse_bitrate", "parse_bytes", "parse_rate", "parse_size"]
+__all__ = ["Option", "parse_bitrate", "parse_bytes", "parse_rate", "parse_size", "read_toml"]
 
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -86,3 +89,14 @@ def parse_rate(text: str, option: str) -> Fraction:
     if not 0 < rate <= 1000:
         raise UsageError(f"{option} {text}: give frames per second, such as 30 or 30000/1001")
     return rate
+
+
+def read_toml(path: Path, option: str) -> dict[str, Any]:
+    """The TOML file that an option names. Raises UsageError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows put a mark before it
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise UsageError(f"{option} {path}: can't be read: {said}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{option} {path}: not valid TOML: {error}") from error

@@ -59,24 +59,6 @@ def test_b_frames_are_answered_each_for_its_own_frame(
     assert all(result.delay_ms > 0 and {"wait", "encode"} <= set(result.camera_ms) for result in results)
 
 
-def test_b_frames_go_with_a_spool_and_a_restarted_server(scene: Any, tmp_path: Any) -> None:
-    port = free_port()
-    first = made(port).start()
-    results: list[FrameResult] = []
-    options = CameraOptions(spool=tmp_path / "spool", gop_frames=10, drain_s=60, b_frames=2)
-    camera = Camera(
-        scene(40, 5), ServerAddress.parse(first.websocket_url), None, options, on_result=results.append
-    ).start()
-    until(lambda: len(results) >= 4)
-    first.stop()
-    encoded = camera.stats.get("encoded")
-    until(lambda: camera.stats.get("encoded") >= encoded + 3)
-    with made(port):
-        camera.wait()
-    assert [result.sequence for result in results] == list(range(40))
-    assert all(result.dropped is None for result in results)
-
-
 def test_answers_make_the_map_without_an_accmodel(scene: Any, server: ServerThread) -> None:
     options = CameraOptions(policy="feedback", drop="none", b_frames=2)
     camera = Camera(scene(24, 5), ServerAddress.parse(server.websocket_url), None, options)
@@ -107,11 +89,12 @@ def test_a_camera_sends_no_more_than_a_slow_server_answers(scene: Any, tmp_path:
     assert camera.stats.get("dropped_unanswered") > 2 * sent
 
 
-def test_a_restarted_server_costs_no_frame_with_a_spool(scene: Any, tmp_path: Any) -> None:
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_a_restarted_server_costs_no_frame_with_a_spool(scene: Any, tmp_path: Any, b_frames: int) -> None:
     port = free_port()
     first = made(port).start()
     results: list[FrameResult] = []
-    options = CameraOptions(spool=tmp_path / "spool", gop_frames=10, drain_s=60)
+    options = CameraOptions(spool=tmp_path / "spool", gop_frames=10, drain_s=60, b_frames=b_frames)
     camera = Camera(
         scene(40, 5), ServerAddress.parse(first.websocket_url), None, options, on_result=results.append
     ).start()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from accmpeg.server.lanes import Job, Lane, Outcome
-from accmpeg.server.offer import Offer
+from accmpeg.server.result_rate import ResultRate
 
 __all__ = ["Asked", "Told", "on_a_loop"]
 
@@ -20,7 +20,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
-        self.offer = Offer()
+        self.result_rate = ResultRate()
 
     def open_lane(self, name: str, capacity: int, patience: Any) -> Lane:
         return Lane(name, capacity, patience)

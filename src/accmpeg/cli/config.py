@@ -8,7 +8,6 @@ Options that may be given several times are lists in the file, and separated by 
 
 import difflib
 import logging
-import tomllib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ import typer
 
 from accmpeg.errors import UsageError
 from accmpeg.media.addresses import describe, is_url
+from accmpeg.options import read_toml
 
 __all__ = ["ConfigFile", "configured", "effective_settings", "log_effective_settings", "reread"]
 
@@ -100,17 +100,7 @@ def reread(context: typer.Context) -> dict[str, Any]:
 
 
 def _read(context: typer.Context, path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark before it
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--config {path}: can't be read: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--config {path}: not valid TOML: {error}") from error
-    return dict(_settings(context, path, values))
+    return dict(_settings(context, path, read_toml(path, "--config")))
 
 
 def _settings(context: typer.Context, path: Path, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,12 +1,12 @@
 """`--profile site.toml`: what `accmpeg profile` chose for a site, as the defaults of a verb's options."""
 
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accmpeg.errors import UsageError
+from accmpeg.options import read_toml
 
 if TYPE_CHECKING:
     from accmpeg.accmodel.card import AccModelCard
@@ -23,7 +23,7 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
         return None
     options = {option.name: option for option in context.command.params}
     flags = {flag.removeprefix("--"): name for name, each in options.items() for flag in each.opts}
-    chosen = {str(flags[key]): value for key, value in _read(path).items() if key in flags}
+    chosen = {str(flags[key]): value for key, value in read_toml(path, "--profile").items() if key in flags}
     if "to" not in options and chosen.get("policy") == "feedback":
         chosen["policy"] = "none"  # a file gets no answers
     # Below what --config brings, whichever is read first.
@@ -53,7 +53,7 @@ def check_site(
     """Refuses a profile that was made for another size of frames or another server DNN. Raises UsageError."""
     if path is None:
         return
-    record = _read(path).get(RECORD)
+    record = read_toml(path, "--profile").get(RECORD)
     if not isinstance(record, dict):
         raise UsageError(f"--profile {path} has no [{RECORD}] table: make one with accmpeg profile")
     size = f"{source.width_px}x{source.height_px}"
@@ -65,13 +65,3 @@ def check_site(
     if accmodel is not None and record.get("dnn-sha256") not in ("", accmodel.dnn.sha256):
         made = f"the AccModel {accmodel.name} was made for {accmodel.dnn.name}"
         raise UsageError(f"--profile {path} is for the server DNN {record.get('dnn')}, and {made}: {way_out}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise UsageError(f"--profile {path}: can't be read: {said}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--profile {path}: not valid TOML: {error}") from error

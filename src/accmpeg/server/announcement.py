@@ -1,6 +1,5 @@
 """What a welcome offers to cameras that need only an address: the site's profile and an AccModel."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from pydantic import ValidationError
 from accmpeg.accmodel.card import card_path, read_accmodel_card, verified_weights
 from accmpeg.accmodel.inspection import check_onnx
 from accmpeg.errors import UsageError
-from accmpeg.options import parse_bitrate, parse_size
+from accmpeg.options import parse_bitrate, parse_size, read_toml
 from accmpeg.protocol.wire import Offer, OfferedAccModel, OfferedProfile
 from accmpeg.server.models import LoadedDnn, ModelIdentity
 from accmpeg.server.settings import ServerSettings
@@ -57,12 +56,7 @@ def announce(settings: ServerSettings, loaded: dict[str, LoadedDnn]) -> Announce
 
 def _profile(path: Path, dnns: list[ModelIdentity]) -> tuple[OfferedProfile, ModelIdentity]:
     option = f"--site-profile {path}"
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{option} can't be read: {getattr(error, 'strerror', None) or error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{option} is not valid TOML: {error}") from error
+    document = read_toml(path, "--site-profile")
     record = document.get("profile")
     if not isinstance(record, dict):
         raise UsageError(f"{option} has no [profile] table: make one with accmpeg profile")

@@ -28,8 +28,8 @@ from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.patience import Patience
 from accmpeg.server.lanes import Job, Lane, Lanes, Outcome
 from accmpeg.server.models import LoadedDnn, ModelIdentity
-from accmpeg.server.offer import Offer
 from accmpeg.server.quiet import OncePerSecond
+from accmpeg.server.result_rate import ResultRate
 from accmpeg.tasks.result_json import to_json
 
 __all__ = ["Batcher"]
@@ -92,7 +92,7 @@ class Batcher:
         self._infer_timeout_s = infer_timeout_s
         self._observe = observe
         self._lanes = Lanes()
-        self.offer = Offer()
+        self.result_rate = ResultRate()
         """What live cameras may count on together."""
         self._changed = threading.Condition()
         self._closed = threading.Event()
@@ -169,11 +169,11 @@ class Batcher:
         return lane
 
     def offered_per_s(self) -> float | None:
-        """What each live camera may count on now; None without a limit. Event loop only, as is `offer`."""
+        """What each live camera may count on now; None without a limit. Event loop only, as `result_rate` is."""
         with self._changed:
             now_s = time.perf_counter()
             cameras = sum(lane.patience is not None and lane.is_busy(now_s) for lane in self._lanes)
-        return self.offer.per_s(now_s, cameras)
+        return self.result_rate.per_s(now_s, cameras)
 
     def close_lane(self, lane: Lane) -> None:
         """A camera leaves; what still waits is dropped."""

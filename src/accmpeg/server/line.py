@@ -215,7 +215,7 @@ class FrameLine:
     def _inferred(self, answer: Answer, frame: VideoFrame, outcome: Outcome) -> None:
         self._in_flight -= 1
         if not self.stream.every_frame:
-            self._batcher.offer.saw(answered=outcome.dropped != "behind")
+            self._batcher.result_rate.saw(answered=outcome.dropped != "behind")
         answer.finish(outcome, frame)
         self.deliver()
 

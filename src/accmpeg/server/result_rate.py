@@ -1,6 +1,6 @@
 """How many results a second a server DNN can give, so that no camera sends frames that nobody answers."""
 
-__all__ = ["Offer"]
+__all__ = ["ResultRate"]
 
 FRAMES, SHORTEST_S, LONGEST_S = 30, 0.5, 2.0
 """Frames are counted until there are so many before an offer is made of them, within these bounds."""
@@ -13,18 +13,18 @@ FREE_ABOVE = 1.5
 LEAST_PER_S = 0.5
 
 
-class Offer:
+class ResultRate:
     """The rate of all live cameras of a server DNN together, found by what happens to their frames.
 
     While no frame gives way there is no limit. When some do, the rate is cut by their share; then it grows,
     slowly at first, for a camera may have gone. Every camera is offered the same part of it. Pure: time is an
     argument, in seconds.
 
-    >>> offer = Offer()
-    >>> offer.per_s(0.0, cameras=2)
+    >>> rate = ResultRate()
+    >>> rate.per_s(0.0, cameras=2)
     >>> for frame in range(60):
-    ...     offer.saw(answered=frame % 3 == 0)
-    >>> offer.per_s(1.0, cameras=2)
+    ...     rate.saw(answered=frame % 3 == 0)
+    >>> rate.per_s(1.0, cameras=2)
     10.0
     """
 

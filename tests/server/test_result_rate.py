@@ -2,13 +2,13 @@
 
 import pytest
 
-from accmpeg.server.offer import Offer
+from accmpeg.server.result_rate import ResultRate
 
 TICK_S = 0.1
 
 
 class Camera:
-    """Sends evenly at its own rate, or at the offer if that is less."""
+    """Sends evenly at its own rate, or at the rate if that is less."""
 
     def __init__(self, rate_per_s: float) -> None:
         self.rate_per_s = rate_per_s
@@ -24,13 +24,13 @@ class Camera:
 
 
 def run(
-    offer: Offer, cameras: list[Camera], capacity_per_s: float, seconds: float, start_s: float = 0.0
+    rate: ResultRate, cameras: list[Camera], capacity_per_s: float, seconds: float, start_s: float = 0.0
 ) -> None:
     """A server that takes turns fairly; what has waited for a fifth of a second gives way."""
     room = 0.0
     for tick in range(round(seconds / TICK_S)):
         now_s = start_s + tick * TICK_S
-        offered = offer.per_s(now_s, len(cameras))
+        offered = rate.per_s(now_s, len(cameras))
         waiting = [camera.frames(offered) for camera in cameras]
         for camera, count in zip(cameras, waiting, strict=True):
             camera.sent += count
@@ -42,25 +42,25 @@ def run(
                     waiting[number] -= 1
                     room -= 1
                     cameras[number].answered += 1
-                    offer.saw(answered=True)
+                    rate.saw(answered=True)
         for _ in range(sum(waiting)):
-            offer.saw(answered=False)
+            rate.saw(answered=False)
 
 
 def test_a_server_that_keeps_up_limits_nobody() -> None:
-    offer, camera = Offer(), Camera(30)
-    run(offer, [camera], 100, 20)
-    assert offer.per_s(20.0, 1) is None
+    rate, camera = ResultRate(), Camera(30)
+    run(rate, [camera], 100, 20)
+    assert rate.per_s(20.0, 1) is None
     assert camera.answered == camera.sent
 
 
 @pytest.mark.parametrize("capacity_per_s", [65, 120])
 def test_ten_cameras_send_hardly_more_than_is_answered(capacity_per_s: float) -> None:
-    offer, cameras = Offer(), [Camera(30) for _ in range(10)]
-    run(offer, cameras, capacity_per_s, 10)
+    rate, cameras = ResultRate(), [Camera(30) for _ in range(10)]
+    run(rate, cameras, capacity_per_s, 10)
     for camera in cameras:
         camera.sent = camera.answered = 0
-    run(offer, cameras, capacity_per_s, 60, start_s=10.0)
+    run(rate, cameras, capacity_per_s, 60, start_s=10.0)
     answered = [camera.answered for camera in cameras]
     assert sum(camera.sent for camera in cameras) <= 1.05 * sum(answered)
     assert sum(answered) >= 0.9 * capacity_per_s * 60, "and what the server can do is used"
@@ -68,15 +68,15 @@ def test_ten_cameras_send_hardly_more_than_is_answered(capacity_per_s: float) ->
 
 
 def test_a_slow_camera_among_quick_ones_loses_nothing() -> None:
-    offer, cameras = Offer(), [Camera(2), Camera(30), Camera(30)]
-    run(offer, cameras, 40, 60)
+    rate, cameras = ResultRate(), [Camera(2), Camera(30), Camera(30)]
+    run(rate, cameras, 40, 60)
     assert cameras[0].sent == pytest.approx(120, abs=2)
     assert sum(camera.answered for camera in cameras) >= 0.85 * 40 * 60
 
 
 def test_what_others_leave_is_offered_again() -> None:
-    offer, stays, leaves = Offer(), Camera(30), Camera(30)
-    run(offer, [stays, leaves], 30, 20)
-    assert offer.per_s(20.0, 2) == pytest.approx(15, rel=0.25)
-    run(offer, [stays], 40, 20, start_s=20.0)
-    assert (offer.per_s(40.0, 1) or 99.0) >= 30
+    rate, stays, leaves = ResultRate(), Camera(30), Camera(30)
+    run(rate, [stays, leaves], 30, 20)
+    assert rate.per_s(20.0, 2) == pytest.approx(15, rel=0.25)
+    run(rate, [stays], 40, 20, start_s=20.0)
+    assert (rate.per_s(40.0, 1) or 99.0) >= 30
