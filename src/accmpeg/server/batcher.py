@@ -169,7 +169,7 @@ class Batcher:
         return lane
 
     def offered_per_s(self) -> float | None:
-        """What each live camera may count on now; None without a limit. Event loop only, as `result_rate` is."""
+        """What each live camera may count on now; None without a limit. Event loop only."""
         with self._changed:
             now_s = time.perf_counter()
             cameras = sum(lane.patience is not None and lane.is_busy(now_s) for lane in self._lanes)
