@@ -52,7 +52,8 @@ def along_figure(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) 
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xlabel("share of the ceiling, %")
     axes.set_ylabel(f"bytes against {baseline}, %")
-    axes.set_title(f"{dnn.dnn}, {len(reference.counted)} clips")
+    clips = len(reference.counted)
+    axes.set_title(f"{dnn.dnn}, {clips} clip{'' if clips == 1 else 's'}")
     _finish(axes)
     return figure
 
