@@ -19,7 +19,7 @@ $(VENV)/.demo: pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
-	$(INSTALL) -e '.[server,evaluate,train,huggingface,openvino,mqtt,dev]'
+	$(INSTALL) -e '.[server,evaluate,train,huggingface,openvino,mqtt,cluster,dev]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.demo pyproject.toml

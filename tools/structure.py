@@ -26,6 +26,7 @@ LAYERS = (
     {"server"},
     {"evaluation"},
     {"demo"},
+    {"cluster"},
     {"cli"},
 )
 """From the ground up; a room may import from those before it."""

@@ -21,6 +21,7 @@ AccmpegError
 ├─ TrainingError (RuntimeError)         an AccModel that can't be trained
 ├─ AccModelError (RuntimeError)         an AccModel that can't run
 ├─ WireError (ValueError)               a message that is not what the wire says
+├─ ClusterError (RuntimeError)          a Ray cluster that is not there, or can't do the work
 ├─ LinkError (ConnectionError)          a camera that can't talk to its server
 └─ EvaluationError (RuntimeError)       a comparison that can't be made
    └─ MethodError                       a method that failed, or did what no real system could
@@ -31,6 +32,7 @@ __all__ = [
     "AccModelError",
     "AccmpegError",
     "CardError",
+    "ClusterError",
     "DecoderError",
     "DnnError",
     "EncoderError",
@@ -129,6 +131,10 @@ class MethodError(EvaluationError):
 
 class WireError(AccmpegError, ValueError):
     """A message between camera and server that is not what the wire says."""
+
+
+class ClusterError(AccmpegError, RuntimeError):
+    """A Ray cluster that is not there, or whose nodes can't do the work."""
 
 
 class LinkError(AccmpegError, ConnectionError):

@@ -2,6 +2,7 @@
 
 import typer
 
+from accmpeg.cli.cluster import cluster_app
 from accmpeg.cli.common import TranslatingGroup, interrupt_on_sigterm
 from accmpeg.cli.config import configured
 from accmpeg.cli.demo import demo
@@ -32,6 +33,7 @@ for verb in (demo, doctor, label, train, profile, encode, evaluate, report, vers
 app.command(**configured("serve"))(with_options(serve))
 app.command(**configured("stream"))(with_options(stream))
 app.add_typer(models_app, name="models")
+app.add_typer(cluster_app, name="cluster")
 
 
 def main() -> None:

@@ -70,6 +70,7 @@ _EXTRA_OF_MODULE = {
     "transformers": "huggingface",
     "openvino": "openvino",
     "aiomqtt": "mqtt",
+    "ray": "cluster",
 }
 
 

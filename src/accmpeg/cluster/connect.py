@@ -1,0 +1,121 @@
+"""The way into a Ray cluster: its address, its nodes, and in one line what is wrong with either."""
+
+import logging
+import os
+import pickle
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from accmpeg.errors import ClusterError, reason
+from accmpeg.version import __version__
+
+__all__ = ["Look", "check_nodes", "connected"]
+
+Look = Callable[[], str | None]
+"""Runs on a node: what it lacks for the work, or None. It is pickled, so it is a function of a module."""
+
+_HELP = "start one with `ray start --head`, or name one with --address or RAY_ADDRESS"
+_REACH_S, _LOOK_S = 5.0, 120.0
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """A connection to a running cluster; never starts one.
+
+    Args:
+        address: `HOST:PORT` of the head. None: `RAY_ADDRESS`, else the cluster that this machine is part of.
+
+    Raises:
+        ClusterError: There is no cluster, or it runs other versions of Ray or Python.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "auto"
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"{address} is a Ray Client's address: run the command on a node of the cluster "
+            "(`ray job submit`) with the head's HOST:PORT"
+        )
+    if address != "auto":
+        _reach(address)
+    try:
+        # Ray's own lines would tear the progress bar; what matters of them comes as an error.
+        ray.init(address, namespace="accmpeg", log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        where = (
+            "this machine is part of no Ray cluster" if address == "auto" else f"no Ray cluster at {address}"
+        )
+        raise ClusterError(f"{where}: {_HELP}") from error
+    except RuntimeError as error:  # of another Ray or Python
+        raise ClusterError(f"can't join the Ray cluster at {address}: {_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_nodes(look: Look | None = None) -> None:
+    """Asks every node that can work whether it has this version of the package, and then what it lacks.
+
+    Raises:
+        ClusterError: A node is not fit, or none has a CPU to work on; all unfit ones are named.
+    """
+
+    # Within this function, so that it is pickled whole: a node without the package has to run it too.
+    def probe(wanted: str, pickled: bytes) -> str | None:
+        try:
+            from accmpeg.version import __version__ as found
+        except ImportError:
+            return f"has no accmpeg: install accmpeg=={wanted} there"
+        if found != wanted:
+            return f"has accmpeg {found}, and this is {wanted}: install the same version on all nodes"
+        lacks: str | None = pickle.loads(pickled)()
+        return lacks
+
+    nodes = {
+        node["NodeID"]: node["NodeManagerAddress"]
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+    }
+    if not nodes:
+        raise ClusterError("no node of the Ray cluster has a CPU for work: start one without --num-cpus 0")
+    remote = ray.remote(num_cpus=0, max_retries=0)(probe)
+    asked = {
+        remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            __version__, pickle.dumps(look or _lacks_nothing)
+        ): host
+        for node, host in nodes.items()
+    }
+    problems = []
+    for answer, host in asked.items():
+        try:
+            lacks = ray.get(answer, timeout=_LOOK_S)
+        except RayError as error:
+            lacks = f"does not answer: {_line(error)}"
+        if lacks is not None:
+            problems.append(f"node {host} {lacks}")
+    if problems:
+        raise ClusterError("; ".join(dict.fromkeys(problems)))
+
+
+def _lacks_nothing() -> None:
+    return None
+
+
+def _reach(address: str) -> None:
+    """Ray tries for two minutes; people mistype ports."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ClusterError(f"--address {address}: give HOST:PORT of the head, such as 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACH_S).close()
+    except OSError as error:
+        raise ClusterError(f"no Ray cluster at {address} ({reason(error)}): {_HELP}") from error
+
+
+def _line(error: Exception) -> str:
+    """The first lines of Ray's paragraphs as one."""
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,46 @@
+"""The way into a cluster: what is wrong with it is one line that says the way out."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accmpeg.cluster.connect import check_nodes, connected
+from accmpeg.errors import ClusterError
+from tests.cluster.conftest import SOURCE
+from tests.helpers import free_port
+
+
+def no_footage() -> str:
+    return "can't see /footage"
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nonsense", "give HOST:PORT"),
+        ("ray://10.0.0.1:10001", "on a node of the cluster"),
+        (f"127.0.0.1:{free_port()}", "Connection refused"),
+    ],
+)
+def test_what_is_no_cluster_s_address_is_said_at_once(address: str, said: str) -> None:
+    with pytest.raises(ClusterError, match=said) as caught, connected(address):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_every_node_is_asked_for_the_package_and_for_what_the_work_needs(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected(cluster.address):
+        check_nodes()
+        with pytest.raises(ClusterError, match=r"^node [\d.]+ can't see /footage$"):
+            check_nodes(no_footage)
+    shutil.copytree(SOURCE / "accmpeg", tmp_path / "accmpeg", ignore=shutil.ignore_patterns("assets"))
+    (tmp_path / "accmpeg" / "version.py").write_text('__all__ = []\n__version__ = "0.0.1"\n')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    with connected(cluster.address), pytest.raises(ClusterError, match=r"^node [\d.]+ has accmpeg 0.0.1, "):
+        check_nodes()
