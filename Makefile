@@ -20,6 +20,7 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	$(INSTALL) -e '.[server,evaluate,train,huggingface,openvino,mqtt,cluster,dev]'
+	$(INSTALL) --no-deps trackers  # with its own it would bring an OpenCV that needs libGL
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.demo pyproject.toml

@@ -67,6 +67,20 @@ def test_a_device_that_is_not_there_is_one_sentence() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_results_between_frames_without_the_tracker_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "trackers.py").write_text("raise ImportError\n")
+    done = subprocess.run(
+        [*COMMAND, "--publish-per-second", "20", "--port", "0"],
+        env={**os.environ, "COLUMNS": "400", "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 1
+    assert "--publish-per-second needs the 'tracking' extra: pip install 'accmpeg[tracking]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_short_token_is_refused_and_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "tokens.toml"
     file.write_text('gate = "hunter2"\n')

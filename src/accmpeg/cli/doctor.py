@@ -30,6 +30,7 @@ _PARTS = (
     ("onnx2torch", "gradients of ONNX server DNNs", "pip install 'accmpeg[train]'"),
     ("transformers", "Hugging Face server DNNs", "pip install 'accmpeg[huggingface]'"),
     ("openvino", "running AccModels on OpenVINO", "pip install 'accmpeg[openvino]'"),
+    ("trackers", "results between frames", "pip install 'accmpeg[tracking]'"),
 )
 _PACKAGE_OF_MODULE = {"cv2": "opencv-python-headless"}
 

@@ -85,6 +85,8 @@ class CameraRecord:
     frames: int = 0
     bytes: int = 0
     results: int = 0
+    tracked: int = 0
+    """Results that were filled in between those of frames."""
     objects: int = 0
     decode_errors: int = 0
     waiting: int = 0
@@ -185,6 +187,7 @@ class CameraRecord:
             "frames": self.frames,
             "bytes": self.bytes,
             "results": self.results,
+            "tracked": self.tracked,
             "dropped": dict(self.dropped),
             "decode_errors": self.decode_errors,
             "waiting": self.waiting,

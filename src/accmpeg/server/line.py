@@ -22,6 +22,7 @@ from accmpeg.server.cameras import CLOCK, CameraRecord
 from accmpeg.server.changes import Changes
 from accmpeg.server.core import Core
 from accmpeg.server.decoding import ReceivedUnit
+from accmpeg.server.fill import Filler
 from accmpeg.server.lanes import Job, Outcome
 from accmpeg.server.models import ModelIdentity
 
@@ -85,6 +86,7 @@ class Answer:
             "received_us": CLOCK.utc_us(self.received_us),
             "answered_us": CLOCK.utc_us(),
             "spooled": self.spooled,
+            "tracked": False,
             "result": self.result,
             "dropped": self.dropped,
             "model": self.model.facts() if self.model is not None else None,
@@ -146,6 +148,7 @@ class FrameLine:
         }
         patience = None if stream.every_frame else core.limits.patience()
         self._lane = batcher.open_lane(stream.camera, core.limits.waiting_frames, patience)
+        self._filler = self._make_filler()
 
     @property
     def unanswered(self) -> int:
@@ -208,6 +211,25 @@ class FrameLine:
     def close(self) -> None:
         """What waits for the DNN is dropped, and so is what still comes."""
         self._batcher.close_lane(self._lane)
+        if self._filler is not None:
+            self._filler.end()
+
+    def _make_filler(self) -> Filler | None:
+        """Where live results of objects are to be filled in."""
+        core, stream, per_s = self._core, self.stream, self._core.settings.publish_per_s
+        if per_s is None or stream.every_frame or not stream.publishes or self.record.task == "segmentation":
+            return None
+
+        def publish(event: dict[str, Any]) -> None:
+            self.record.tracked += 1
+            core.hub.publish(event)
+
+        def comes_by(captured_us: float) -> bool:
+            return any(answer.captured_us <= captured_us for answer in self._answers)
+
+        filler = Filler(per_s, stream.time_base, stream.source_size_px, comes_by=comes_by, publish=publish)
+        core.spawn(filler.run())
+        return filler
 
     def _capacity(self) -> int:
         return self._core.memory.waiting_frames(self._key, self._core.limits.waiting_frames)
@@ -230,6 +252,8 @@ class FrameLine:
                 core.metrics.stage_s.labels(record.dnn, stage).observe(max(0.0, ms) / 1000)
         event = {**self._facts, **answer.event()}
         core.hub.publish(event)
+        if self._filler is not None and answer.result is not None and not answer.spooled:
+            self._filler.saw(event)
         if answer.frame is not None and core.gallery.wants(record.name):
             core.metrics.snapshots.inc()
             keyframe = self.keyframe_of(answer.sequence) if core.gallery.wants_map(record.name) else None

@@ -89,6 +89,7 @@ class _Rows(Collector):
             ("frames", "Frames received"),
             ("bytes", "Bytes of access units received"),
             ("results", "Frames answered with a result"),
+            ("tracked", "Results filled in between those of frames"),
             ("objects", "Objects reported"),
             ("decode_errors", "Access units that could not be decoded"),
             ("connections", "Connections of this camera"),

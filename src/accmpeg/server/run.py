@@ -18,6 +18,7 @@ import uvicorn
 from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.server.announcement import announce
 from accmpeg.server.dnns import load_all
+from accmpeg.server.motion import Motion
 from accmpeg.server.quiet import OncePerSecond
 from accmpeg.server.server import Server
 from accmpeg.server.settings import ServerSettings
@@ -111,6 +112,8 @@ def _listen(settings: ServerSettings) -> socket.socket:
 async def _make(settings: ServerSettings, listener: socket.socket) -> _Program:
     tls = tls_context(settings)
     _check_certificate(settings)
+    if settings.publish_per_s is not None:
+        await in_thread(Motion, (1, 1))  # its library may be missing, and takes its time to load
     loaded = await in_thread(load_all, settings)
     server = Server(settings, loaded, await in_thread(announce, settings, loaded))
     config = uvicorn_config(make_app(server), settings)

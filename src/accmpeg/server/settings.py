@@ -86,6 +86,16 @@ class ServerSettings:
     inputs: tuple[tuple[str, str], ...] = ()
     """Names and addresses of streams that the server fetches itself."""
     results: Annotated[Path | None, Option("Append every result as a JSON line.", metavar="FILE")] = None
+    publish_per_s: Annotated[
+        float | None,
+        Option(
+            "Publish so many results a second of each camera, tracked ones between those of its frames.",
+            name="publish_per_second",
+            min=1,
+            max=120,
+        ),
+    ] = None
+    """None publishes those of the frames that came."""
     mqtt: Annotated[str | None, Option("Publish results to mqtt://host/prefix.", metavar="URL")] = None
     dnn_folder: Annotated[
         Path | None, Option("Cards in here may be loaded while running (PUT /v1/dnns/NAME).")
