@@ -19,7 +19,7 @@ $(VENV)/.demo: pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
-	$(INSTALL) -e '.[server,evaluate,train,huggingface,openvino,mqtt,cluster,dev]'
+	$(INSTALL) -e '.[server,evaluate,train,huggingface,openvino,mqtt,cluster,remote,dev]'
 	$(INSTALL) --no-deps trackers  # with its own it would bring an OpenCV that needs libGL
 	@touch $@
 

@@ -16,6 +16,7 @@ AccmpegError
 ├─ CardError (ValueError)               a card that can't be understood
 ├─ WeightsError (OSError)               weights missing, changed, or unsafe to load
 ├─ DnnError (RuntimeError)              a server DNN that does not fit its card or fails
+│  ├─ DnnAwayError                      an inference server that can't be asked now
 │  └─ NoGradientError                   a server DNN that has no usable input gradient
 ├─ LabelError (RuntimeError)            labels that can't be made or read
 ├─ TrainingError (RuntimeError)         an AccModel that can't be trained
@@ -34,6 +35,7 @@ __all__ = [
     "CardError",
     "ClusterError",
     "DecoderError",
+    "DnnAwayError",
     "DnnError",
     "EncoderError",
     "EvaluationError",
@@ -103,6 +105,17 @@ class WeightsError(AccmpegError, OSError):
 
 class DnnError(AccmpegError, RuntimeError):
     """A server DNN that does not fit its card, or that failed."""
+
+
+class DnnAwayError(DnnError):
+    """An inference server that can't be asked now, and perhaps can later.
+
+    `broken`: the connection was refused or broke before anything came back.
+    """
+
+    def __init__(self, message: str, *, broken: bool = False) -> None:
+        super().__init__(message)
+        self.broken = broken
 
 
 class NoGradientError(DnnError):

@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from accmpeg.cli import app
+from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.training.labelling import label_footage
 from accmpeg.training.labels import read_labels
+from tests.dnn.inference_servers import HttpServer, Model, remote_card
 
 runner = CliRunner()
 
@@ -95,6 +97,26 @@ def test_finished_class_maps_are_labelled_as_a_black_box(class_map_card, stills,
     label = next(iter(read_labels(tmp_path / "labels"))).load()
     assert set(np.unique(label.result["classes"])) == {0, 1}
     assert np.ptp(label.accgrad_log2) > 0
+
+
+def test_a_dnn_on_an_inference_server_is_labelled_as_a_black_box(tmp_path):
+    with HttpServer(Model()) as there:
+        card = remote_card(tmp_path, there.address)
+        (tmp_path / "stills").mkdir()
+        for number, frame in enumerate(SceneSource(SceneSpec(87, 320, 180, frame_count=2))):
+            frame.to_image().save(tmp_path / "stills" / f"{number}.png")
+        refused = runner.invoke(app, arguments(tmp_path / "stills", card, tmp_path))
+        assert refused.exit_code == 1
+        assert f"runs on {there.address}, which gives no gradient" in refused.stderr
+        assert "--black-box" in refused.stderr
+        more = ("--black-box", "12", "--restart")
+        done = runner.invoke(app, arguments(tmp_path / "stills", card, tmp_path, *more))
+        assert done.exit_code == 0, done.output
+    for label in read_labels(tmp_path / "labels"):
+        assert np.ptp(label.load().accgrad_log2) > 0
+    away = runner.invoke(app, arguments(tmp_path / "stills", card, tmp_path, *more))
+    assert away.exit_code == 1
+    assert away.stderr.startswith(f"error: nothing listens at 127.0.0.1:{there.port}")
 
 
 @pytest.mark.slow

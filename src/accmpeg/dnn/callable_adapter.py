@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
-from accmpeg.dnn.network import Network
-from accmpeg.dnn.torch_network import TorchNetwork, one_line
+from accmpeg.dnn.network import Network, one_line
+from accmpeg.dnn.torch_network import TorchNetwork
 from accmpeg.errors import CardError, DnnError, NoGradientError
 
 __all__ = ["ObjectNetwork", "open_callable"]

@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.dnn.card import CARD_SUFFIX, DnnCard, explain, write_card
 from accmpeg.dnn.heads import HEADS, get_head
-from accmpeg.dnn.onnx_adapter import OnnxNetwork, PictureInput, open_session
+from accmpeg.dnn.onnx_adapter import OnnxNetwork, open_session
+from accmpeg.dnn.picture_input import PictureInput
 from accmpeg.dnn.weights import sha256_of
 from accmpeg.errors import CardError, UsageError
 
@@ -100,7 +101,7 @@ def import_model(
     if described is not None and re.search(r"classification|backbone", str(described.get("task", "")), re.I):
         return Imported(model, None, f"skipped: {described['task']} is not a task of a server DNN")
     session = open_session(model)
-    draft = _from_input(PictureInput(model, session))
+    draft = _from_input(PictureInput(model, session.get_inputs()))
     if described is not None:
         draft |= _from_description(described)
     for key, text in (answers or {}).items():

@@ -1,7 +1,4 @@
-"""ONNX files: inference in ONNX Runtime, gradients through PyTorch (`onnx_gradient`).
-
-The file itself says how it wants its pixels: they are cast to float16 or uint8, a fixed batch is filled up.
-"""
+"""ONNX files: inference in ONNX Runtime, gradients through PyTorch (`onnx_gradient`)."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,22 +9,18 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from accmpeg.dnn.card import DnnCard, InputCard
+from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.device import cuda_index
+from accmpeg.dnn.network import one_line
+from accmpeg.dnn.picture_input import PictureInput
 from accmpeg.errors import DnnError, NoGradientError, WeightsError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OnnxNetwork", "PictureInput", "open_onnx", "open_session"]
+__all__ = ["OnnxNetwork", "open_onnx", "open_session"]
 
 ERRORS_ONLY = 3
-INPUT_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(uint8)": np.uint8,
-}
 
 
 def open_onnx(card: DnnCard, model: Path, threads: int | None, device: str) -> "OnnxNetwork":
@@ -61,98 +54,14 @@ def open_session(model: Path, threads: int | None = None, device: str = "cpu") -
     # ONNX Runtime raises a dozen unrelated classes for a file or a device that it can't use.
     except Exception as error:
         if gpu is not None and "CUDA" in str(error):
-            raise DnnError(f"'{device}' can't be used by ONNX Runtime: {_one_line(error)}") from error
-        raise WeightsError(f"{model} can't be opened as an ONNX network: {_one_line(error)}") from error
+            raise DnnError(f"'{device}' can't be used by ONNX Runtime: {one_line(error)}") from error
+        raise WeightsError(f"{model} can't be opened as an ONNX network: {one_line(error)}") from error
     if gpu is not None and "CUDAExecutionProvider" not in session.get_providers():
         raise DnnError(
             f"'{device}' can't be used by ONNX Runtime: there is no GPU, or a library of CUDA or cuDNN is "
             "missing (its own message above says which); put it right, or use the device 'cpu'"
         )
     return session
-
-
-class PictureInput:
-    """The one input of an ONNX file: pictures, in the file's own layout and number type.
-
-    Sizes are None where the file leaves them open. Raises `DnnError` for a file that reads anything else.
-    """
-
-    def __init__(self, model: Path, session: ort.InferenceSession) -> None:
-        inputs = session.get_inputs()
-        if not inputs:
-            raise DnnError(
-                f"{model} has no input: its picture was frozen into it; export the network with the picture "
-                "as an argument of forward()"
-            )
-        if len(inputs) > 1:
-            names = ", ".join(f"'{value.name}'" for value in inputs)
-            raise DnnError(
-                f"{model} has {len(inputs)} inputs ({names}), a server DNN reads one picture: export the "
-                "network without its pre- or postprocessing (for RT-DETR and DETR: outputs logits and boxes, "
-                "head 'detr'), or with the others as constants"
-            )
-        (only,) = inputs
-        self.name: str = only.name
-        if only.type not in INPUT_TYPES:
-            raise DnnError(
-                f"{model} reads {only.type}: export the network with a float32, float16 or uint8 input"
-            )
-        self.dtype = np.dtype(INPUT_TYPES[only.type])
-        shape = [size if isinstance(size, int) else None for size in only.shape]
-        is_nhwc = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
-        if len(shape) != 4 or shape[3 if is_nhwc else 1] not in (3, None):
-            raise DnnError(
-                f"{model} reads {only.shape}, not pictures of (batch, 3, height, width) or (batch, height, "
-                "width, 3): export the network with a batch of RGB or BGR pictures as its input"
-            )
-        self.layout = "NHWC" if is_nhwc else "NCHW"
-        self.batch = shape[0]
-        self.height_px, self.width_px = shape[1:3] if is_nhwc else shape[2:4]
-
-    def check(self, card: DnnCard, model: Path) -> None:
-        """Raises `DnnError` unless the card says the same."""
-        wanted = card.input
-        if wanted.name != self.name:
-            raise DnnError(
-                f"{model} has the input '{self.name}', but the card of {card.name} says '{wanted.name}': "
-                "correct input.name"
-            )
-        if wanted.layout != self.layout:
-            raise DnnError(
-                f"{model} reads {self.layout}, but the card of {card.name} says {wanted.layout}: correct "
-                "input.layout"
-            )
-        if self.dtype == np.uint8 and not _leaves_pixels(wanted):
-            raise DnnError(
-                f"{model} reads uint8 pixels and normalises them itself: say input.mean = 0,0,0 and "
-                f"input.std = 1,1,1 in the card of {card.name}"
-            )
-        for size, said, key in (
-            (self.height_px, wanted.height_px, "height_px"),
-            (self.width_px, wanted.width_px, "width_px"),
-        ):
-            if size is not None and (size != said or wanted.size_multiple is not None):
-                raise DnnError(
-                    f"{model} takes only {self.width_px or 'any'}x{self.height_px or 'any'} pictures, but "
-                    f"the card of {card.name} says input.{key} = {said}"
-                    + (" with a size_multiple" if wanted.size_multiple is not None else "")
-                )
-
-    def of(self, batch: NDArray[np.float32]) -> NDArray[Any]:
-        """`(n, 3, height, width)` float32 as the file reads it; a fixed batch is filled with the last one."""
-        if self.batch is not None and len(batch) < self.batch:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], self.batch - len(batch), axis=0)])
-        if self.layout == "NHWC":
-            batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
-        if self.dtype == np.uint8:
-            batch = np.clip(np.rint(batch), 0, 255)
-        return batch.astype(self.dtype, copy=False)
-
-    def of_tensor(self, batch: "torch.Tensor") -> "torch.Tensor":
-        """The differentiable twin, which stays float32."""
-        if self.batch is not None and len(batch) < self.batch:
-            batch = batch.repeat(-(-self.batch // len(batch)), 1, 1, 1)[: self.batch]
-        return batch.permute(0, 2, 3, 1) if self.layout == "NHWC" else batch
 
 
 class OnnxNetwork:
@@ -162,7 +71,7 @@ class OnnxNetwork:
         self._card = card
         self._model = model
         self._session = session
-        self._input = PictureInput(model, session)
+        self._input = PictureInput(model, session.get_inputs())
         self._input.check(card, model)
         self._outputs = self._check_outputs()
         self.max_batch: int | None = self._input.batch
@@ -173,7 +82,7 @@ class OnnxNetwork:
             outputs = self._session.run(self._outputs, {self._card.input.name: self._input.of(batch)})
         except Exception as error:
             raise DnnError(
-                f"{self._card.name} failed on an input of {batch.shape}: {_one_line(error)}"
+                f"{self._card.name} failed on an input of {batch.shape}: {one_line(error)}"
             ) from error
         named = zip(outputs, self._outputs, strict=True)
         return [self._numbers(output, name, len(batch)) for output, name in named]
@@ -198,7 +107,7 @@ class OnnxNetwork:
             # onnx2torch meets shapes and modes that it does not know only now.
             except Exception as error:
                 raise NoGradientError(
-                    f"{self._card.name} fails in PyTorch after its conversion ({_one_line(error)}); export "
+                    f"{self._card.name} fails in PyTorch after its conversion ({one_line(error)}); export "
                     "it with opset 17 or as a .pt2 file, or use the black-box mode"
                 ) from error
             outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
@@ -230,11 +139,3 @@ class OnnxNetwork:
                 f"correct head.outputs in the card of {self._card.name}"
             )
         return wanted
-
-
-def _leaves_pixels(card: InputCard) -> bool:
-    return set(card.mean) == {0.0} and set(card.std) == {1.0}
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -19,12 +19,14 @@ class Adapter:
     """Where the function that opens a card's network lives; imported only when a card asks for it.
 
     The function is `(card, model, threads, device) -> Network`, `model` being the card's `model` joined to
-    the card's folder. With `model_is_file` that file exists and its hash was checked before.
+    the card's folder. With `model_is_file` that file exists and its hash was checked before. Without
+    `runs_here` the network is on another server: threads and device don't apply, and it has no gradient.
     """
 
     module: str
     function: str
     model_is_file: bool = True
+    runs_here: bool = True
 
     def open(self, card: DnnCard, model: Path, threads: int | None, device: str) -> Network:
         """Opens the network; raises `DnnError` or `WeightsError`."""
@@ -41,6 +43,7 @@ ADAPTERS: dict[str, Adapter] = {
     "torchvision": Adapter("accmpeg.dnn.torchvision_adapter", "open_torchvision", model_is_file=False),
     "huggingface": Adapter("accmpeg.dnn.huggingface_adapter", "open_huggingface", model_is_file=False),
     "callable": Adapter("accmpeg.dnn.callable_adapter", "open_callable", model_is_file=False),
+    "remote": Adapter("accmpeg.dnn.remote_adapter", "open_remote", model_is_file=False, runs_here=False),
 }
 
 

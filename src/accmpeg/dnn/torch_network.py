@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.device import cuda_index
+from accmpeg.dnn.network import one_line
 from accmpeg.errors import CardError, DnnError, NoGradientError
 
-__all__ = ["Module", "TorchNetwork", "check_options", "one_line", "torch_device"]
+__all__ = ["Module", "TorchNetwork", "check_options", "torch_device"]
 
 Module = Callable[[torch.Tensor], Any]
 
@@ -152,8 +153,3 @@ def check_options(card: DnnCard, known: Sequence[str]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"it knows {', '.join(known) or 'none'}"
             raise CardError(f"{card.name}: the adapter '{card.adapter}' has no option '{name}': {hint}")
-
-
-def one_line(error: BaseException) -> str:
-    """A library's message as one line of bearable length."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

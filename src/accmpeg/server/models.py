@@ -10,6 +10,7 @@ import numpy as np
 from av import VideoFrame
 
 from accmpeg.dnn.base import ServerDnn, load_dnn
+from accmpeg.dnn.card import read_card
 from accmpeg.dnn.device import cuda_index
 from accmpeg.dnn.registry import get_adapter
 from accmpeg.dnn.weights import sha256_of
@@ -21,13 +22,18 @@ QUICK_MS = 50.0
 """A DNN that needs no more for a frame on one thread runs in copies of one thread each: they infer about half
 as many frames again as one copy of all threads, whose every layer waits for the slowest of them."""
 MOST_COPIES = 8
+REQUESTS_AT_ONCE = 2
+"""To an inference server elsewhere: one is on its way while the server works at the other."""
 TIMED_FRAMES = 7
 TIMED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """What answers: the card's name, the SHA-256 of its weights (None without a file), and the device."""
+    """What answers: the card's name, the SHA-256 of its weights (None without a file), and the device.
+
+    For a DNN on an inference server, the device is that server's address.
+    """
 
     card: str
     sha256: str | None
@@ -53,15 +59,20 @@ def load(settings: ServerSettings, card: Path, copies: int | None = None) -> Loa
     """
     loaded = _copies(settings, card, copies or settings.copies)
     described = loaded[0].card
-    sha256 = described.sha256
-    if sha256 is None and get_adapter(described.adapter).model_is_file:
+    sha256, adapter = described.sha256, get_adapter(described.adapter)
+    if sha256 is None and adapter.model_is_file:
         sha256 = sha256_of(card.parent / described.model)
     gpu = cuda_index(settings.device)
-    return LoadedDnn(loaded, ModelIdentity(described.name, sha256, "cpu" if gpu is None else f"cuda:{gpu}"))
+    device = "cpu" if gpu is None else f"cuda:{gpu}"
+    if not adapter.runs_here:
+        device = str(described.options["address"])
+    return LoadedDnn(loaded, ModelIdentity(described.name, sha256, device))
 
 
 def _copies(settings: ServerSettings, card: Path, copies: int | None) -> list[ServerDnn]:
     threads, device = settings.threads, settings.device
+    if not get_adapter(read_card(card).adapter).runs_here:
+        return [load_dnn(card) for _ in range(copies or REQUESTS_AT_ONCE)]
     if copies is None and threads is None and device == "cpu":
         lone = load_dnn(card, threads=1, device=device)
         if _infer_ms(lone) > QUICK_MS:

@@ -9,7 +9,7 @@ import numpy as np
 from av import VideoFrame
 from numpy.typing import NDArray
 
-from accmpeg.errors import AccmpegError, NoGradientError
+from accmpeg.errors import AccmpegError, DnnAwayError, NoGradientError
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
@@ -118,6 +118,8 @@ class Labeller:
             write_label(label_file(folder, job.number), label)
         except NoGradientError as error:
             return Outcome(f"{error}: use --black-box N", fatal=True)
+        except DnnAwayError as error:
+            return Outcome(str(error), fatal=True)
         except AccmpegError as error:
             return Outcome(str(error))
         except OSError as error:

@@ -72,8 +72,13 @@ def has_batch_axes(head: Head, outputs: Sequence[Array]) -> bool:
 
 
 def of_picture(head: Head, outputs: Sequence[Array], index: int) -> list[Array]:
-    """The outputs of one picture of a batch, as `Head.dense` reads them; `index` 0 without a batch axis."""
+    """The outputs of one picture of a batch, as `Head.dense` reads them; `index` 0 without a batch axis.
+
+    Raises `DnnError` for an answer that does not come so far.
+    """
     ranks = [*head.ranks, *(0 for _ in outputs)]
+    if any(output.ndim > rank and index >= len(output) for output, rank in zip(outputs, ranks, strict=False)):
+        raise DnnError(f"the network gave {len(outputs[0])} answers for {index + 1} pictures or more")
     return [
         output[index] if output.ndim > rank else output for output, rank in zip(outputs, ranks, strict=False)
     ]

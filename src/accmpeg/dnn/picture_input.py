@@ -1,0 +1,130 @@
+"""The pictures that a network reads, as itself says: their name, layout, size and number type.
+
+They are cast to float16, float64 or uint8, and a fixed batch is filled up.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accmpeg.dnn.card import DnnCard, InputCard
+from accmpeg.errors import DnnError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["PictureInput", "Tensor"]
+
+INPUT_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "FP32": np.float32,
+    "FP16": np.float16,
+    "FP64": np.float64,
+    "UINT8": np.uint8,
+}
+"""By the names that ONNX Runtime and the Open Inference Protocol give them."""
+
+
+class Tensor(Protocol):
+    """What a network says of an input or output. A size that is no number of at least 0 is open."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def shape(self) -> Sequence[Any]: ...
+
+
+class PictureInput:
+    """The one input of a network: pictures, in its own layout and number type.
+
+    `model` is how messages call the network. Sizes are None where it leaves them open. Raises `DnnError` for
+    a network that reads anything else.
+    """
+
+    def __init__(self, model: Path | str, inputs: Sequence[Tensor]) -> None:
+        if not inputs:
+            raise DnnError(
+                f"{model} has no input: its picture was frozen into it; export the network with the picture "
+                "as an argument of forward()"
+            )
+        if len(inputs) > 1:
+            names = ", ".join(f"'{value.name}'" for value in inputs)
+            raise DnnError(
+                f"{model} has {len(inputs)} inputs ({names}), a server DNN reads one picture: export the "
+                "network without its pre- or postprocessing (for RT-DETR and DETR: outputs logits and boxes, "
+                "head 'detr'), or with the others as constants"
+            )
+        (only,) = inputs
+        self.name = only.name
+        if only.type not in INPUT_TYPES:
+            raise DnnError(
+                f"{model} reads {only.type}: export the network with a float32, float16 or uint8 input"
+            )
+        self.dtype = np.dtype(INPUT_TYPES[only.type])
+        shape = [size if isinstance(size, int) and size >= 0 else None for size in only.shape]
+        is_nhwc = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
+        if len(shape) != 4 or shape[3 if is_nhwc else 1] not in (3, None):
+            raise DnnError(
+                f"{model} reads {only.shape}, not pictures of (batch, 3, height, width) or (batch, height, "
+                "width, 3): export the network with a batch of RGB or BGR pictures as its input"
+            )
+        self.layout = "NHWC" if is_nhwc else "NCHW"
+        self.batch = shape[0]
+        self.height_px, self.width_px = shape[1:3] if is_nhwc else shape[2:4]
+
+    def check(self, card: DnnCard, model: Path | str) -> None:
+        """Raises `DnnError` unless the card says the same."""
+        wanted = card.input
+        if wanted.name != self.name:
+            raise DnnError(
+                f"{model} has the input '{self.name}', but the card of {card.name} says '{wanted.name}': "
+                "correct input.name"
+            )
+        if wanted.layout != self.layout:
+            raise DnnError(
+                f"{model} reads {self.layout}, but the card of {card.name} says {wanted.layout}: correct "
+                "input.layout"
+            )
+        if self.dtype == np.uint8 and not _leaves_pixels(wanted):
+            raise DnnError(
+                f"{model} reads uint8 pixels and normalises them itself: say input.mean = 0,0,0 and "
+                f"input.std = 1,1,1 in the card of {card.name}"
+            )
+        for size, said, key in (
+            (self.height_px, wanted.height_px, "height_px"),
+            (self.width_px, wanted.width_px, "width_px"),
+        ):
+            if size is not None and (size != said or wanted.size_multiple is not None):
+                raise DnnError(
+                    f"{model} takes only {self.width_px or 'any'}x{self.height_px or 'any'} pictures, but "
+                    f"the card of {card.name} says input.{key} = {said}"
+                    + (" with a size_multiple" if wanted.size_multiple is not None else "")
+                )
+
+    def of(self, batch: NDArray[np.float32]) -> NDArray[Any]:
+        """`(n, 3, height, width)` float32 as the network reads it; a fixed batch is filled up."""
+        if self.batch is not None and len(batch) < self.batch:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], self.batch - len(batch), axis=0)])
+        if self.layout == "NHWC":
+            batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
+        if self.dtype == np.uint8:
+            batch = np.clip(np.rint(batch), 0, 255)
+        return batch.astype(self.dtype, copy=False)
+
+    def of_tensor(self, batch: "torch.Tensor") -> "torch.Tensor":
+        """The differentiable twin, which stays float32."""
+        if self.batch is not None and len(batch) < self.batch:
+            batch = batch.repeat(-(-self.batch // len(batch)), 1, 1, 1)[: self.batch]
+        return batch.permute(0, 2, 3, 1) if self.layout == "NHWC" else batch
+
+
+def _leaves_pixels(card: InputCard) -> bool:
+    return set(card.mean) == {0.0} and set(card.std) == {1.0}
