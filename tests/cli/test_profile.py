@@ -64,6 +64,45 @@ def test_a_site_gets_its_profile_and_the_same_one_again(footage: Path, tmp_path:
     assert json.loads(again)["profile"]["size"] == written["size"]
 
 
+def strong_card(folder: Path) -> Path:
+    """The demo's detector as it comes: it reads 640 pixels, where `card()` reads 320."""
+    path = folder / "strong.card.toml"
+    path.write_text(card().read_text().replace("_px = 320", "_px = 640").replace("accmpeg-demo", "strong"))
+    return path
+
+
+@pytest.mark.slow
+def test_a_larger_reading_finds_more_by_a_stronger_dnns_answers(footage: Path, tmp_path: Path) -> None:
+    asked = (footage, "--dnn", card(), "-o", tmp_path / "site.toml", "--minutes", "0.1", "--json")
+    code, stdout, stderr = profile(
+        *asked, "--reference", strong_card(tmp_path), "--reading-size", "480", "--reading-size", "320"
+    )
+    assert code == 0, stderr
+    document = json.loads(stdout)
+    own, larger = document["profile"]["profile"]["readings"]
+    assert (own["size"], larger["size"]) == ("320x320", "480x480")
+    assert 0 < own["best-score"] < larger["best-score"] <= 1
+    assert larger["bitrate-bps"] < own["bitrate-bps"]
+    assert any("Reading 480x480 in place of 320x320" in sentence for sentence in document["said"])
+
+
+def test_what_can_not_judge_a_reading_size_is_refused(footage: Path, tmp_path: Path) -> None:
+    asked = (footage, "--dnn", card(), "-o", tmp_path / "site.toml")
+    strong = strong_card(tmp_path)
+    fixed = tmp_path / "fixed.card.toml"
+    fixed.write_text(card().read_text().replace("size_multiple = 32\n", ""))
+    for options, says in (
+        (("--reading-size", "640"), "give --labels, or --reference"),
+        (("--reading-size", "640", "--reference", strong), "can't judge itself"),
+        (("--reading-size", "500"), "multiples of 32"),
+        (("--dnn", fixed, "--reading-size", "640"), "no size_multiple"),
+    ):
+        code, _, stderr = profile(*asked, *options)
+        assert code == 2, stderr
+        assert says in stderr
+        assert "Traceback" not in stderr
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

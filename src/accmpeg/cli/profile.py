@@ -31,6 +31,15 @@ def profile(
         float | None,
         typer.Option(min=0.1, help="Send no more frames than this. [default: the source's rate]"),
     ] = None,
+    reading_size: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=32,
+            metavar="PX",
+            help="Longest side of pictures that the server DNN could read instead; may repeat. Needs "
+            "--labels or --reference.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Choose the whole stream for a site: size, B-frames, map and the rest, by the server DNN's own answers.
@@ -38,8 +47,11 @@ def profile(
     The first half of the footage chooses, the second judges. Measured cells stay in the folder NAME.cells
     beside the profile, and the same command goes on where an interrupted one stopped.
     """
+    from dataclasses import replace
+
     from accmpeg.evaluation.bench.plan import DnnSpec
     from accmpeg.evaluation.profile.parts import cut
+    from accmpeg.evaluation.profile.reading import compare_readings
     from accmpeg.evaluation.profile.render import sentences, site_document, table, write_picture, write_site
     from accmpeg.evaluation.profile.search import search
     from accmpeg.media.source import find_footage
@@ -56,7 +68,11 @@ def profile(
         def show(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        found = search(parts, spec, output.with_suffix(".cells"), settings, progress=show)
+        folder = output.with_suffix(".cells")
+        readings = compare_readings(
+            parts, spec, reading_size or (), folder / "readings", settings, progress=show
+        )
+        found = replace(search(parts, spec, folder, settings, progress=show), readings=readings)
     write_site(found, output)
     write_picture(found, output.with_suffix(".png"))
     if as_json:

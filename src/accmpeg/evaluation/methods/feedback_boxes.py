@@ -1,5 +1,6 @@
 """A map of the server's own last answers: finer where it has just seen objects, no network at the camera."""
 
+import math
 from functools import partial
 
 import av
@@ -28,7 +29,7 @@ from accmpeg.steering.feedback import ANSWERS, MARGIN_MACROBLOCKS, SPAN_QP, Feed
 
 __all__ = ["ROWS", "FeedbackStream"]
 
-EVERY_FRAMES = 3
+ANSWERS_PER_SECOND = 10
 LEAST_SCORE = 0.15
 
 
@@ -36,7 +37,7 @@ def _open(b_frames: int, stream: StreamFormat, point: OperatingPoint, session: S
     """CRF `quality` with aq-mode 1 inside the boxes of the last two answers, 8 coarser outside.
 
     ```
-    every third decoded frame ─▶ server DNN ─▶ boxes that score above 0.15 ─▶ link ─▶ camera
+    ten decoded frames a second ─▶ server DNN ─▶ boxes that score above 0.15 ─▶ link ─▶ camera
     camera: union of the last two answers ─▶ grown by two macroblocks ─▶ +8 QP outside
     ```
     An answer is 4 bytes and 8 a box, and is used when the link has brought it, from the next frame on. The
@@ -49,7 +50,7 @@ def _open(b_frames: int, stream: StreamFormat, point: OperatingPoint, session: S
 
 
 _KNOBS = {
-    "every_frames": EVERY_FRAMES,
+    "answers_per_second": ANSWERS_PER_SECOND,
     "answers": ANSWERS,
     "least_score": LEAST_SCORE,
     "margin_macroblocks": MARGIN_MACROBLOCKS,
@@ -81,6 +82,7 @@ class FeedbackStream(SteeredStream):
     def __init__(self, session: Session, settings: EncoderSettings, point: OperatingPoint) -> None:
         need_objects(session.context, "feedback")
         super().__init__(session, SteeredEncoder(settings, None))
+        self._every = math.ceil(session.clip.frame_rate / ANSWERS_PER_SECOND)
         self._grid = MacroblockGrid(settings.width_px, settings.height_px)
         self._map = FeedbackMap(
             (session.clip.width_px, session.clip.height_px),
@@ -103,7 +105,7 @@ class FeedbackStream(SteeredStream):
     def _deliver(self, frames: list[av.VideoFrame]) -> None:
         session = self._session
         for frame in frames:
-            if self._next % EVERY_FRAMES == 0:
+            if self._next % self._every == 0:
                 boxes, scores = scored_boxes(answered(session, self._next, frame))
                 message = packed_boxes(self._next, boxes[scores > LEAST_SCORE])
                 session.feedback(message, len(message))

@@ -60,6 +60,7 @@ def sentences(outcome: Outcome) -> list[str]:
         told.append(
             f"The footage itself has {_rate(curve.source_bitrate_bps)}{beyond} ({share:.0%} of the ceiling)."
         )
+    told += _readings(outcome)
     chosen, verdict = _seen(outcome), outcome.verdict
     if outcome.choice == StreamSetting():
         told.append("Chosen: an untouched x264. Nothing that was tried is surely better on this footage.")
@@ -131,6 +132,16 @@ def site_document(outcome: Outcome) -> dict[str, Any]:
         record["other-half-interval-percent"] = [
             round(100 * math.expm1(each), 1) for each in verdict.interval
         ]
+    if outcome.readings:
+        record["readings"] = [
+            {
+                "size": f"{each.size_px[0]}x{each.size_px[1]}",
+                "infer-ms": round(each.infer_ms, 1),
+                "best-score": round(each.best, 4),
+                **({} if each.bitrate_bps is None else {"bitrate-bps": round(each.bitrate_bps)}),
+            }
+            for each in outcome.readings
+        ]
     return {**document, "profile": record}
 
 
@@ -188,6 +199,28 @@ def write_picture(outcome: Outcome, path: Path) -> None:
         figure.savefig(path, dpi=120)
     except OSError as error:
         raise SinkError(f"can't write {path}: {error.strerror}") from error
+
+
+def _readings(outcome: Outcome) -> list[str]:
+    """What each other reading size would find, and take, against the card's own."""
+    own, *others = outcome.readings or (None,)
+    if own is None:
+        return []
+    told = []
+    for each in others:
+        more = each.best / own.best - 1
+        rates = [
+            "more than was measured" if rate is None else _rate(rate)
+            for rate in (each.bitrate_bps, own.bitrate_bps)
+        ]
+        told.append(
+            f"Reading {each.size_px[0]}x{each.size_px[1]} in place of {own.size_px[0]}x{own.size_px[1]}, the "
+            f"server DNN finds {abs(more):.0%} {'more' if more >= 0 else 'less'} at best (S {each.best:.2f}, "
+            f"not {own.best:.2f}). For as many answers as {outcome.settings.keep:.0%} of the card's own best "
+            f"an untouched x264 takes {rates[0]}, not {rates[1]}; a pass takes {each.infer_ms:.0f} ms of a "
+            f"core here, not {own.infer_ms:.0f}."
+        )
+    return told
 
 
 def _seen(outcome: Outcome) -> Seen:

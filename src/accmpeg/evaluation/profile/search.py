@@ -21,6 +21,7 @@ from accmpeg.evaluation.profile.belief import Belief, believe, prior_of
 from accmpeg.evaluation.profile.choice import Step, choose, complexity
 from accmpeg.evaluation.profile.gains import Gains, KneeCurve, Seen, measure_gains, site_curve
 from accmpeg.evaluation.profile.parts import Parts
+from accmpeg.evaluation.profile.reading import Reading
 from accmpeg.evaluation.settings import PROPAGATION_MS, ProfileSettings, SweepSettings
 
 __all__ = ["Outcome", "candidates", "search"]
@@ -51,6 +52,8 @@ class Outcome:
     judged: tuple[Gains, ...]
     """On the other half, at the kept share, 90 % and 95 % of the ceiling."""
     curve: KneeCurve | None
+    readings: tuple[Reading, ...] = ()
+    """Of the server DNN's own sizes to read, the card's first; where they were asked for."""
 
     @property
     def choice(self) -> StreamSetting:
