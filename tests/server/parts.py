@@ -1,4 +1,4 @@
-"""Stand-ins around a line: a batcher that is told what to answer, an outlet that remembers."""
+"""Stand-ins around a line: workers that are told what to answer, an outlet that remembers."""
 
 import asyncio
 import json
@@ -7,26 +7,27 @@ from types import SimpleNamespace
 from typing import Any
 
 from accmpeg.server.lanes import Job, Lane, Outcome
-from accmpeg.server.result_rate import ResultRate
 
 __all__ = ["Asked", "Told", "on_a_loop"]
 
 
 class Asked:
-    """In the place of a batcher: answers when and as it is told."""
+    """In the place of a DNN's workers: answers when and as it is told."""
 
     name = "net"
     dnn = SimpleNamespace(card=SimpleNamespace(task="detection"))
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
-        self.result_rate = ResultRate()
 
-    def open_lane(self, name: str, capacity: int, patience: Any) -> Lane:
-        return Lane(name, capacity, patience)
+    def open_lane(self, name: str, capacity: int, patience: Any, frame_rate: float) -> Lane:
+        return Lane(name, capacity, patience, frame_rate)
 
     def submit(self, lane: Lane, job: Job) -> None:
         self.jobs.append(job)
+
+    def saw(self, lane: Lane, *, answered: bool) -> None:
+        pass
 
     def close_lane(self, lane: Lane) -> None:
         for job in self.jobs:

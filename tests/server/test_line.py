@@ -9,7 +9,6 @@ from av import VideoFrame
 
 from accmpeg.protocol.wire import HEADER_LIMIT_BYTES, ResultMessage, unpack
 from accmpeg.server import Limits, ServerSettings
-from accmpeg.server.batcher import Batcher
 from accmpeg.server.cameras import CameraRecord, StreamMemory
 from accmpeg.server.core import Core
 from accmpeg.server.lanes import Outcome
@@ -17,6 +16,7 @@ from accmpeg.server.line import Answer, FrameLine, RateLimit, Stream
 from accmpeg.server.memory import LEAST_FRAMES, MemoryBudget
 from accmpeg.server.outbox import Outbox
 from accmpeg.server.refusal import RefusalError
+from accmpeg.server.workers import Workers
 from tests.server.parts import Asked, Told, on_a_loop
 
 SIZE_PX = (64, 48)
@@ -31,18 +31,19 @@ class Site:
     ) -> None:
         limits = Limits(waiting_frames=3)
         self.core = Core(ServerSettings(dnns=(Path("x"),), memory_bytes=memory_bytes, limits=limits), {})
-        self.batcher, self.told, self.record = Asked(), Told(), CameraRecord("gate")
+        self.workers, self.told, self.record = Asked(), Told(), CameraRecord("gate")
         self.core.hub.outlets.append(self.told)
         stream = Stream(
             camera="gate",
             stream_id="run",
             time_base=(1, 30),
             source_size_px=(128, 96),
+            frame_rate=30.0,
             every_frame=True,
             publishes=publishes,
         )
-        batcher = cast(Batcher, self.batcher)
-        self.line = FrameLine(self.core, "gate", stream, SIZE_PX, batcher, self.record)
+        workers = cast(Workers, self.workers)
+        self.line = FrameLine(self.core, "gate", stream, SIZE_PX, workers, self.record)
         self.answered: list[int] = []
         self.line.on_answer = lambda answer: self.answered.append(answer.sequence)
 
@@ -61,10 +62,10 @@ def test_frames_are_answered_in_the_order_in_which_they_came() -> None:
         assert (site.line.unanswered, site.record.waiting, site.record.frames) == (3, 3, 3)
         found = Outcome({"task": "detection", "objects": []}, queue_ms=1.0, infer_ms=2.0, batch=1)
         for place in (2, 1):
-            site.batcher.jobs[place].finish(found)
+            site.workers.jobs[place].finish(found)
         await asyncio.sleep(0)
         assert site.answered == [], "the first is not done"
-        site.batcher.jobs[0].finish(Outcome(dropped="failed"))
+        site.workers.jobs[0].finish(Outcome(dropped="failed"))
         await site.line.settled()
         assert site.answered == [0, 1, 2]
         assert [event["sequence"] for event in site.told.events] == [0, 1, 2]
@@ -83,7 +84,7 @@ def test_a_full_line_has_no_room_until_a_frame_is_inferred() -> None:
             assert site.line.has_room
             site.take(sequence)
         assert not site.line.has_room
-        site.batcher.jobs[1].finish(Outcome(dropped="failed"))
+        site.workers.jobs[1].finish(Outcome(dropped="failed"))
         await site.line.changes.until(lambda: site.line.has_room)
         assert site.line.unanswered == 3, "its answer still waits for the first"
 
@@ -105,7 +106,7 @@ def test_of_a_probe_nobody_else_hears() -> None:
     async def work() -> None:
         site = Site(publishes=False)
         site.take(0)
-        site.batcher.jobs[0].finish(Outcome({"task": "detection", "objects": []}, batch=1))
+        site.workers.jobs[0].finish(Outcome({"task": "detection", "objects": []}, batch=1))
         await site.line.settled()
         assert site.answered == [0]
         assert site.told.events == []
@@ -121,7 +122,7 @@ def test_a_result_that_is_too_long_for_the_wire_failed_for_all() -> None:
         site.line.on_answer = outbox.answer
         site.take(0)
         long = {"task": "detection", "objects": [], "x": "x" * HEADER_LIMIT_BYTES}
-        site.batcher.jobs[0].finish(Outcome(long, batch=1))
+        site.workers.jobs[0].finish(Outcome(long, batch=1))
         await site.line.settled()
         ((_, data),) = memory.unsent
         message = unpack(data).message

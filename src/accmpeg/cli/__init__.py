@@ -9,6 +9,7 @@ from accmpeg.cli.demo import demo
 from accmpeg.cli.doctor import doctor
 from accmpeg.cli.encode import encode
 from accmpeg.cli.evaluate import evaluate
+from accmpeg.cli.fleet import fleet
 from accmpeg.cli.label import label
 from accmpeg.cli.models import models_app
 from accmpeg.cli.options import with_options
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (demo, doctor, label, train, profile, encode, evaluate, report, version):
+for verb in (demo, doctor, label, train, profile, encode, evaluate, report, fleet, version):
     app.command()(with_options(verb))
 app.command(**configured("serve"))(with_options(serve))
 app.command(**configured("stream"))(with_options(stream))

@@ -11,7 +11,7 @@ from accmpeg.accmodel.inspection import check_onnx
 from accmpeg.errors import UsageError
 from accmpeg.options import parse_bitrate, parse_size, read_toml
 from accmpeg.protocol.wire import Offer, OfferedAccModel, OfferedProfile
-from accmpeg.server.models import LoadedDnn, ModelIdentity
+from accmpeg.server.models import LoadedDnns, ModelIdentity
 from accmpeg.server.settings import ServerSettings
 
 __all__ = ["Announcement", "announce"]
@@ -31,7 +31,7 @@ class Announcement:
         return self.offer if same else None
 
 
-def announce(settings: ServerSettings, loaded: dict[str, LoadedDnn]) -> Announcement | None:
+def announce(settings: ServerSettings, loaded: LoadedDnns) -> Announcement | None:
     """Reads and checks what the settings have to offer; None if that is nothing.
 
     Raises UsageError for a profile or an AccModel that is for none of the DNNs, or that no camera would take;
@@ -39,7 +39,7 @@ def announce(settings: ServerSettings, loaded: dict[str, LoadedDnn]) -> Announce
     """
     if settings.site_profile is None and settings.accmodel is None:
         return None
-    dnns = [each.identity for each in loaded.values()]
+    dnns = [next(iter(workers.values())).identity for workers in loaded.values()]
     profile = accmodel = made_for = None
     weights = b""
     if settings.site_profile is not None:

@@ -55,6 +55,12 @@ class _Batch:
     started_s: float = field(default_factory=time.perf_counter)
     given_up: bool = False
 
+    def finish(self, found: "_Found", infer_ms: float, identity: ModelIdentity) -> None:
+        """Tells every job what became of it."""
+        for job, (result, dropped) in zip(self.jobs, found, strict=True):
+            queue_ms = (self.started_s - job.queued_s) * 1000
+            job.finish(Outcome(result, dropped, queue_ms, infer_ms, len(self.jobs), identity))
+
 
 @dataclass
 class _Failures:
@@ -71,9 +77,15 @@ class _Failures:
             self.since_s = self.last_s
         self.in_a_row += frames
 
+    def problem(self, now_s: float) -> str:
+        """Why nothing can be expected to succeed now; empty where something may."""
+        if self.in_a_row < FAILED_IN_A_ROW or now_s - self.last_s >= FAILING_S:
+            return ""
+        return f"its last {self.in_a_row} frames failed: {self.reason}"
+
 
 class Batcher:
-    """Runs one DNN, which can be exchanged between two batches. `observe` gets its name, once per batch."""
+    """Runs one DNN, which may change between batches. `observe` gets its name and each batch's size."""
 
     def __init__(
         self,
@@ -83,7 +95,7 @@ class Batcher:
         max_batch: int,
         window_ms: float,
         infer_timeout_s: float = math.inf,
-        observe: Callable[[str, Outcome], None] = lambda name, outcome: None,
+        observe: Callable[[str, int], None] = lambda name, frames: None,
     ) -> None:
         self.name = name
         self._loaded = loaded
@@ -136,11 +148,6 @@ class Batcher:
         return all(thread.is_alive() for thread in self._threads)
 
     @property
-    def is_running(self) -> bool:
-        """Whether a thread of it still runs: after `close`, one that hangs."""
-        return any(thread.is_alive() for thread in self._threads)
-
-    @property
     def problem(self) -> str:
         """Why it answers nothing now; empty where it does, or may."""
         now_s = time.perf_counter()
@@ -148,10 +155,8 @@ class Batcher:
             if self._hangs():
                 since_s = min(batch.started_s for batch in self._running.values())
                 return f"{HANGS}, for {now_s - since_s:.0f} s now"
-            failures = self._failures
-            if failures.in_a_row >= FAILED_IN_A_ROW and now_s - failures.last_s < FAILING_S:
-                return f"its last {failures.in_a_row} frames failed: {failures.reason}"
-        return "" if self.is_alive else "it has stopped"
+            failing = self._failures.problem(now_s)
+        return failing or ("" if self.is_alive else "it has stopped")
 
     @property
     def is_down(self) -> bool:
@@ -161,12 +166,30 @@ class Batcher:
             blip = fails and time.perf_counter() - self._failures.since_s < DOWN_S
         return self.problem != "" and not blip
 
-    def open_lane(self, name: str, capacity: int, patience: Patience | None = None) -> Lane:
+    @property
+    def lanes(self) -> list[Lane]:
+        """Those of the cameras that are here."""
+        with self._changed:
+            return list(self._lanes)
+
+    def open_lane(
+        self, name: str, capacity: int, patience: Patience | None = None, frame_rate: float = 0.0
+    ) -> Lane:
         """A camera joins. With `patience` its newest frames win; without, every frame counts."""
-        lane = Lane(name, capacity, patience)
+        lane = Lane(name, capacity, patience, frame_rate)
+        self.adopt(lane)
+        return lane
+
+    def adopt(self, lane: Lane) -> None:
+        """A lane comes, with the frames that wait in it."""
         with self._changed:
             self._lanes.append(lane)
-        return lane
+            self._changed.notify()
+
+    def release(self, lane: Lane) -> None:
+        """A lane goes elsewhere, with the frames that wait in it; what runs is answered from here."""
+        with self._changed:
+            self._lanes.remove(lane)
 
     def offered_per_s(self) -> float | None:
         """What each live camera may count on now; None without a limit. Event loop only."""
@@ -186,8 +209,7 @@ class Batcher:
 
     def submit(self, lane: Lane, job: Job) -> None:
         """Queues a frame; what is stale gives way to it, and the oldest of a full lane."""
-        displaced = [job]
-        hangs = False
+        displaced, hangs = [job], False
         with self._changed:
             if not self._closed.is_set() and lane in self._lanes:
                 if hangs := self._hangs():
@@ -222,8 +244,8 @@ class Batcher:
             self._loaded = loaded
             self._failures.in_a_row, self._frame_s = 0, 0.0
 
-    def close(self) -> None:
-        """Ends the threads after their batches, but for those that hang; what waits is dropped."""
+    def close(self) -> bool:
+        """Ends the threads after their batches, and says whether all have; what waits is dropped."""
         with self._changed:
             self._closed.set()
             self._changed.notify_all()
@@ -233,38 +255,30 @@ class Batcher:
             thread.join(max(0.0, deadline_s - time.perf_counter()))
         for lane in lanes:
             self.close_lane(lane)
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self, copy: int) -> None:
         while (gathered := self._gather(copy)) is not None:
             loaded, batch = gathered
-            jobs = batch.jobs
-            outcomes, failure = _infer(loaded.copies[copy], jobs)
+            frames = len(batch.jobs)
+            found, failure = _infer(loaded.copies[copy], batch.jobs)
             taken_s = time.perf_counter() - batch.started_s
             with self._changed:
                 del self._running[copy]
                 given_up = batch.given_up
-                failed = sum(dropped is not None for _, dropped in outcomes)
-                if failed and not given_up:
+                if (failed := sum(dropped is not None for _, dropped in found)) and not given_up:
                     self._failures.count(failed, failure)
-                if failed < len(jobs):
+                if failed < frames:
                     self._failures.in_a_row = 0
-                frame_s = min(taken_s, self._infer_timeout_s) / len(jobs)
+                frame_s = min(taken_s, self._infer_timeout_s) / frames
                 self._frame_s += (0.2 if self._frame_s else 1.0) * (frame_s - self._frame_s)
             if given_up:
-                log.warning(
-                    "a hanging inference came back", extra={"dnn": self.name, "after_s": round(taken_s, 1)}
-                )
+                late = {"dnn": self.name, "after_s": round(taken_s, 1)}
+                log.warning("a hanging inference came back", extra=late)
             else:
-                self._finish(batch, outcomes, taken_s * 1000, loaded.identity)
-            del gathered, jobs, outcomes, batch  # frames are large: none outlives its batch
-
-    def _finish(self, batch: _Batch, outcomes: "_Outcomes", infer_ms: float, identity: ModelIdentity) -> None:
-        for index, (job, (result, dropped)) in enumerate(zip(batch.jobs, outcomes, strict=True)):
-            queue_ms = (batch.started_s - job.queued_s) * 1000
-            outcome = Outcome(result, dropped, queue_ms, infer_ms, len(batch.jobs), identity)
-            if index == 0:
-                self._observe(self.name, outcome)
-            job.finish(outcome)
+                self._observe(self.name, frames)
+                batch.finish(found, taken_s * 1000, loaded.identity)
+            del gathered, found, batch  # frames are large: none outlives its batch
 
     def _gather(self, copy: int) -> tuple[LoadedDnn, _Batch] | None:
         """Waits for a batch; None when the batcher is closed."""
@@ -322,15 +336,15 @@ class Batcher:
         )
 
 
-_Outcomes = list[tuple[dict[str, Any] | None, Literal["failed"] | None]]
+_Found = list[tuple[dict[str, Any] | None, Literal["failed"] | None]]
 
 
-def _infer(dnn: ServerDnn, jobs: list[Job]) -> tuple[_Outcomes, str]:
+def _infer(dnn: ServerDnn, jobs: list[Job]) -> tuple[_Found, str]:
     """An outcome for each job, and the last failure."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index, job in enumerate(jobs):
         groups.setdefault(job.source_size_px, []).append(index)
-    found: _Outcomes = [(None, "failed")] * len(jobs)
+    found: _Found = [(None, "failed")] * len(jobs)
     failure = ""
     for source_size_px, members in groups.items():
         try:

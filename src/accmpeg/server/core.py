@@ -10,10 +10,9 @@ from typing import Any
 from accmpeg.server.announcement import Announcement
 from accmpeg.server.cameras import CameraBook
 from accmpeg.server.dnns import RunningDnns
-from accmpeg.server.lanes import Outcome
 from accmpeg.server.memory import MemoryBudget, available_bytes
 from accmpeg.server.metrics import Metrics
-from accmpeg.server.models import LoadedDnn
+from accmpeg.server.models import LoadedDnns
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.subscribers import Hub
 from accmpeg.server.view import Gallery
@@ -29,7 +28,7 @@ class Core:
     def __init__(
         self,
         settings: ServerSettings,
-        loaded: dict[str, LoadedDnn],
+        loaded: LoadedDnns,
         announcement: Announcement | None = None,
     ) -> None:
         self.settings = settings
@@ -61,5 +60,5 @@ class Core:
         for task in list(self._tasks):
             task.cancel()
 
-    def _observe_batch(self, name: str, outcome: Outcome) -> None:
-        self.metrics.batch_frames.labels(name).observe(outcome.batch)
+    def _observe_batch(self, name: str, frames: int) -> None:
+        self.metrics.batch_frames.labels(name).observe(frames)

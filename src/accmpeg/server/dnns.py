@@ -8,53 +8,54 @@ from accmpeg.dnn.card import CARD_SUFFIX
 from accmpeg.errors import UsageError
 from accmpeg.protocol.wire import is_name
 from accmpeg.server.batcher import Batcher
-from accmpeg.server.lanes import Outcome
-from accmpeg.server.models import LoadedDnn, load
+from accmpeg.server.models import LoadedDnn, LoadedDnns, load
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.threads import in_thread
+from accmpeg.server.workers import Workers
 
 __all__ = ["RunningDnns", "load_all"]
 
 log = logging.getLogger(__name__)
 
 
-def load_all(settings: ServerSettings) -> dict[str, LoadedDnn]:
-    """The DNNs of the settings, in their copies, by name; may take seconds.
+def load_all(settings: ServerSettings) -> LoadedDnns:
+    """The DNNs of the settings, by name, for each worker; may take seconds.
 
     Raises `UsageError`, `CardError`, `WeightsError`, …
     """
-    found: dict[str, LoadedDnn] = {}
+    found: LoadedDnns = {}
     for card in settings.dnns:
         loaded = load(settings, card)
-        name = loaded.identity.card
+        name = next(iter(loaded.values())).identity.card
         if not is_name(name):
             raise UsageError(f"{card}: the name '{name}' can't be asked for: use letters, digits, _ . -")
         if name in found:
             raise UsageError(f"two cards are named '{name}': cameras could not tell them apart")
         found[name] = loaded
-        facts = loaded.identity.facts()
-        log.info("dnn loaded", extra={"dnn": name, "copies": len(loaded.copies), **facts})
+        for worker, each in loaded.items():
+            facts = {"dnn": name, "worker": worker, "copies": len(each.copies), **each.identity.facts()}
+            log.info("dnn loaded", extra=facts)
     return found
 
 
-class RunningDnns(dict[str, Batcher]):
-    """A batcher for each DNN; the first is for cameras that name none.
+class RunningDnns(dict[str, Workers]):
+    """The workers of each DNN; the first is for cameras that name none.
 
-    `observe` gets the name of the DNN and one outcome of each batch.
+    `observe` gets the name of the DNN and the frames of each batch of any worker.
     """
 
     def __init__(
         self,
         settings: ServerSettings,
-        loaded: dict[str, LoadedDnn],
-        observe: Callable[[str, Outcome], None],
+        loaded: LoadedDnns,
+        observe: Callable[[str, int], None],
     ) -> None:
         self._settings = settings
         self._observe = observe
-        super().__init__({name: self._batcher(name, each) for name, each in loaded.items()})
+        super().__init__({name: self._workers(name, each) for name, each in loaded.items()})
 
     @property
-    def first(self) -> Batcher:
+    def first(self) -> Workers:
         return next(iter(self.values()))
 
     @property
@@ -68,7 +69,7 @@ class RunningDnns(dict[str, Batcher]):
         """What is wrong with one; empty for a name that none has."""
         return self[name].problem if name in self else ""
 
-    async def exchange(self, name: str, card: str) -> Batcher:
+    async def exchange(self, name: str, card: str) -> Workers:
         """Loads a card of `dnn_folder` under a name, new or in place of the DNN that has it.
 
         Frames that wait are inferred by the new one. Raises `UsageError` for a card elsewhere or of another
@@ -82,8 +83,8 @@ class RunningDnns(dict[str, Batcher]):
         if running is not None:
             running.exchange(loaded)
         else:
-            self[name] = self._batcher(name, loaded)
-        log.info("dnn exchanged", extra={"dnn": name, **loaded.identity.facts()})
+            self[name] = self._workers(name, loaded)
+        log.info("dnn exchanged", extra={"dnn": name, **self[name].identity.facts()})
         return self[name]
 
     def _card_path(self, card: str) -> Path:
@@ -99,13 +100,18 @@ class RunningDnns(dict[str, Batcher]):
             raise UsageError(f"{card!r} is no card of the server's --dnn-folder")
         return path
 
-    def _batcher(self, name: str, loaded: LoadedDnn) -> Batcher:
+    def _workers(self, name: str, loaded: dict[str, LoadedDnn]) -> Workers:
         settings = self._settings
-        return Batcher(
-            name,
-            loaded,
-            max_batch=settings.max_batch,
-            window_ms=settings.batch_window_ms,
-            infer_timeout_s=settings.infer_timeout_s,
-            observe=self._observe,
+        return Workers(
+            {
+                worker: Batcher(
+                    name,
+                    each,
+                    max_batch=settings.max_batch,
+                    window_ms=settings.batch_window_ms,
+                    infer_timeout_s=settings.infer_timeout_s,
+                    observe=self._observe,
+                )
+                for worker, each in loaded.items()
+            }
         )

@@ -58,6 +58,8 @@ class Lane:
     capacity: int
     patience: Patience | None
     """None: every frame counts, it is a backlog."""
+    frame_rate: float = 0.0
+    """What the camera means to send, in frames per second."""
     jobs: deque[Job] = field(default_factory=deque)
     last_s: float = -math.inf
     """When its last frame came."""

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from av import VideoFrame
 
-from accmpeg.server.batcher import Batcher
 from accmpeg.server.cameras import CLOCK, CameraRecord
 from accmpeg.server.changes import Changes
 from accmpeg.server.core import Core
@@ -25,6 +24,7 @@ from accmpeg.server.decoding import ReceivedUnit
 from accmpeg.server.fill import Filler
 from accmpeg.server.lanes import Job, Outcome
 from accmpeg.server.models import ModelIdentity
+from accmpeg.server.workers import Workers
 
 __all__ = ["Answer", "FrameLine", "RateLimit", "Stream"]
 
@@ -41,6 +41,8 @@ class Stream:
     """Numerator and denominator of the seconds that `pts` counts in."""
     source_size_px: tuple[int, int]
     """Of the camera's own frames: results are in its pixels."""
+    frame_rate: float
+    """What the camera means to send, in frames per second."""
     every_frame: bool
     """Every frame counts and the sender waits; otherwise the newest wins."""
     publishes: bool = True
@@ -103,7 +105,7 @@ class FrameLine:
         key: Whose share of the memory it has; the owner gives it back.
         stream: What is the same for all its frames.
         size_px: Of its decoded frames.
-        batcher: The server DNN that answers.
+        workers: Those of the server DNN that answers.
         record: Where it is counted.
 
     Raises:
@@ -116,7 +118,7 @@ class FrameLine:
         key: object,
         stream: Stream,
         size_px: tuple[int, int],
-        batcher: Batcher,
+        workers: Workers,
         record: CameraRecord,
     ) -> None:
         self.stream = stream
@@ -129,7 +131,7 @@ class FrameLine:
         """The keyframe at or before a frame, with parameter sets, for the dashboard's quality map."""
         self._core = core
         self._key = key
-        self._batcher = batcher
+        self._workers = workers
         self._loop = asyncio.get_running_loop()
         self._answers: deque[Answer] = deque()
         self._in_flight = 0
@@ -137,7 +139,7 @@ class FrameLine:
         self._unit_rate = RateLimit(core.limits.max_units_per_s)
         self.resize(size_px)
         record.came()
-        record.dnn, record.task = batcher.name, batcher.dnn.card.task
+        record.dnn, record.task = workers.name, workers.dnn.card.task
         self._facts = {
             "camera": stream.camera,
             "stream_id": stream.stream_id,
@@ -147,7 +149,7 @@ class FrameLine:
             "size_px": stream.source_size_px,
         }
         patience = None if stream.every_frame else core.limits.patience()
-        self._lane = batcher.open_lane(stream.camera, core.limits.waiting_frames, patience)
+        self._lane = workers.open_lane(stream.camera, core.limits.waiting_frames, patience, stream.frame_rate)
         self._filler = self._make_filler()
 
     @property
@@ -187,11 +189,11 @@ class FrameLine:
             with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody is left to tell
                 self._loop.call_soon_threadsafe(self._inferred, answer, frame, outcome)
 
-        self._batcher.submit(self._lane, Job(frame, self.stream.source_size_px, finish))
+        self._workers.submit(self._lane, Job(frame, self.stream.source_size_px, finish))
 
     def results_per_s(self) -> float | None:
         """What the camera may count on; None without a limit, which a stream that waits never has."""
-        return None if self.stream.every_frame else self._batcher.offered_per_s()
+        return None if self.stream.every_frame else self._workers.offered_per_s(self._lane)
 
     def deliver(self) -> None:
         """Hands out the answers that are done and have none undone before them."""
@@ -210,7 +212,7 @@ class FrameLine:
 
     def close(self) -> None:
         """What waits for the DNN is dropped, and so is what still comes."""
-        self._batcher.close_lane(self._lane)
+        self._workers.close_lane(self._lane)
         if self._filler is not None:
             self._filler.end()
 
@@ -237,7 +239,7 @@ class FrameLine:
     def _inferred(self, answer: Answer, frame: VideoFrame, outcome: Outcome) -> None:
         self._in_flight -= 1
         if not self.stream.every_frame:
-            self._batcher.result_rate.saw(answered=outcome.dropped != "behind")
+            self._workers.saw(self._lane, answered=outcome.dropped != "behind")
         answer.finish(outcome, frame)
         self.deliver()
 

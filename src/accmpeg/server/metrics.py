@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from accmpeg.server.batcher import Batcher
 from accmpeg.server.cameras import CameraBook, percentiles
 from accmpeg.server.health import STATES
+from accmpeg.server.workers import Workers
 
 __all__ = ["Metrics"]
 
@@ -23,7 +23,7 @@ _RANKS = ("p50", "p95", "p99")
 class Metrics:
     """The server's own registry, so that two servers in one process don't meet."""
 
-    def __init__(self, cameras: CameraBook, dnns: Callable[[], dict[str, Batcher]]) -> None:
+    def __init__(self, cameras: CameraBook, dnns: Callable[[], dict[str, Workers]]) -> None:
         self.registry = CollectorRegistry()
         self.stage_s = Histogram(
             "accmpeg_stage_seconds",
@@ -62,7 +62,7 @@ class Metrics:
 
 
 class _Rows(Collector):
-    def __init__(self, cameras: CameraBook, dnns: Callable[[], dict[str, Batcher]]) -> None:
+    def __init__(self, cameras: CameraBook, dnns: Callable[[], dict[str, Workers]]) -> None:
         self._cameras = cameras
         self._dnns = dnns
 
@@ -76,8 +76,8 @@ class _Rows(Collector):
             labels=["camera", "state", "reason"],
         )
         for record in records:
-            batcher = dnns.get(record.dnn)
-            state_now = record.health(batcher.problem if batcher is not None else "")
+            workers = dnns.get(record.dnn)
+            state_now = record.health(workers.problem if workers is not None else "")
             for state in STATES:
                 code = state_now.code if state == state_now.state else ""
                 health.add_metric([record.name, state, code], state == state_now.state)
@@ -123,17 +123,31 @@ class _Rows(Collector):
         yield recent
 
 
-def _dnn_rows(dnns: dict[str, Batcher]) -> Iterator[Metric]:
+def _dnn_rows(dnns: dict[str, Workers]) -> Iterator[Metric]:
     queue = GaugeMetricFamily("accmpeg_queue_frames", "Frames that wait for a server DNN", labels=["dnn"])
     answers = GaugeMetricFamily("accmpeg_dnn_up", "Whether a server DNN answers", labels=["dnn"])
     failed = CounterMetricFamily("accmpeg_dnn_failed_frames", "Frames that failed or hung", labels=["dnn"])
     about = GaugeMetricFamily(
         "accmpeg_dnn_info", "Which model runs where", labels=["dnn", "card", "sha256", "device"]
     )
-    for name, batcher in dnns.items():
-        model = batcher.identity
-        queue.add_metric([name], batcher.waiting)
-        answers.add_metric([name], not batcher.problem)
-        failed.add_metric([name], batcher.failed)
-        about.add_metric([name, model.card, model.sha256 or "", model.device], 1)
-    yield from (queue, answers, failed, about)
+    at_workers = [
+        GaugeMetricFamily(f"accmpeg_worker_{name}", what, labels=["dnn", "worker"])
+        for name, what in (
+            ("up", "Whether a worker of a server DNN answers"),
+            ("cameras", "Cameras that a worker of a server DNN has now"),
+            ("queue_frames", "Frames that wait for a worker of a server DNN"),
+        )
+    ]
+    for name, workers in dnns.items():
+        queue.add_metric([name], workers.waiting)
+        answers.add_metric([name], not workers.problem)
+        failed.add_metric([name], workers.failed)
+        for device, model in {
+            each.identity.device: each.identity for each in workers.batchers.values()
+        }.items():
+            about.add_metric([name, model.card, model.sha256 or "", device], 1)
+        for row in workers.rows():
+            values = (not row["problem"], len(row["cameras"]), row["waiting"])
+            for family, value in zip(at_workers, values, strict=True):
+                family.add_metric([name, row["worker"]], value)
+    yield from (queue, answers, failed, about, *at_workers)

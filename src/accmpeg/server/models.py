@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,11 @@ from av import VideoFrame
 
 from accmpeg.dnn.base import ServerDnn, load_dnn
 from accmpeg.dnn.card import read_card
-from accmpeg.dnn.device import cuda_index
 from accmpeg.dnn.registry import get_adapter
 from accmpeg.dnn.weights import sha256_of
 from accmpeg.server.settings import ServerSettings
 
-__all__ = ["LoadedDnn", "ModelIdentity", "load"]
+__all__ = ["LoadedDnn", "LoadedDnns", "ModelIdentity", "load"]
 
 QUICK_MS = 50.0
 """A DNN that needs no more for a frame on one thread runs in copies of one thread each: they infer about half
@@ -52,33 +52,44 @@ class LoadedDnn:
     identity: ModelIdentity
 
 
-def load(settings: ServerSettings, card: Path, copies: int | None = None) -> LoadedDnn:
-    """A DNN in so many copies; by default as many as the settings say or, if they don't, as pay here.
+LoadedDnns = dict[str, dict[str, LoadedDnn]]
+"""By the DNN's name and the worker's."""
 
-    Raises what `load_dnn` raises.
+
+def load(
+    settings: ServerSettings, card: Path, copies: Mapping[str, int] | None = None
+) -> dict[str, LoadedDnn]:
+    """A DNN for each worker, by the worker's name, in so many copies.
+
+    By default the copies are as many as the settings say or, if they don't, as pay here. Raises what
+    `load_dnn` raises.
     """
-    loaded = _copies(settings, card, copies or settings.copies)
-    described = loaded[0].card
+    loaded = {
+        name: _copies(settings, card, device, copies[name] if copies else settings.copies)
+        for name, device in settings.places.items()
+    }
+    described = next(iter(loaded.values()))[0].card
     sha256, adapter = described.sha256, get_adapter(described.adapter)
     if sha256 is None and adapter.model_is_file:
         sha256 = sha256_of(card.parent / described.model)
-    gpu = cuda_index(settings.device)
-    device = "cpu" if gpu is None else f"cuda:{gpu}"
-    if not adapter.runs_here:
-        device = str(described.options["address"])
-    return LoadedDnn(loaded, ModelIdentity(described.name, sha256, device))
+    found = {}
+    for name, each in loaded.items():
+        device = settings.places[name] if adapter.runs_here else str(described.options["address"])
+        found[name] = LoadedDnn(each, ModelIdentity(described.name, sha256, device))
+    return found
 
 
-def _copies(settings: ServerSettings, card: Path, copies: int | None) -> list[ServerDnn]:
-    threads, device = settings.threads, settings.device
+def _copies(settings: ServerSettings, card: Path, device: str, copies: int | None) -> list[ServerDnn]:
+    threads = settings.threads
     if not get_adapter(read_card(card).adapter).runs_here:
         return [load_dnn(card) for _ in range(copies or REQUESTS_AT_ONCE)]
     if copies is None and threads is None and device == "cpu":
+        cores = max(1, len(os.sched_getaffinity(0)) // settings.workers)
         lone = load_dnn(card, threads=1, device=device)
         if _infer_ms(lone) > QUICK_MS:
-            return [load_dnn(card, device=device)]
-        cores = min(len(os.sched_getaffinity(0)), MOST_COPIES)
-        return [lone, *(load_dnn(card, threads=1, device=device) for _ in range(cores - 1))]
+            return [load_dnn(card, threads=cores if settings.workers > 1 else None, device=device)]
+        others = range(min(cores, MOST_COPIES) - 1)
+        return [lone, *(load_dnn(card, threads=1, device=device) for _ in others)]
     if threads is None and (copies or 1) > 1 and device == "cpu":
         threads = 1
     return [load_dnn(card, threads=threads, device=device) for _ in range(copies or 1)]

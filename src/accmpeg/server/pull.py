@@ -40,7 +40,7 @@ class Pull:
         self._name = name
         self._loop = asyncio.get_running_loop()
         core.book.record(name).pulled = True
-        self._batcher = core.dnns.first
+        self._workers = core.dnns.first
         self._stopped = threading.Event()
         self._sequence = 0
         self._stream_id = f"pull-{CLOCK.now_us()}"
@@ -122,12 +122,13 @@ class Pull:
             stream_id=self._stream_id,
             time_base=(info.time_base.numerator, info.time_base.denominator),
             source_size_px=(info.width_px, info.height_px),
+            frame_rate=float(info.frame_rate),
             every_frame=not info.is_live,
         )
         record = self._core.book.record(self._name)
         record.pulled = True
         size_px = (info.width_px, info.height_px)
-        self._line = FrameLine(self._core, self, stream, size_px, self._batcher, record)
+        self._line = FrameLine(self._core, self, stream, size_px, self._workers, record)
         return self._line
 
     async def _take(self, line: FrameLine, frame: VideoFrame) -> None:

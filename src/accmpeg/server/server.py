@@ -10,7 +10,7 @@ from pathlib import Path
 from accmpeg.protocol.wire import Goodbye, Refused
 from accmpeg.server.announcement import Announcement
 from accmpeg.server.core import Core
-from accmpeg.server.models import LoadedDnn
+from accmpeg.server.models import LoadedDnns
 from accmpeg.server.mqtt import MqttOutlet
 from accmpeg.server.pull import Pull
 from accmpeg.server.session import Session
@@ -41,7 +41,7 @@ class Server:
     def __init__(
         self,
         settings: ServerSettings,
-        loaded: dict[str, LoadedDnn],
+        loaded: LoadedDnns,
         announcement: Announcement | None = None,
     ) -> None:
         self.core = Core(settings, loaded, announcement)
@@ -91,8 +91,8 @@ class Server:
     async def close(self) -> None:
         """Frees everything; after `drain`."""
         self.core.cancel_tasks()
-        batchers = list(self.core.dnns.values())
-        await asyncio.gather(*(in_thread(batcher.close) for batcher in batchers))
+        batchers = [each for workers in self.core.dnns.values() for each in workers.batchers.values()]
+        ended = await asyncio.gather(*(in_thread(batcher.close) for batcher in batchers))
         if self._file is not None:
             await in_thread(self._file.close)
         try:
@@ -100,7 +100,7 @@ class Server:
                 await in_thread(self.core.executor.shutdown, wait=True, cancel_futures=True)
         except TimeoutError:
             self.stuck = True
-        self.stuck = self.stuck or any(batcher.is_running for batcher in batchers)
+        self.stuck = self.stuck or not all(ended)
         log.info("server stopped", extra={"left_hanging": self.stuck})
 
     def reload(self, settings: ServerSettings) -> list[str]:
@@ -134,7 +134,7 @@ class Server:
     @property
     def is_ready(self) -> bool:
         """Whether frames can be answered, or soon will be again."""
-        return not self.draining and not all(batcher.is_down for batcher in self.core.dnns.values())
+        return not self.draining and not all(workers.is_down for workers in self.core.dnns.values())
 
     def _open_inputs(self) -> None:
         """Opens the inputs that are new or have another address, and closes those that are gone."""

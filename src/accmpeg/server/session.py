@@ -172,18 +172,18 @@ class Session:
         self._resume_after = self._memory.last_sequence
         self._repeated = -1
         self._received_bytes, self._received_us = 0, CLOCK.now_us()
-        batcher = core.dnns[hello.dnn] if hello.dnn else core.dnns.first
+        workers = core.dnns[hello.dnn] if hello.dnn else core.dnns.first
         every_frame = hello.drop == "none"
         stream = Stream(
             camera=hello.camera,
             stream_id=hello.stream_id,
             time_base=hello.time_base,
             source_size_px=(hello.source_width_px, hello.source_height_px),
+            frame_rate=hello.frame_rate,
             every_frame=every_frame,
             publishes=not hello.probe,
         )
-        size_px = (hello.width_px, hello.height_px)
-        self._line = FrameLine(core, self.key, stream, size_px, batcher, record)
+        self._line = FrameLine(core, self.key, stream, (hello.width_px, hello.height_px), workers, record)
         self._outbox = Outbox(
             self._socket, self._memory, self._line.changes, keep=every_frame, send_s=core.limits.send_s
         )
@@ -204,7 +204,7 @@ class Session:
                 "camera": hello.camera,
                 "client": self.client,
                 "stream": hello.stream_id,
-                "dnn": batcher.name,
+                "dnn": workers.name,
                 "size": f"{hello.width_px}x{hello.height_px}",
                 "resume_after": self._resume_after,
             },
@@ -212,11 +212,11 @@ class Session:
         announced = core.announcement
         self._outbox.say(
             Welcome(
-                dnn=batcher.name,
-                task=batcher.dnn.card.task,
+                dnn=workers.name,
+                task=workers.dnn.card.task,
                 resume_after=self._resume_after,
                 software=f"accmpeg {__version__}",
-                offer=None if announced is None else announced.offer_of(batcher.identity),
+                offer=None if announced is None else announced.offer_of(workers.identity),
             )
         )
 

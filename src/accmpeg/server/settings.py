@@ -1,9 +1,11 @@
 """What a server is told at its start, checked before anything opens."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from accmpeg.dnn.device import cuda_index
 from accmpeg.errors import UsageError
 from accmpeg.media.addresses import is_loopback, is_url, locate_peer, scheme_of
 from accmpeg.media.patience import Patience
@@ -13,6 +15,8 @@ from accmpeg.server.broker import BrokerAddress
 from accmpeg.server.tokens import Tokens
 
 __all__ = ["Limits", "ServerSettings", "parse_input"]
+
+MOST_WORKERS_PER_GPU = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +115,11 @@ class ServerSettings:
     ] = None
     """Copies of each DNN, and so the batches of it that run at once. None: one for each core for a DNN that
     is quick on one thread, else a single one."""
-    device: Annotated[str, Option("cpu, cuda, or cuda:N for the GPU of number N.")] = "cpu"
+    device: Annotated[
+        str,
+        Option("cpu, cuda, or cuda:N for the GPU of number N; several as cuda:0,cuda:1 share the cameras."),
+    ] = "cpu"
+    workers: Annotated[int, Option("Batchers on each device, which share the cameras.")] = 1
     max_batch: Annotated[int, Option("Most frames in one batch.", min=1, max=256)] = 8
     batch_window_ms: Annotated[
         float, Option("Longest that a frame waits for others to batch with.", min=0, max=1000)
@@ -138,6 +146,19 @@ class ServerSettings:
     limits: Limits = field(default_factory=Limits)
 
     @property
+    def devices(self) -> list[str]:
+        """Those of `device`. Raises `DnnError` for one that can't be meant."""
+        gpus = map(cuda_index, self.device.split(","))
+        return ["cpu" if gpu is None else f"cuda:{gpu}" for gpu in gpus]
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The device of each worker by the worker's name: `cuda:0`, or `cuda:0#1`, `cuda:0#2`."""
+        if self.workers == 1:
+            return {device: device for device in self.devices}
+        return {f"{device}#{n + 1}": device for device in self.devices for n in range(self.workers)}
+
+    @property
     def broker(self) -> BrokerAddress | None:
         """Of `mqtt`."""
         return BrokerAddress.parse(self.mqtt) if self.mqtt is not None else None
@@ -157,6 +178,16 @@ class ServerSettings:
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise UsageError("--tls-certificate and --tls-key belong together: give both, or neither")
+        devices = self.devices
+        if len(set(devices)) < len(devices):
+            raise UsageError(
+                f"--device {self.device} names a device twice: give each once, and --workers for "
+                "several batchers on each"
+            )
+        most = len(os.sched_getaffinity(0)) if "cpu" in devices else MOST_WORKERS_PER_GPU
+        if not 1 <= self.workers <= most:
+            why = f"there are {most} cores" if "cpu" in devices else "more only take the GPU's memory"
+            raise UsageError(f"--workers {self.workers} on {self.device}: give 1 to {most}, {why}")
         names = [name for name, _ in self.inputs]
         if len(set(names)) < len(names):
             raise UsageError(f"two --input have the same name: {', '.join(sorted(names))}")

@@ -175,13 +175,13 @@ class Problem:
     final: bool = False
 
 
-def read_token(file: Path | None) -> str | None:
-    """The bearer token from a file, or else from the environment; None if there is none.
+def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str | None:
+    """The bearer token from a file, or else from the environment's variable; None if there is none.
 
     Raises UsageError for a file that can't be read or is empty.
     """
     if file is None:
-        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
+        return os.environ.get(variable, "").strip() or None
     try:
         token = file.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -223,7 +223,7 @@ def connection_problem(error: BaseException, address: ServerAddress) -> Problem:
 def _direct_problem(error: BaseException, address: ServerAddress) -> Problem:
     where = f"{address.host}:{address.port}"
     if isinstance(error, socket.gaierror):
-        return Problem(f"no host is called {address.host} (DNS: {error.strerror}): check --to")
+        return Problem(f"no host is called {address.host} (DNS: {error.strerror}): check the address")
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _OUTDATED:
         return Problem(
             f"the certificate of {where} {_OUTDATED[error.verify_code]}: renew it on the server, or set this "

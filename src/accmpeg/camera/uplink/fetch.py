@@ -1,4 +1,4 @@
-"""A file of the server's, by one HTTP request beside the stream: same TLS, token and proxy, all bounded."""
+"""What else the server gives, by HTTP beside the stream: same TLS, token and proxy, all bounded."""
 
 import contextlib
 import http.client
@@ -9,14 +9,26 @@ from base64 import b64encode
 from accmpeg.camera.uplink.address import ServerAddress, connection_problem
 from accmpeg.errors import LinkError, WireError
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "read"]
 
 _SILENT_S = 10.0
 _CHUNK_BYTES = 64 << 10
 
 
 def fetch(server: ServerAddress, name: str, size_bytes: int, *, within_s: float = 120.0) -> bytes:
-    """The file of that name and size, beside the stream's own path. Redirections are not followed.
+    """The file of that name and size, beside the stream's own path.
+
+    Raises LinkError where the server can't be reached or is too slow, WireError for another answer.
+    """
+    data = read(server, name, size_bytes + 1, within_s=within_s)
+    if len(data) != size_bytes:
+        more = "more" if len(data) > size_bytes else f"{len(data)}"
+        raise WireError(f"{name} has {more} bytes in place of the {size_bytes} that were offered")
+    return data
+
+
+def read(server: ServerAddress, name: str, limit_bytes: int, *, within_s: float) -> bytes:
+    """What the server gives by that name, to so many bytes. Redirections are not followed.
 
     Raises LinkError where the server can't be reached or is too slow, WireError for another answer.
     """
@@ -31,12 +43,12 @@ def fetch(server: ServerAddress, name: str, size_bytes: int, *, within_s: float 
         headers = {**server.headers(), "Accept-Encoding": "identity"}
         connection.request("GET", server.beside(name), headers=headers)
         answer = connection.getresponse()
+        if answer.status in (401, 403):
+            raise WireError(f"the server refused the token (HTTP {answer.status}): check --token-file")
         if answer.status != 200:
             raise WireError(f"the server answered HTTP {answer.status} to the request for {name}")
         data = bytearray()
-        while len(data) <= size_bytes and (
-            chunk := answer.read(min(_CHUNK_BYTES, size_bytes + 1 - len(data)))
-        ):
+        while chunk := answer.read(min(_CHUNK_BYTES, limit_bytes - len(data))):
             data += chunk
     except http.client.HTTPException as error:
         raise LinkError(f"the server broke off or spoke no HTTP: {type(error).__name__}") from error
@@ -46,9 +58,6 @@ def fetch(server: ServerAddress, name: str, size_bytes: int, *, within_s: float 
         if deadline is not None:
             deadline.cancel()
         connection.close()
-    if len(data) != size_bytes:
-        more = "more" if len(data) > size_bytes else f"{len(data)}"
-        raise WireError(f"{name} has {more} bytes in place of the {size_bytes} that were offered")
     return bytes(data)
 
 
@@ -64,8 +73,7 @@ def _connection(server: ServerAddress) -> http.client.HTTPConnection:
     if proxy is not None:
         if proxy.scheme != "http":
             raise LinkError(
-                f"an AccModel is not fetched through the proxy {proxy.shown}: go past it with "
-                f"no_proxy={server.host}, or give the camera its own --accmodel"
+                f"only streams go through the proxy {proxy.shown}: go past it with no_proxy={server.host}"
             )
         host, port = proxy.location.host, proxy.location.port or proxy.default_port
     connection: http.client.HTTPConnection

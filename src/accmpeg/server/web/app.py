@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse, Response
 from starlette.websockets import WebSocketDisconnect
 
 from accmpeg.errors import AccmpegError, CardError, UsageError
-from accmpeg.server.batcher import Batcher
 from accmpeg.server.server import Server, Watcher
 from accmpeg.server.session import client_of
 from accmpeg.server.tokens import bearer_of
@@ -21,6 +20,7 @@ from accmpeg.server.view import Viewer
 from accmpeg.server.web.admission import serve_camera
 from accmpeg.server.web.guard import Guard
 from accmpeg.server.web.logins import Logins
+from accmpeg.server.workers import Workers
 from accmpeg.version import __version__
 
 __all__ = ["COOKIE", "make_app"]
@@ -117,11 +117,12 @@ def _health(server: Server) -> APIRouter:
         problem = server.problem
         dnns = {
             name: {
-                "status": "failing" if batcher.problem else "ready",
-                "reason": batcher.problem,
-                **batcher.identity.facts(),
+                "status": "failing" if workers.problem else "ready",
+                "reason": workers.problem,
+                **workers.identity.facts(),
+                "workers": {each["worker"]: each["problem"] or "ready" for each in workers.rows()},
             }
-            for name, batcher in server.core.dnns.items()
+            for name, workers in server.core.dnns.items()
         }
         return JSONResponse({"status": problem or "ready", "dnns": dnns}, 200 if server.is_ready else 503)
 
@@ -147,6 +148,7 @@ def _data(server: Server, logins: Logins) -> APIRouter:
             "draining": server.draining,
             "problem": server.problem,
             "cameras": [record.summary(core.dnns.problem_of(record.dnn)) for record in core.book.present()],
+            "workers": [row for workers in core.dnns.values() for row in workers.rows()],
         }
 
     @router.delete("/v1/cameras/{name}", status_code=204, dependencies=[administrator])
@@ -163,7 +165,7 @@ def _data(server: Server, logins: Logins) -> APIRouter:
     @router.get("/v1/dnns", dependencies=[viewer])
     async def dnns() -> dict[str, Any]:
         """The server DNNs, the first one first."""
-        return {"dnns": [_described(name, batcher) for name, batcher in core.dnns.items()]}
+        return {"dnns": [_described(name, workers) for name, workers in core.dnns.items()]}
 
     @router.put("/v1/dnns/{name}", dependencies=[administrator])
     async def put_dnn(
@@ -202,15 +204,16 @@ def _data(server: Server, logins: Logins) -> APIRouter:
     return router
 
 
-def _described(name: str, batcher: Batcher) -> dict[str, Any]:
-    card = batcher.dnn.card
+def _described(name: str, workers: Workers) -> dict[str, Any]:
+    card = workers.dnn.card
     return {
         "name": name,
-        **batcher.identity.facts(),
+        **workers.identity.facts(),
         "task": card.task,
         "classes": card.classes,
-        "waiting": batcher.waiting,
-        "problem": batcher.problem,
+        "waiting": workers.waiting,
+        "problem": workers.problem,
+        "workers": workers.rows(),
     }
 
 

@@ -15,6 +15,24 @@ let socket = null;
 let retryMs = 1000;
 let asking = false;
 let lastContact = null;
+let workers = [];
+
+function workerOf(camera) {
+  const found = workers.find((each) => each.dnn === camera.dnn && each.cameras.includes(camera.name));
+  return found ? found.worker : "–";
+}
+
+function showWorkers() {
+  byId("workers").hidden = workers.length < 2;
+  byId("workers").querySelector("tbody").replaceChildren(...workers.map((each) => {
+    const row = document.createElement("tr");
+    for (const text of [`${each.dnn}, ${each.worker}`, each.cameras.length, each.waiting, each.failed, each.problem || "answers"]) {
+      row.append(Object.assign(document.createElement("td"), { textContent: text }));
+    }
+    row.className = each.problem ? "failing" : "";
+    return row;
+  }));
+}
 
 function showCard(camera) {
   let card = cards.get(camera.name);
@@ -50,7 +68,7 @@ function showCard(camera) {
     ["dropped", Object.entries(camera.dropped).map(([why, n]) => `${n} ${why}`).join(", ") || "0"],
     ["decode errors", camera.decode_errors.toLocaleString("en")],
     ["waiting", String(camera.waiting)],
-    ["server DNN", camera.dnn],
+    ["server DNN", workers.length > 1 ? `${camera.dnn}, ${workerOf(camera)}` : camera.dnn],
   ]);
   card.stages.replaceChildren(...Object.entries(camera.stages_ms).sort(byStage).map(([stage, times]) => {
     const row = document.createElement("tr");
@@ -282,6 +300,7 @@ function show(status) {
   const locked = status === null;
   byId("log-in").hidden = !locked;
   byId("cameras").hidden = locked;
+  byId("workers").hidden = true;
   if (locked) {
     byId("summary").textContent = "a token is needed";
     byId("empty").hidden = byId("log-out").hidden = true;
@@ -292,6 +311,8 @@ function show(status) {
   byId("summary").textContent = `${here} of ${status.cameras.length} cameras live · up ${duration(status.uptime_s)}`
     + (status.problem ? ` · ${status.problem}` : "");
   byId("empty").hidden = status.cameras.length > 0;
+  workers = status.workers;
+  showWorkers();
   status.cameras.forEach(showCard);
   const names = status.cameras.map((camera) => camera.name);
   for (const [name, card] of cards) {
