@@ -58,8 +58,8 @@ def test_two_requests_are_on_their_way_unless_told_otherwise(
 ) -> None:
     with HttpServer(Model()) as there:
         card = remote_card(tmp_path, there.address)
-        assert start(dnns=(card,), threads=None).running.core.dnns.first.copies == 2
-        assert start(dnns=(card,), copies=3).running.core.dnns.first.copies == 3
+        assert start(dnns=(card,), threads=None).running.core.dnns.first.copies == {"cpu": 2}
+        assert start(dnns=(card,), copies=3).running.core.dnns.first.copies == {"cpu": 3}
 
 
 def test_a_server_does_not_start_without_its_inference_server(tmp_path: Path) -> None:
