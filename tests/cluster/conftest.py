@@ -1,6 +1,7 @@
 """A real Ray cluster of three nodes on this machine: a head without a CPU, and two workers of one each."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,24 @@ from typing import Any
 import pytest
 
 import accmpeg
+from tests.evaluation.conftest import render_video, small_card
+
+__all__ = ["render_video", "small_card"]
 
 SOURCE = Path(accmpeg.__file__).parents[1]
+STORE_BYTES = 80 << 20
+
+
+def accmpeg_command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "accmpeg", *map(str, arguments)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 @pytest.fixture
@@ -18,8 +35,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(SOURCE), os.environ.get("PYTHONPATH", ""))))
     monkeypatch.setenv("RAY_DISABLE_MEMORY_MONITOR", "1")
+    # Ray lets its workers wait for whatever else runs on the machine.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    small = {"object_store_memory": 80 << 20, "include_dashboard": False}
+    small = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
     made = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
     try:
         for _ in range(2):

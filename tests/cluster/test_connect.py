@@ -1,6 +1,8 @@
 """The way into a cluster: what is wrong with it is one line that says the way out."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from accmpeg.cluster.connect import check_nodes, connected
 from accmpeg.errors import ClusterError
-from tests.cluster.conftest import SOURCE
+from tests.cluster.conftest import SOURCE, STORE_BYTES, accmpeg_command
 from tests.helpers import free_port
 
 
@@ -30,6 +32,19 @@ def test_what_is_no_cluster_s_address_is_said_at_once(address: str, said: str) -
     assert "\n" not in str(caught.value)
 
 
+def test_without_ray_the_commands_say_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('no ray', name='ray')")
+    done = subprocess.run(
+        accmpeg_command("cluster", "label", "footage", "--dnn", "d.toml", "-o", "labels"),
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{SOURCE}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("pip install 'accmpeg[cluster]'")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_every_node_is_asked_for_the_package_and_for_what_the_work_needs(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -41,6 +56,6 @@ def test_every_node_is_asked_for_the_package_and_for_what_the_work_needs(
     shutil.copytree(SOURCE / "accmpeg", tmp_path / "accmpeg", ignore=shutil.ignore_patterns("assets"))
     (tmp_path / "accmpeg" / "version.py").write_text('__all__ = []\n__version__ = "0.0.1"\n')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
     with connected(cluster.address), pytest.raises(ClusterError, match=r"^node [\d.]+ has accmpeg 0.0.1, "):
         check_nodes()

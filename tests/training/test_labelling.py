@@ -15,10 +15,11 @@ from accmpeg.media.decoder import encode_still
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.planes import Planes, frame_planes
 from accmpeg.media.source import read_still
-from accmpeg.training import worker
+from accmpeg.training import labelling
 from accmpeg.training.gradient import accuracy_gradient
 from accmpeg.training.labelling import label_footage
-from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, read_labels, write_label
+from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, pack_label, read_labels, write_label
+from accmpeg.training.reading import Job
 from accmpeg.training.settings import LabelSettings, Sampling
 
 
@@ -28,6 +29,10 @@ def stills(tmp_path, write_picture) -> Path:
     for seed, size_px in enumerate([(96, 64), (97, 51), (48, 80)]):
         write_picture(folder / f"picture-{seed}.png", seed, *size_px)
     return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def label(card, footage, out, **options):
@@ -206,13 +211,13 @@ def test_a_full_disk_keeps_what_was_finished(segmenter_card, stills, tmp_path, m
     out = tmp_path / "labels"
     written = []
 
-    def fill_up(file: Path, label: Label) -> None:
+    def fill_up(file: Path, packed: bytes) -> None:
         if written:
             raise OSError(errno.ENOSPC, "No space left on device")
         written.append(file)
-        write_label(file, label)
+        write_label(file, packed)
 
-    monkeypatch.setattr(worker, "write_label", fill_up)
+    monkeypatch.setattr(labelling, "write_label", fill_up)
     with pytest.raises(LabelError, match=r"No space left on device.*kept"):
         label(segmenter_card, stills, out)
     monkeypatch.undo()
@@ -220,12 +225,23 @@ def test_a_full_disk_keeps_what_was_finished(segmenter_card, stills, tmp_path, m
     assert label(segmenter_card, stills, out).new == 2
 
 
-def test_a_failed_write_leaves_no_half_label(tmp_path):
+def test_a_failed_write_leaves_no_half_label(tmp_path, monkeypatch):
+    def fill_up(part: Path, packed: bytes) -> None:
+        with part.open("wb") as file:
+            file.write(packed[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    with pytest.raises(OSError, match="No space left"):
+        write_label(tmp_path / "0000" / "000000.npz", b"a label")
+    assert list((tmp_path / "0000").iterdir()) == []
+
+
+def test_what_can_t_be_stored_without_pickling_is_no_label():
     planes = Planes(np.zeros((32, 32), np.uint8), np.zeros((2, 16, 16), np.uint8))
     damaged = Label(np.zeros((2, 2), np.float32), None, planes, 32, 32, {"bad": np.asarray([object()])})
     with pytest.raises(ValueError, match="Object arrays"):
-        write_label(tmp_path / "0000" / "000000.npz", damaged)
-    assert list((tmp_path / "0000").iterdir()) == []
+        pack_label(damaged)
 
 
 def test_damaged_and_missing_labels_say_so(segmenter_card, stills, tmp_path):
@@ -249,6 +265,9 @@ def test_processes_give_the_same_labels(detector_card, stills, tmp_path):
     assert one.keys() == two.keys()
     for source, stored in one.items():
         np.testing.assert_allclose(stored.accgrad_log2, two[source].accgrad_log2, atol=0.02)
+    # A thread each, and filed in the order of their frames: how many processes there were can't be seen.
+    label(detector_card, stills, tmp_path / "three", workers=3)
+    assert contents(tmp_path / "three") == contents(tmp_path / "two")
 
 
 def test_a_card_that_does_not_load_stops_worker_processes_with_its_reason(segmenter_card, stills, tmp_path):
@@ -281,5 +300,5 @@ def test_senseless_sampling_is_bad_use():
 def test_frames_cross_process_boundaries_unchanged(textured):
     frame = textured(51, 33)
     frame.time_base = Fraction(1, 25)
-    job = worker.Job.of(frame, 0, "clip", "source", 0)
+    job = Job.of(frame, "clip", "source", 0)
     np.testing.assert_array_equal(job.frame().to_ndarray(format="rgb24"), frame.to_ndarray(format="rgb24"))

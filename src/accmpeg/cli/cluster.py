@@ -1,10 +1,17 @@
-"""`accmpeg cluster`: the same work on a Ray cluster."""
+"""`accmpeg cluster`: the verbs of one machine on a Ray cluster, with the same options."""
 
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from accmpeg.cli.common import TranslatingGroup
+from accmpeg.cli.label import label
+from accmpeg.cli.options import with_options
+from accmpeg.cli.sources import EMBEDDED_SCENE
 
 __all__ = ["Address", "cluster_app"]
 
@@ -18,3 +25,47 @@ Address = Annotated[
         help="Head of the Ray cluster. Default: the cluster that this machine is part of.",
     ),
 ]
+
+
+def _on_cluster(
+    verb: Callable[..., None], *, footage: Sequence[str], cards: Sequence[str]
+) -> Callable[..., None]:
+    """A verb whose `workers` are the nodes of a cluster; every node must see what these parameters name."""
+    signature = inspect.signature(verb)
+    address = inspect.Parameter("address", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Address)
+
+    @functools.wraps(verb)
+    def run(*, address: str | None, **given: Any) -> None:
+        # Ray takes half a second to import, and is not everywhere: only these verbs pay for it.
+        from accmpeg.cluster.connect import check_nodes, connected
+        from accmpeg.cluster.needs import Needs
+        from accmpeg.cluster.workers import RayWorkers
+
+        given = {name: _absolute(value) for name, value in given.items()}
+        needs = Needs.of(_listed(given, footage), _listed(given, cards))
+        with connected(address):
+            check_nodes(needs.lacking)
+            gpus = 0.0 if given.get("device", "cpu") == "cpu" else 1.0
+            verb(**given, workers=RayWorkers(gpus))
+
+    parameters = [each for each in signature.parameters.values() if each.name != "workers"]
+    run.__signature__ = signature.replace(parameters=[*parameters, address])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in (*parameters, address)}
+    return run
+
+
+def _absolute(value: Any) -> Any:
+    """Paths as they are called on all nodes, whose working directories differ."""
+    if isinstance(value, list):
+        return [_absolute(each) for each in value]
+    if isinstance(value, str) and value != EMBEDDED_SCENE and Path(value).exists():
+        return str(Path(value).absolute())
+    return value.absolute() if isinstance(value, Path) else value
+
+
+def _listed(given: dict[str, Any], names: Sequence[str]) -> list[str]:
+    values = (given[name] for name in names if given[name] is not None)
+    return [str(each) for value in values for each in (value if isinstance(value, list) else [value])]
+
+
+cluster_app.command("label")(with_options(_on_cluster(label, footage=["footage"], cards=["dnn"])))

@@ -6,6 +6,7 @@ import pickle
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -14,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from accmpeg.errors import ClusterError, reason
 from accmpeg.version import __version__
 
-__all__ = ["Look", "check_nodes", "connected"]
+__all__ = ["Look", "check_nodes", "connected", "worker_nodes"]
 
 Look = Callable[[], str | None]
 """Runs on a node: what it lacks for the work, or None. It is pickled, so it is a function of a module."""
@@ -57,6 +58,12 @@ def connected(address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
+def worker_nodes() -> list[dict[str, Any]]:
+    """The nodes that are alive and have a CPU to work on, as Ray describes them."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+
+
 def check_nodes(look: Look | None = None) -> None:
     """Asks every node that can work whether it has this version of the package, and then what it lacks.
 
@@ -75,11 +82,7 @@ def check_nodes(look: Look | None = None) -> None:
         lacks: str | None = pickle.loads(pickled)()
         return lacks
 
-    nodes = {
-        node["NodeID"]: node["NodeManagerAddress"]
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"] and node["Resources"].get("CPU", 0) > 0
-    }
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in worker_nodes()}
     if not nodes:
         raise ClusterError("no node of the Ray cluster has a CPU for work: start one without --num-cpus 0")
     remote = ray.remote(num_cpus=0, max_retries=0)(probe)

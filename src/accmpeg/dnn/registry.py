@@ -7,11 +7,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from accmpeg.dnn.card import DnnCard
+from accmpeg.dnn.card import DnnCard, read_card
 from accmpeg.dnn.network import Network
+from accmpeg.dnn.weights import check_hash
 from accmpeg.errors import CardError
 
-__all__ = ["ADAPTERS", "Adapter", "get_adapter"]
+__all__ = ["ADAPTERS", "Adapter", "get_adapter", "read_checked_card"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,11 @@ def get_adapter(name: str) -> Adapter:
         hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(ADAPTERS)}"
         raise CardError(f"there is no adapter '{name}': {hint}")
     return ADAPTERS[name]
+
+
+def read_checked_card(file: Path) -> DnnCard:
+    """A card whose weights are there and its own; raises `CardError` or `WeightsError`."""
+    card = read_card(file)
+    if get_adapter(card.adapter).model_is_file:
+        check_hash(card, file.parent / card.model)
+    return card

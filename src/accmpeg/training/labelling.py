@@ -1,43 +1,41 @@
-"""Making label sets: footage in, one label per sampled frame out, resumable and on several processes.
+"""Making label sets: footage in, one label per sampled frame out, resumable and by several workers.
 
 ```
 footage ─▶ decode, sample, cap size ─▶ H, L through libx264 ─▶ D(H) ─▶ AccGrad ─▶ NNNN/NNNNNN.npz ─▶ journal
-           (this process)              └───────────── worker processes ─────────────────────────┘
+           (this process, a node)      └──────── worker processes, nodes ────┘    └───── this process ─────┘
 ```
+
+Labels are filed in the order of their frames, so however many workers there are, the files are the same.
 """
 
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from av import VideoFrame
-from av.video.reformatter import Interpolation
-
 from accmpeg.dnn.card import DnnCard, read_card
-from accmpeg.errors import AccmpegError, LabelError, MediaError, UsageError
-from accmpeg.media.source import Footage, find_footage, open_source, read_still
+from accmpeg.errors import AccmpegError, LabelError, UsageError
+from accmpeg.media.source import Footage, find_footage
 from accmpeg.training.labels import (
     JOURNAL_NAME,
     MANIFEST_NAME,
     Journal,
     label_file,
     read_manifest,
+    write_label,
     write_manifest,
 )
+from accmpeg.training.reading import Passed, Reading, expected_frames, read_jobs
 from accmpeg.training.settings import LabelSettings, Sampling
-from accmpeg.training.worker import Job, Labeller, Outcome, start_worker, work_here
+from accmpeg.training.worker import Outcome, work_here
+from accmpeg.workers import LocalWorkers, Workers
 
 __all__ = ["LabelReport", "label_footage"]
-
-QUEUED_JOBS_PER_WORKER = 2
 
 Progress = Callable[[int, int | None], None]
 """Called with (frames done, frames in all if known)."""
@@ -70,7 +68,7 @@ def label_footage(
     out: str | Path,
     settings: LabelSettings | None = None,
     sampling: Sampling | None = None,
-    workers: int | None = None,
+    workers: int | Workers | None = None,
     device: str = "cpu",
     restart: bool = False,
     progress: Progress | None = None,
@@ -86,7 +84,8 @@ def label_footage(
         settings: What a label means.
         sampling: Which frames are labelled.
         workers: Spawned processes with one thread each: as many as there are cores, on a GPU one. 1 means
-            this process, with all threads; with more, a script needs a `__main__` guard.
+            this process, with all threads; with more, a script needs a `__main__` guard. Or `Workers` of
+            another kind, which `accmpeg cluster label` gives.
         device: Where the server DNN runs: `cpu` or `cuda`.
         restart: Deletes the labels in the folder first.
         progress: Called with the frames done, and those in all if known.
@@ -100,26 +99,22 @@ def label_footage(
         SourceError: There is no footage.
         UsageError: An option can't be meant.
     """
-    folder, card_path = Path(out), Path(dnn)
+    folder, card_path = Path(out), Path(dnn).absolute()
     settings, sampling = settings or LabelSettings(), sampling or Sampling()
-    if workers is None:
-        workers = 1 if device != "cpu" else min(os.cpu_count() or 1, 8)
-    if workers < 1:
-        raise UsageError(f"--workers {workers}: give 1 or more")
-    if workers > 1 and device != "cpu":
-        raise UsageError(f"--workers {workers} --device {device}: a GPU is used by one process")
+    if not isinstance(workers, Workers):
+        workers = _local_workers(workers, device)
+    # Alone on its machine, the one process may take all of it.
+    threads = None if workers.is_this_process else 1
     started = time.monotonic()
     try:
-        run = _Run(folder, read_card(card_path), settings, sampling, find_footage(footage), restart)
-        jobs = run.jobs()
-        if workers == 1:
-            labeller = Labeller(card_path, settings, device=device)
-            outcomes = ((job, labeller.work(job, folder)) for job in jobs)
-        else:
-            outcomes = _outcomes_of_pool(card_path, settings, jobs, folder, workers)
-        with closing(outcomes):
-            _settle_all(run, outcomes, progress)
+        run = _Run(folder, read_card(card_path), settings, sampling, find_footage(footage), restart, progress)
+        work = partial(work_here, card=card_path, settings=settings, threads=threads, device=device)
+        workers.in_order(run.readings(), read_jobs, work, run.settle)
         run.finish()
+    except BrokenProcessPool as error:
+        raise LabelError(
+            "a labelling process died, perhaps out of memory: use fewer --workers (finished labels are kept)"
+        ) from error
     except OSError as error:
         # Footage and weights that can't be read are OSErrors too, and say more.
         if isinstance(error, AccmpegError):
@@ -152,8 +147,20 @@ class _Run:
         sampling: Sampling,
         footage: Sequence[Footage],
         restart: bool,
+        progress: Progress | None,
     ) -> None:
-        self._folder, self._settings, self._sampling, self._footage = folder, settings, sampling, footage
+        self._folder, self._settings, self._sampling, self._progress = folder, settings, sampling, progress
+        self._footage = [
+            Reading(
+                item.path.absolute(),
+                item.kind,
+                item.clip,
+                str(item.path.resolve()),
+                sampling,
+                settings.max_side_px,
+            )
+            for item in footage
+        ]
         self._dnn = {"name": card.name, "task": card.task, "sha256": card.sha256}
         folder.mkdir(parents=True, exist_ok=True)
         if restart:
@@ -166,7 +173,8 @@ class _Run:
         self.name = card.name
         self.new = self.kept = self.flat = 0
         self.skipped: list[dict[str, Any]] = []
-        self.expected = sum(_expected_frames(item, sampling) for item in footage)
+        self._number = self.journal.next_number
+        self.expected = sum(map(expected_frames, self._footage))
 
     @property
     def done(self) -> int:
@@ -182,51 +190,37 @@ class _Run:
                     "give another folder, or --restart to delete them"
                 )
 
-    def jobs(self) -> Iterator[Job]:
-        """Frames still to label, decoded one after the other; unreadable footage is noted and passed over."""
-        number = self.journal.next_number
-        for item in self._footage:
-            source = str(item.path.resolve())
-            labelled = {index for origin, index in self.journal.labels if origin == source}
-            if labelled and self._is_finished(source):
+    def readings(self) -> Iterator[Reading]:
+        """Footage with frames still to label."""
+        for reading in self._footage:
+            labelled = {index for origin, index in self.journal.labels if origin == reading.source}
+            if labelled and self._is_finished(reading.source):
                 self.kept += len(labelled)
-                continue
-            try:
-                for index, frame in self._sampled_frames(item):
-                    if index in labelled:
-                        self.kept += 1
-                        continue
-                    yield Job.of(_capped(frame, self._settings.max_side_px), number, item.clip, source, index)
-                    number += 1
-            except MediaError as error:
-                self._skip(source, item.clip, None, str(error))
+            else:
+                yield replace(reading, labelled=frozenset(labelled))
 
-    def _sampled_frames(self, item: Footage) -> Iterator[tuple[int, VideoFrame]]:
-        """The sampled frames of one piece of footage with their indices; raises `MediaError`."""
-        if item.kind == "still":
-            yield 0, read_still(item.path)
-            return
-        taken = 0
-        with open_source(item.path) as source:
-            for index, frame in enumerate(source):
-                if index % self._sampling.every == 0:
-                    yield index, frame
-                    taken += 1
-                    if taken == self._sampling.limit:
-                        break
-            for reason in source.skipped_pictures:
-                self._skip(str(item.path.resolve()), item.clip, None, reason)
+    def settle(self, made: Outcome | Passed) -> None:
+        """Files what became of a frame; raises `LabelError` for a reason to stop, `OSError` (full disk)."""
+        if isinstance(made, Passed):
+            self.kept += made.kept
+            for reason in made.reasons:
+                self._skip(made.source, made.clip, None, reason)
+        else:
+            self._file(made)
+        if self._progress is not None:
+            self._progress(self.done, self.expected)
 
-    def settle(self, job: Job, outcome: Outcome) -> None:
-        """Notes in the journal what became of a job; raises `LabelError` for a reason to stop."""
-        if outcome.fatal:
-            raise LabelError(f"{outcome.reason}; finished labels are kept")
-        if outcome.reason is not None:
-            self._skip(job.source, job.clip, job.frame_index, outcome.reason)
+    def _file(self, made: Outcome) -> None:
+        if made.fatal:
+            raise LabelError(f"{made.reason}; finished labels are kept")
+        number, self._number = self._number, self._number + 1
+        if made.reason is not None:
+            self._skip(made.source, made.clip, made.frame_index, made.reason)
             return
-        self.journal.add(job.source, job.frame_index, job.clip, label_file(Path(), job.number))
+        write_label(label_file(self._folder, number), made.packed)
+        self.journal.add(made.source, made.frame_index, made.clip, label_file(Path(), number))
         self.new += 1
-        self.flat += outcome.flat
+        self.flat += made.flat
 
     def _skip(self, source: str, clip: str, frame_index: int | None, reason: str) -> None:
         self.skipped.append({"source": source, "clip": clip, "frame_index": frame_index, "reason": reason})
@@ -240,9 +234,9 @@ class _Run:
         """Completes the manifest: footage, counts, and what was skipped with its reasons."""
         unfinished = {entry["source"] for entry in self.skipped}
         finished = {
-            source: {"clip": item.clip, "kind": item.kind, "sampling": asdict(self._sampling)}
-            for item in self._footage
-            if (source := str(item.path.resolve())) not in unfinished
+            each.source: {"clip": each.clip, "kind": each.kind, "sampling": asdict(self._sampling)}
+            for each in self._footage
+            if each.source not in unfinished
         }
         self._manifest |= {
             "counts": {"labels": len(self.journal.labels), "skipped": len(self.skipped)},
@@ -257,85 +251,14 @@ class _Run:
         return f"nothing could be labelled: {reason}"
 
 
-def _settle_all(
-    run: _Run, outcomes: Generator[tuple[Job, Outcome], None, None], progress: Progress | None
-) -> None:
-    """Notes every outcome; on Ctrl-C also those of the frames that were in work."""
-    current: tuple[Job, Outcome] | None = None
-    try:
-        for current in outcomes:
-            run.settle(*current)
-            current = None
-            if progress is not None:
-                progress(run.done, run.expected)
-    except KeyboardInterrupt as interrupt:
-        # It comes as likely here as inside the generator, which then has not yet heard of it.
-        with suppress(KeyboardInterrupt):
-            if current is not None:
-                run.settle(*current)
-            current = outcomes.throw(interrupt)
-            while True:
-                run.settle(*current)
-                current = next(outcomes)
-        raise
-
-
-def _outcomes_of_pool(
-    card_path: Path, settings: LabelSettings, jobs: Iterator[Job], folder: Path, workers: int
-) -> Generator[tuple[Job, Outcome], None, None]:
-    """Runs jobs on spawned processes; on Ctrl-C the frames in work are still finished and handed out."""
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (card_path, settings))
-    running: dict[Future[Outcome], Job] = {}
-    try:
-        for job in jobs:
-            running[pool.submit(work_here, job, folder)] = job
-            while len(running) >= QUEUED_JOBS_PER_WORKER * workers:
-                yield from _settled(running)
-        while running:
-            yield from _settled(running)
-    except KeyboardInterrupt:
-        pool.shutdown(cancel_futures=True)
-        for future in [future for future in running if future.cancelled()]:
-            del running[future]
-        while running:
-            yield from _settled(running)
-        raise
-    except BrokenProcessPool as error:
-        raise LabelError(
-            "a labelling process died, perhaps out of memory: use fewer --workers (finished labels are kept)"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _settled(running: dict[Future[Outcome], Job]) -> Iterator[tuple[Job, Outcome]]:
-    finished, _ = wait(running, return_when=FIRST_COMPLETED)
-    for future in finished:
-        yield running.pop(future), future.result()
-
-
-def _expected_frames(item: Footage, sampling: Sampling) -> int:
-    """How many frames a piece of footage should give; 0 where it does not say."""
-    if item.kind == "still":
-        return 1
-    try:
-        with open_source(item.path) as source:
-            frames = source.info.frame_count or 0
-    except MediaError:
-        return 0
-    sampled = -(-frames // sampling.every)
-    return sampled if sampling.limit is None else min(sampled, sampling.limit)
-
-
-def _capped(frame: VideoFrame, max_side_px: int) -> VideoFrame:
-    """The frame, scaled down to even sides where its long side exceeds `max_side_px`."""
-    long_side = max(frame.width, frame.height)
-    if long_side <= max_side_px:
-        return frame
-    width_px, height_px = (
-        max(2, round(side * max_side_px / long_side / 2) * 2) for side in (frame.width, frame.height)
-    )
-    return frame.reformat(width=width_px, height=height_px, interpolation=Interpolation.AREA, threads=1)
+def _local_workers(count: int | None, device: str) -> LocalWorkers:
+    if count is None:
+        count = 1 if device != "cpu" else min(os.cpu_count() or 1, 8)
+    if count < 1:
+        raise UsageError(f"--workers {count}: give 1 or more")
+    if count > 1 and device != "cpu":
+        raise UsageError(f"--workers {count} --device {device}: a GPU is used by one process")
+    return LocalWorkers(count)
 
 
 def _clear(folder: Path) -> None:

@@ -13,6 +13,7 @@ objects: macroblocks touched by what the server DNN reports at high quality; `y`
 `MacroblockGrid` the maps are on; and the server DNN's result at high quality as `result_*`.
 """
 
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ __all__ = [
     "LabelItem",
     "LabelSet",
     "label_file",
+    "pack_label",
     "read_labels",
     "read_manifest",
     "write_label",
@@ -122,8 +124,8 @@ def label_file(folder: Path, number: int) -> Path:
     return folder / f"{number // LABELS_PER_FOLDER:04d}" / f"{number:06d}.npz"
 
 
-def write_label(file: Path, label: Label) -> None:
-    """Writes a label so that either the whole file exists or none; raises `OSError`."""
+def pack_label(label: Label) -> bytes:
+    """A label as the content of its file: the same bytes for the same label."""
     arrays: dict[str, NDArray[Any]] = {
         "accgrad_log2": np.maximum(label.accgrad_log2, ACCGRAD_LOG2_FLOOR).astype(np.float16),
         "y": label.planes.y,
@@ -133,11 +135,17 @@ def write_label(file: Path, label: Label) -> None:
     }
     if label.objects is not None:
         arrays["objects"] = label.objects
+    packed = io.BytesIO()
+    np.savez_compressed(packed, allow_pickle=False, **arrays)
+    return packed.getvalue()
+
+
+def write_label(file: Path, packed: bytes) -> None:
+    """Writes a packed label so that either the whole file exists or none; raises `OSError`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     try:
-        with part.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
+        part.write_bytes(packed)
         part.replace(file)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -190,7 +198,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 @dataclass
 class Journal:
-    """The labels of a folder in the order in which they were made, by source and frame index."""
+    """The labels of a folder in the order of their frames, by source and frame index."""
 
     path: Path
     labels: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)

@@ -1,8 +1,7 @@
-"""Labelling one frame: qualities, reference, accuracy gradient, planes; here or in a spawned process."""
+"""Labelling one frame: qualities, reference, accuracy gradient, planes; in any process, on any machine."""
 
-import signal
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,52 +10,27 @@ from numpy.typing import NDArray
 
 from accmpeg.errors import AccmpegError, DnnAwayError, NoGradientError
 from accmpeg.media.decoder import encode_still
-from accmpeg.media.frames import plane_view
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.planes import frame_planes
 from accmpeg.tasks.arrays import result_arrays
-from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, label_file, write_label
+from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, pack_label
+from accmpeg.training.reading import Job, Passed
 from accmpeg.training.settings import LabelSettings
 
-__all__ = ["Job", "Labeller", "Outcome", "log2_accgrad", "start_worker", "work_here"]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A frame to label, in a form that crosses process boundaries (tightly packed yuv420p planes)."""
-
-    number: int
-    clip: str
-    source: str
-    frame_index: int
-    width_px: int
-    height_px: int
-    colour: tuple[int, int]
-    planes: tuple[bytes, bytes, bytes]
-
-    @classmethod
-    def of(cls, frame: VideoFrame, number: int, clip: str, source: str, frame_index: int) -> "Job":
-        y, u, v = (plane_view(frame, index).tobytes() for index in range(3))
-        colour = int(frame.colorspace), int(frame.color_range)
-        return cls(number, clip, source, frame_index, frame.width, frame.height, colour, (y, u, v))
-
-    def frame(self) -> VideoFrame:
-        frame = VideoFrame(self.width_px, self.height_px, "yuv420p")
-        for index, packed in enumerate(self.planes):
-            view = plane_view(frame, index)
-            view[:] = np.frombuffer(packed, np.uint8).reshape(view.shape)
-        frame.colorspace, frame.color_range = self.colour
-        frame.pts, frame.time_base = 0, Fraction(1, 25)
-        return frame
+__all__ = ["Labeller", "Outcome", "log2_accgrad", "work_here"]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: a label, a skipped frame (`reason`), or a `fatal` reason to stop all work.
+    """What became of a job: a packed label, a skipped frame (`reason`), or a `fatal` reason to stop all work.
 
     `flat`: the label is the same for all macroblocks, so it says nothing.
     """
 
+    clip: str
+    source: str
+    frame_index: int
+    packed: bytes = b""
     reason: str | None = None
     fatal: bool = False
     flat: bool = False
@@ -68,7 +42,7 @@ def log2_accgrad(accgrad: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class Labeller:
-    """Labels frames with one server DNN: `label` makes one, `work` makes and files one."""
+    """Labels frames with one server DNN: `label` makes one, `work` makes what is filed."""
 
     def __init__(
         self, card: Path, settings: LabelSettings, *, threads: int | None = None, device: str = "cpu"
@@ -111,41 +85,33 @@ class Labeller:
             result=result_arrays(reference),
         )
 
-    def work(self, job: Job, folder: Path) -> Outcome:
-        """Labels a job's frame and writes the file; what goes wrong comes back as an `Outcome`."""
+    def work(self, job: Job) -> Outcome:
+        """Labels a job's frame; what goes wrong comes back as an `Outcome`."""
+        made = Outcome(job.clip, job.source, job.frame_index)
         try:
             label = self.label(job.frame())
-            write_label(label_file(folder, job.number), label)
         except NoGradientError as error:
-            return Outcome(f"{error}: use --black-box N", fatal=True)
+            return replace(made, reason=f"{error}: use --black-box N", fatal=True)
         except DnnAwayError as error:
-            return Outcome(str(error), fatal=True)
+            return replace(made, reason=str(error), fatal=True)
         except AccmpegError as error:
-            return Outcome(str(error))
-        except OSError as error:
-            return Outcome(f"can't write labels to {folder}: {error.strerror or error}", fatal=True)
-        return Outcome(flat=label.accgrad_log2.size > 1 and not np.ptp(label.accgrad_log2))
+            return replace(made, reason=str(error))
+        flat = label.accgrad_log2.size > 1 and not np.ptp(label.accgrad_log2)
+        return replace(made, packed=pack_label(label), flat=bool(flat))
 
 
-_start: tuple[Path, LabelSettings] | None = None
-_labeller: Labeller | None = None
+_loaded = lru_cache(maxsize=1)(Labeller)
+"""With the first job, and once in a process: a network takes seconds to load."""
 
 
-def start_worker(card: Path, settings: LabelSettings) -> None:
-    """Prepares a spawned process; Ctrl-C is left to the parent, which lets it finish its frame."""
-    global _start
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _start = (card, settings)
-
-
-def work_here(job: Job, folder: Path) -> Outcome:
-    """`Labeller.work` in a process made ready by `start_worker`."""
-    global _labeller
-    if _labeller is None:
-        assert _start is not None
-        # Loaded with the first job, not in the pool's initialiser, whose errors break the pool unexplained.
-        try:
-            _labeller = Labeller(*_start, threads=1)
-        except AccmpegError as error:
-            return Outcome(str(error), fatal=True)
-    return _labeller.work(job, folder)
+def work_here(
+    item: Job | Passed, *, card: Path, settings: LabelSettings, threads: int | None, device: str
+) -> Outcome | Passed:
+    """`Labeller.work` in whatever process this is; what is no job is handed on."""
+    if isinstance(item, Passed):
+        return item
+    try:
+        labeller = _loaded(card, settings, threads=threads, device=device)
+    except AccmpegError as error:
+        return Outcome(item.clip, item.source, item.frame_index, reason=str(error), fatal=True)
+    return labeller.work(item)

@@ -11,9 +11,8 @@ from pathlib import Path
 import av
 
 from accmpeg.accmodel.card import AccModelCard, card_path, read_accmodel_card
-from accmpeg.dnn.card import DnnCard, read_card
-from accmpeg.dnn.registry import get_adapter
-from accmpeg.dnn.weights import check_hash
+from accmpeg.dnn.card import DnnCard
+from accmpeg.dnn.registry import read_checked_card
 from accmpeg.errors import SourceError, UsageError
 from accmpeg.evaluation.bench.cache import content_hash
 from accmpeg.evaluation.bench.clip import Clip, read_clip
@@ -86,12 +85,12 @@ class DnnSpec:
         specs = []
         taken: set[Path] = set()
         for file in cards:
-            card = _checked_card(file)
+            card = read_checked_card(file)
             own = [path for path, model in models.items() if model.dnn.sha256 == card.sha256]
             taken.update(own[:1])
             judge = None
             if stronger is not None and card.task != "segmentation":
-                judge = cls(stronger, _checked_card(stronger))
+                judge = cls(stronger, read_checked_card(stronger))
                 if judge.card.task == "segmentation":
                     raise UsageError(f"--reference {stronger} reports no boxes, so it can't confirm any")
             accmodel_file = own[0] if own else None
@@ -146,13 +145,6 @@ class Group:
 @cache
 def _found(names: tuple[str, ...]) -> Mapping[str, Method]:
     return {method.name: method for method in find_methods(",".join(names))}
-
-
-def _checked_card(file: Path) -> DnnCard:
-    card = read_card(file)
-    if get_adapter(card.adapter).model_is_file:
-        check_hash(card, file.parent / card.model)
-    return card
 
 
 def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> list[ClipSpec]:

@@ -1,0 +1,196 @@
+"""`Workers` on the nodes of a Ray cluster: Ray places tasks and moves what they need; nothing here schedules.
+
+```
+source ─▶ reader task ─▶ item, item, … in the object store ─▶ a task each ─▶ taken here, in order
+          (some ahead, each stops when its items wait)
+```
+
+A task that a worker's or a node's death interrupted is begun again, a few times; what a reader had made is
+made again by Ray. Errors of the work itself end it, as they do on one machine.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+
+from accmpeg.cluster.connect import worker_nodes
+from accmpeg.errors import ClusterError
+from accmpeg.version import __version__
+from accmpeg.workers import AHEAD_PER_WORKER, Workers
+
+__all__ = ["RayWorkers"]
+
+Source = TypeVar("Source")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+TRIES = 4
+"""How often a task is begun whose worker dies, before its item is named and all ends."""
+_WORK_CPUS, _READ_CPUS = 0.9, 0.05
+"""On a node of one CPU a reader or two still fit beside the work that they read for."""
+_ITEMS_WAITING = 8
+_WORKERS_PER_READER = 8
+_POLL_S = 0.5
+_remote: Any = ray.remote  # its types know neither generators nor their limits
+
+
+class RayWorkers(Workers):
+    """The nodes of the cluster that this process is connected to; raises `ClusterError`.
+
+    Args:
+        gpus: How much of a GPU each task of `in_order` takes; 0 for work on CPUs.
+    """
+
+    def __init__(self, gpus: float = 0.0) -> None:
+        self._resources = {"num_gpus": gpus} if gpus else {"num_cpus": _WORK_CPUS}
+        self._kind, self._each = ("GPU", gpus) if gpus else ("CPU", 1.0)
+
+    @property
+    def _count(self) -> int:
+        """Tasks that the cluster can run at once: nodes come and go."""
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return max(1, int(resources.get(self._kind, 0) / self._each))
+
+    def in_order(
+        self,
+        sources: Iterable[Source],
+        read: Callable[[Source], Iterator[Item]],
+        work: Callable[[Item], Made],
+        take: Callable[[Made], None],
+    ) -> None:
+        task = _remote(max_retries=0, **self._resources)(_worked)
+        shared = ray.put(work)
+        running: deque[tuple[Any, Any]] = deque()
+
+        def take_oldest() -> None:
+            item, made = running[0]
+            for left in reversed(range(TRIES)):
+                try:
+                    outcome = _got(made)
+                except RayError as error:
+                    if not left:
+                        raise _given_up(_named(item), error) from error
+                    made = task.remote(__version__, shared, item)
+                    running[0] = item, made
+                else:
+                    running.popleft()
+                    take(outcome)
+                    return
+
+        try:
+            for item in self._read(sources, read):
+                running.append((item, task.remote(__version__, shared, item)))
+                while len(running) >= AHEAD_PER_WORKER * self._count:
+                    take_oldest()
+            while running:
+                take_oldest()
+        except KeyboardInterrupt:
+            while running and ray.wait([running[0][1]], timeout=0)[0]:
+                take_oldest()
+            raise
+        finally:
+            for _, made in running:
+                ray.cancel(made)
+
+    def _read(self, sources: Iterable[Source], read: Callable[[Source], Iterator[Item]]) -> Iterator[Any]:
+        """References to the items of all sources, in order."""
+        reader = _remote(
+            num_returns="streaming",
+            num_cpus=_READ_CPUS,
+            max_retries=TRIES - 1,
+            _generator_backpressure_num_objects=_ITEMS_WAITING,
+        )(_read_here)
+        waiting, begun = iter(sources), deque[Any]()
+        while True:
+            ahead = 1 + self._count // _WORKERS_PER_READER
+            for source in waiting:
+                begun.append(reader.remote(__version__, read, source))
+                if len(begun) > ahead:
+                    break
+            if not begun:
+                return
+            yield from begun.popleft()
+
+    def as_finished(
+        self,
+        tasks: Sequence[Item],
+        work: Callable[..., Iterator[Made]],
+        arguments: Callable[[Item], tuple[Any, ...]],
+        keep: Callable[[Made], None],
+        progress: Callable[[int], None],
+        *,
+        alone: bool = False,
+    ) -> None:
+        """Results are kept by this process. `alone`: on the largest nodes, the whole of one each."""
+        cpus = max(node["Resources"]["CPU"] for node in worker_nodes()) if alone else 1
+        remote = _remote(num_returns="streaming", num_cpus=cpus, max_retries=0)(_run)
+        running = {remote.remote(__version__, work, *arguments(task)): task for task in tasks}
+        deaths: Counter[int] = Counter()
+        done = 0
+        try:
+            while running:
+                ready: list[Any]
+                ready, _ = ray.wait(list(running), timeout=_POLL_S, fetch_local=False)
+                for results in ready:
+                    try:
+                        keep(_got(next(results)))
+                    except StopIteration:
+                        del running[results]
+                        done += 1
+                    except RayError as error:
+                        task = running.pop(results)
+                        deaths[id(task)] += 1
+                        if deaths[id(task)] == TRIES:
+                            raise _given_up(str(task), error) from error
+                        running[remote.remote(__version__, work, *arguments(task))] = task
+                progress(done)
+        finally:
+            for results in running:
+                ray.cancel(results)
+
+
+def _got(reference: Any) -> Any:
+    """What a task made. What the work raised is raised as it was; `RayError` means that a worker died."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        cause = error.cause
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        raise cause from None
+
+
+def _same_version(version: str) -> None:
+    """Of a node that joined after all were asked."""
+    if version != __version__:
+        raise ClusterError(f"a node that joined has accmpeg {__version__}, and this is {version}")
+
+
+def _worked(version: str, work: Callable[[Item], Made], item: Item) -> Made:
+    _same_version(version)
+    return work(item)
+
+
+def _read_here(version: str, read: Callable[[Source], Iterator[Item]], source: Source) -> Iterator[Item]:
+    _same_version(version)
+    yield from read(source)
+
+
+def _run(version: str, work: Callable[..., Iterator[Made]], *arguments: Any) -> Iterator[Made]:
+    _same_version(version)
+    yield from work(*arguments)
+
+
+def _named(item: Any) -> str:
+    try:
+        return str(ray.get(item, timeout=_POLL_S))
+    except RayError:
+        return "an item that was lost with its node"
+
+
+def _given_up(item: str, error: RayError) -> ClusterError:
+    why = "ran out of memory" if isinstance(error, OutOfMemoryError) else "died, perhaps out of memory"
+    return ClusterError(f"{item}: its worker {why}, {TRIES} times ({type(error).__name__}); all else is kept")

@@ -1,0 +1,62 @@
+"""`accmpeg cluster label`: the same files as on one machine, whoever dies."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import accmpeg_command, contents, lines
+from tests.helpers import until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory, render_video: Any) -> Path:
+    folder = tmp_path_factory.mktemp("footage")
+    for seed in (2001, 2002, 2003):
+        render_video(folder / f"street-{seed}.mp4", seed, 12)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(footage: Path, small_card: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("local") / "labels"
+    subprocess.run(accmpeg_command("label", *wanted(footage, small_card, out), "--workers", 2), check=True)
+    return out
+
+
+def wanted(footage: Path, card: Path, out: Path) -> list[object]:
+    return [footage, "--dnn", card, "-o", out, "--every", 1]
+
+
+def test_the_files_are_those_of_one_machine(
+    cluster: Any, footage: Path, small_card: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "labels"
+    done = subprocess.run(
+        accmpeg_command("cluster", "label", *wanted(footage, small_card, out), "--address", cluster.address),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "36 labels" in done.stdout
+    assert contents(out) == contents(whole)
+
+
+def test_a_node_that_is_killed_half_way_changes_nothing(
+    cluster: Any, footage: Path, small_card: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "labels"
+    asked = accmpeg_command(
+        "cluster", "label", *wanted(footage, small_card, out), "--address", cluster.address
+    )
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: process.poll() is not None or lines(out / "journal.jsonl") >= 8)
+        assert process.poll() is None, process.stderr
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        _, said = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    assert contents(out) == contents(whole)
