@@ -30,6 +30,7 @@ with atheris.instrument_imports(include=["accmpeg"]):
         Feedback,
         Goodbye,
         Hello,
+        NewOffer,
         Refused,
         ResultMessage,
         TimeReply,
@@ -83,6 +84,7 @@ def wire() -> Target:
         pack(TimeRequest(sent_us=-5)),
         pack(TimeReply(sent_us=1, received_us=2, replied_us=3)),
         pack(Goodbye(reason="the camera ends")),
+        pack(NewOffer(offer={"profile": {"source_px": [320, 180]}})),
     ]
 
 

@@ -71,7 +71,14 @@ def settings(folder: Path, **changes: Any) -> ServerSettings:
 
 
 def camera(
-    scene: Any, url: str, cache: Path, *, frames: int = 400, token: str = TOKEN, **options: Any
+    scene: Any,
+    url: str,
+    cache: Path,
+    *,
+    frames: int = 400,
+    frame_rate: int = 20,
+    token: str = TOKEN,
+    **options: Any,
 ) -> Camera:
     """As the command line makes it of an address and a token."""
     own = CameraOptions(
@@ -84,7 +91,7 @@ def camera(
             **options,
         }
     )
-    return Camera(scene(frames, 20), ServerAddress.parse(url, token=token), None, own)
+    return Camera(scene(frames, frame_rate), ServerAddress.parse(url, token=token), None, own)
 
 
 def size_at(server: ServerThread) -> tuple[int, int]:
@@ -219,8 +226,8 @@ def test_a_bad_offer_is_refused_and_frames_are_answered(
 ) -> None:
     with ServerThread(settings(tmp_path)) as server:
         core = server.running.core
-        assert core.announcement is not None
-        core.announcement = change(core.announcement)
+        ((name, announced),) = core.announcements.items()
+        core.announcements[name] = change(announced)
         with camera(scene, server.websocket_url, tmp_path / "cache") as running:
             until(lambda: "offer" in running.snapshot())
             more(running)
@@ -233,8 +240,7 @@ def test_a_bad_offer_is_refused_and_frames_are_answered(
 
 def test_the_accmodel_is_for_cameras_with_a_token_only(tmp_path: Path) -> None:
     with ServerThread(settings(tmp_path)) as server:
-        announced = server.running.core.announcement
-        assert announced is not None
+        (announced,) = server.running.core.announcements.values()
         assert announced.offer.accmodel is not None
         name, size = f"accmodel/{announced.offer.accmodel.sha256}", len(announced.weights)
         address = ServerAddress.parse(server.websocket_url, token=TOKEN)
@@ -323,8 +329,7 @@ def test_an_accmodel_of_another_dnn_is_not_offered(tmp_path: Path) -> None:
 def test_a_fetch_goes_by_tls_and_token(certificate: tuple[Path, Path], tmp_path: Path) -> None:
     chain, key = certificate
     with ServerThread(settings(tmp_path, tls_certificate=chain, tls_key=key)) as server:
-        announced = server.running.core.announcement
-        assert announced is not None
+        (announced,) = server.running.core.announcements.values()
         assert announced.offer.accmodel is not None
         name, size = f"accmodel/{announced.offer.accmodel.sha256}", len(announced.weights)
         trusted = ServerAddress.parse(server.websocket_url, token=TOKEN, ca_file=chain)

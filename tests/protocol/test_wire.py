@@ -21,6 +21,7 @@ from accmpeg.protocol.wire import (
     Goodbye,
     Hello,
     Message,
+    NewOffer,
     Offer,
     OfferedAccModel,
     OfferedProfile,
@@ -134,6 +135,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(TimeRequest, sent_us=MOMENTS),
     st.builds(TimeReply, sent_us=MOMENTS, received_us=MOMENTS, replied_us=MOMENTS),
     st.builds(Goodbye, reason=TEXTS),
+    st.builds(NewOffer, offer=st.none() | st.dictionaries(TEXTS, TEXTS | st.integers(0, 9), max_size=3)),
 )
 
 

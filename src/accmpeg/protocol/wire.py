@@ -11,6 +11,7 @@ camera                                             server
   ◀─────────────────────────────── welcome | refused
   access_unit, access_unit, … ─────────────────────▶
   ◀──────────────── result, feedback, result, …
+  ◀─────────────────────────────────── new_offer (another DNN is in place)
   time_request ────────────────────────────────────▶
   ◀───────────────────────────────────── time_reply
   goodbye ─────────────────────────────────────────▶ (either side, before it closes)
@@ -23,6 +24,7 @@ microseconds: `…_us` of the sender's own clock unless the field says whose. Fr
 `sequence`, which rises with every sent frame of a stream and never repeats, over reconnections too.
 """
 
+import json
 import re
 import struct
 from dataclasses import dataclass
@@ -43,6 +45,7 @@ __all__ = [
     "Goodbye",
     "Hello",
     "Message",
+    "NewOffer",
     "Offer",
     "OfferedAccModel",
     "OfferedProfile",
@@ -54,6 +57,7 @@ __all__ = [
     "Welcome",
     "is_name",
     "pack",
+    "read_offer",
     "unpack",
 ]
 
@@ -268,6 +272,16 @@ class Goodbye(Message):
     reason: Reason
 
 
+class NewOffer(Message):
+    """Another server DNN is in place of the one that answered, and this is what suits it; None is nothing.
+
+    The offer is that of the welcome, but unread: a bad one ends no connection.
+    """
+
+    kind = 10
+    offer: dict[str, Any] | None = None
+
+
 _KINDS: dict[int, type[Message]] = {
     message.kind: message
     for message in (
@@ -280,6 +294,7 @@ _KINDS: dict[int, type[Message]] = {
         TimeRequest,
         TimeReply,
         Goodbye,
+        NewOffer,
     )
 }
 
@@ -329,7 +344,19 @@ def unpack(data: bytes | bytearray | memoryview) -> Unpacked:
     try:
         message = model.model_validate_json(bytes(body))
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "header"
-        raise WireError(f"a {model.__name__} that can't be read: {where}: {problem['msg']}") from None
+        raise _unreadable(model, error) from None
     return Unpacked(message, payload)
+
+
+def read_offer(message: NewOffer) -> Offer | None:
+    """The offer of the message. Raises `WireError` for one that no camera could take."""
+    try:
+        return None if message.offer is None else Offer.model_validate_json(json.dumps(message.offer))
+    except ValidationError as error:
+        raise _unreadable(Offer, error) from None
+
+
+def _unreadable(model: type[_Header], error: ValidationError) -> WireError:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, problem["loc"])) or "header"
+    return WireError(f"a {model.__name__} that can't be read: {where}: {problem['msg']}")

@@ -11,8 +11,7 @@ from accmpeg.accmodel.inspection import check_onnx
 from accmpeg.errors import UsageError
 from accmpeg.options import parse_bitrate, parse_size, read_toml
 from accmpeg.protocol.wire import Offer, OfferedAccModel, OfferedProfile
-from accmpeg.server.models import LoadedDnns, ModelIdentity
-from accmpeg.server.settings import ServerSettings
+from accmpeg.server.models import ModelIdentity
 
 __all__ = ["Announcement", "announce"]
 
@@ -31,26 +30,27 @@ class Announcement:
         return self.offer if same else None
 
 
-def announce(settings: ServerSettings, loaded: LoadedDnns) -> Announcement | None:
-    """Reads and checks what the settings have to offer; None if that is nothing.
+def announce(
+    site_profile: Path | None, accmodel: Path | None, dnns: list[ModelIdentity]
+) -> Announcement | None:
+    """Reads and checks what there is to offer to cameras of one of these DNNs; None if that is nothing.
 
     Raises UsageError for a profile or an AccModel that is for none of the DNNs, or that no camera would take;
     CardError or WeightsError for an AccModel that can't be read.
     """
-    if settings.site_profile is None and settings.accmodel is None:
+    if site_profile is None and accmodel is None:
         return None
-    dnns = [next(iter(workers.values())).identity for workers in loaded.values()]
-    profile = accmodel = made_for = None
+    profile = offered = made_for = None
     weights = b""
-    if settings.site_profile is not None:
-        profile, made_for = _profile(settings.site_profile, dnns)
-        if profile.policy in ("graded", "binary") and settings.accmodel is None:
-            raise UsageError(f"--site-profile {settings.site_profile} steers by an AccModel: give --accmodel")
-    if settings.accmodel is not None:
-        accmodel, weights, made_for = _accmodel(settings.accmodel, dnns if made_for is None else [made_for])
+    if site_profile is not None:
+        profile, made_for = _profile(site_profile, dnns)
+        if profile.policy in ("graded", "binary") and accmodel is None:
+            raise UsageError(f"--site-profile {site_profile} steers by an AccModel: give --accmodel")
+    if accmodel is not None:
+        offered, weights, made_for = _accmodel(accmodel, dnns if made_for is None else [made_for])
     assert made_for is not None
     return Announcement(
-        Offer(dnn_sha256=made_for.sha256, profile=profile, accmodel=accmodel), made_for, weights
+        Offer(dnn_sha256=made_for.sha256, profile=profile, accmodel=offered), made_for, weights
     )
 
 

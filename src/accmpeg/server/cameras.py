@@ -49,7 +49,11 @@ class StreamMemory:
         return data
 
     def send_again(self, answered: int) -> None:
-        """The camera has had results up to `answered`: the later ones wait to be sent again."""
+        """The camera has had results up to `answered`: the later ones wait to be sent again.
+
+        What another server answered, which may be this one before its restart, is not answered again.
+        """
+        self.last_sequence = max(self.last_sequence, answered)
         again = [each for each in self._sent if each[0] > answered]
         self.unsent = deque([*again, *self.unsent], maxlen=UNSENT_RESULTS)
         self._sent.clear()

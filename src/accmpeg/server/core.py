@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from accmpeg.protocol.wire import Offer
 from accmpeg.server.announcement import Announcement
 from accmpeg.server.cameras import CameraBook
 from accmpeg.server.dnns import RunningDnns
@@ -16,6 +17,7 @@ from accmpeg.server.models import LoadedDnns
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.subscribers import Hub
 from accmpeg.server.view import Gallery
+from accmpeg.server.workers import Workers
 
 __all__ = ["Core"]
 
@@ -33,7 +35,8 @@ class Core:
     ) -> None:
         self.settings = settings
         """As they are now: some change while the server runs."""
-        self.announcement = announcement
+        self.announcements = {} if announcement is None else {announcement.made_for.card: announcement}
+        """By the name of the DNN: what its cameras are offered."""
         self.limits = settings.limits
         self.book = CameraBook(settings.forget_s)
         self.metrics = Metrics(self.book, lambda: self.dnns)
@@ -43,6 +46,11 @@ class Core:
         self.executor = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="decode")
         self.dnns = RunningDnns(settings, loaded, self._observe_batch)
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def offer_of(self, workers: Workers) -> Offer | None:
+        """What cameras of this DNN are offered, as it is now."""
+        announced = self.announcements.get(workers.name)
+        return None if announced is None else announced.offer_of(workers.identity)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Starts a task that nobody awaits; a failure is logged, and `cancel_tasks` ends it."""

@@ -69,35 +69,41 @@ class RunningDnns(dict[str, Workers]):
         """What is wrong with one; empty for a name that none has."""
         return self[name].problem if name in self else ""
 
-    async def exchange(self, name: str, card: str) -> Workers:
-        """Loads a card of `dnn_folder` under a name, new or in place of the DNN that has it.
+    async def load(self, name: str, card: str) -> dict[str, LoadedDnn]:
+        """A card of `dnn_folder`, to be put under a name, for each worker in as many copies as it has there.
 
-        Frames that wait are inferred by the new one. Raises `UsageError` for a card elsewhere or of another
-        task, and what `load_dnn` raises; the old DNN then goes on.
+        Raises `UsageError` for a card elsewhere, and what `load_dnn` raises.
         """
-        path = self._card_path(card)
+        path = self.file(card, CARD_SUFFIX)
         if not is_name(name):
             raise UsageError(f"'{name}' is no name for a DNN: use letters, digits, _ . -")
         running = self.get(name)
-        loaded = await in_thread(load, self._settings, path, None if running is None else running.copies)
-        if running is not None:
-            running.exchange(loaded)
+        return await in_thread(load, self._settings, path, None if running is None else running.copies)
+
+    def put(self, name: str, loaded: dict[str, LoadedDnn]) -> Workers:
+        """Puts a DNN under a name, new or in place of the one that has it: it infers the frames that wait.
+
+        Raises `UsageError` for one of another task; the old DNN then goes on.
+        """
+        if name in self:
+            self[name].exchange(loaded)
         else:
             self[name] = self._workers(name, loaded)
         log.info("dnn exchanged", extra={"dnn": name, **self[name].identity.facts()})
         return self[name]
 
-    def _card_path(self, card: str) -> Path:
+    def file(self, name: str, suffix: str) -> Path:
+        """A file in `dnn_folder`. Raises `UsageError` for what is not in there or has another suffix."""
         folder = self._settings.dnn_folder
         if folder is None:
             raise UsageError("this server changes no DNN: start it with --dnn-folder FOLDER")
         try:
-            path = (folder / card).resolve()
+            path = (folder / name).resolve()
             inside = path.is_relative_to(folder.resolve())
         except (OSError, ValueError):  # a NUL in it, or a name that no file can have
             path, inside = folder, False
-        if not inside or not path.name.endswith(CARD_SUFFIX):
-            raise UsageError(f"{card!r} is no card of the server's --dnn-folder")
+        if not inside or not path.name.endswith(suffix):
+            raise UsageError(f"{name!r} is no *{suffix} of the server's --dnn-folder")
         return path
 
     def _workers(self, name: str, loaded: dict[str, LoadedDnn]) -> Workers:

@@ -6,7 +6,7 @@ from collections import deque
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from accmpeg.errors import WireError
-from accmpeg.protocol.wire import Feedback, Message, ResultMessage, pack
+from accmpeg.protocol.wire import Feedback, Message, NewOffer, Offer, ResultMessage, pack
 from accmpeg.server.cameras import StreamMemory
 from accmpeg.server.changes import Changes
 from accmpeg.server.line import Answer
@@ -47,6 +47,10 @@ class Outbox:
         """A control message waits to be sent."""
         self._control.append(message)
         self._changes.notify()
+
+    def offer(self, offer: Offer | None) -> None:
+        """A new offer waits to be sent, as a control message."""
+        self.say(NewOffer(offer=None if offer is None else offer.model_dump(mode="json")))
 
     def tell(self, feedback: Feedback) -> None:
         """Waits to be sent in place of earlier feedback."""

@@ -115,7 +115,9 @@ async def _make(settings: ServerSettings, listener: socket.socket) -> _Program:
     if settings.publish_per_s is not None:
         await in_thread(Motion, (1, 1))  # its library may be missing, and takes its time to load
     loaded = await in_thread(load_all, settings)
-    server = Server(settings, loaded, await in_thread(announce, settings, loaded))
+    dnns = [next(iter(workers.values())).identity for workers in loaded.values()]
+    offered = await in_thread(announce, settings.site_profile, settings.accmodel, dnns)
+    server = Server(settings, loaded, offered)
     config = uvicorn_config(make_app(server), settings)
     config.load()
     await server.start()

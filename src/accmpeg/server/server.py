@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from accmpeg.protocol.wire import Goodbye, Refused
-from accmpeg.server.announcement import Announcement
+from accmpeg.server.announcement import Announcement, announce
 from accmpeg.server.core import Core
 from accmpeg.server.models import LoadedDnns
 from accmpeg.server.mqtt import MqttOutlet
@@ -17,6 +17,7 @@ from accmpeg.server.session import Session
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.subscribers import JsonLinesFile
 from accmpeg.server.threads import in_thread
+from accmpeg.server.workers import Workers
 
 __all__ = ["Server", "Watcher"]
 
@@ -102,6 +103,38 @@ class Server:
             self.stuck = True
         self.stuck = self.stuck or not all(ended)
         log.info("server stopped", extra={"left_hanging": self.stuck})
+
+    async def exchange(
+        self, name: str, card: str, accmodel: str | None = None, site_profile: str | None = None
+    ) -> Workers:
+        """Puts a DNN of `dnn_folder` under a name, and offers its cameras what is for it.
+
+        All of it is checked first: the old DNN and its offer go on where something is wrong. Cameras that are
+        connected hear of it, and change over between two frames.
+
+        Args:
+            name: Of a DNN that runs, or a new one.
+            card: Its card in the folder.
+            accmodel: The card or ONNX file of an AccModel for it, there too.
+            site_profile: A profile for it, there too.
+
+        Raises:
+            UsageError: A file elsewhere, a DNN of another task, or an offer for another DNN.
+            AccmpegError: Something in the files can't be loaded.
+        """
+        core = self.core
+        offered = (
+            None if site_profile is None else core.dnns.file(site_profile, ".toml"),
+            None if accmodel is None else core.dnns.file(accmodel, ""),
+        )
+        loaded = await core.dnns.load(name, card)
+        announced = await in_thread(announce, *offered, [next(iter(loaded.values())).identity])
+        workers = core.dnns.put(name, loaded)
+        if announced is not None:
+            core.announcements[name] = announced
+        for session in self.sessions.values():
+            session.offer_anew(workers)
+        return workers
 
     def reload(self, settings: ServerSettings) -> list[str]:
         """Takes tokens, inputs and the results file from new settings, which have been checked.

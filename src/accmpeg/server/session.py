@@ -40,6 +40,7 @@ from accmpeg.server.intake import Intake
 from accmpeg.server.line import Answer, FrameLine, Stream
 from accmpeg.server.outbox import Outbox
 from accmpeg.server.refusal import RefusalError, check_size
+from accmpeg.server.workers import Workers
 from accmpeg.version import __version__
 
 __all__ = ["Session", "client_of", "receive"]
@@ -129,8 +130,7 @@ class Session:
             self._line.close()
             self._intake.close()
             self._line.record.waiting = 0
-            extra = {"camera": self.hello.camera, "reason": self.end_reason}
-            log.info("camera left", extra=extra)
+            log.info("camera left", extra={"camera": self.hello.camera, "reason": self.end_reason})
 
     def stop(self, ending: Message | None) -> None:
         """Reads no more; what has come is answered, then `ending` is said."""
@@ -138,6 +138,11 @@ class Session:
             self._ending = ending
         if self._reading is not None:
             self._reading.cancel()
+
+    def offer_anew(self, workers: Workers) -> None:
+        """Another DNN is in place there: this camera hears of its offer, if it is one of its cameras."""
+        if self._reading is not None and workers is self._workers:
+            self._outbox.offer(self._core.offer_of(workers))
 
     async def yield_to_successor(self) -> None:
         """Makes way for a new connection of the same camera."""
@@ -167,12 +172,9 @@ class Session:
             self._memory = core.book.stream(hello.camera, hello.stream_id)
         if hello.answered is not None:
             self._memory.send_again(hello.answered)
-            # What another server answered, which may be this one before its restart, is not answered again.
-            self._memory.last_sequence = max(self._memory.last_sequence, hello.answered)
         self._resume_after = self._memory.last_sequence
-        self._repeated = -1
-        self._received_bytes, self._received_us = 0, CLOCK.now_us()
-        workers = core.dnns[hello.dnn] if hello.dnn else core.dnns.first
+        self._repeated, self._received_bytes, self._received_us = -1, 0, CLOCK.now_us()
+        workers = self._workers = core.dnns[hello.dnn] if hello.dnn else core.dnns.first
         every_frame = hello.drop == "none"
         stream = Stream(
             camera=hello.camera,
@@ -209,14 +211,13 @@ class Session:
                 "resume_after": self._resume_after,
             },
         )
-        announced = core.announcement
         self._outbox.say(
             Welcome(
                 dnn=workers.name,
                 task=workers.dnn.card.task,
                 resume_after=self._resume_after,
                 software=f"accmpeg {__version__}",
-                offer=None if announced is None else announced.offer_of(workers.identity),
+                offer=core.offer_of(workers),
             )
         )
 

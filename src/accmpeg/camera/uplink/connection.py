@@ -204,6 +204,8 @@ class Connection:
                 state.wake.set()
             elif isinstance(message, wire.TimeReply):
                 self._take_time(message, now_us)
+            elif isinstance(message, wire.NewOffer):
+                self._take_offer(message)
             elif isinstance(message, wire.Refused):
                 raise _refusal(message)
             elif isinstance(message, wire.Goodbye):
@@ -225,6 +227,17 @@ class Connection:
             state.adaptation.answered(message.sequence)
             state.on_result(result)
             state.wake.set()
+
+    def _take_offer(self, message: wire.NewOffer) -> None:
+        state = self._state
+        try:
+            offer = wire.read_offer(message)
+        except WireError as error:
+            state.stats.set(offer=f"refused: {error}")
+            log.warning("offer refused", extra={"reason": str(error)[:500]})
+            return
+        if self._own:
+            state.on_offer(offer)
 
     def _take_time(self, message: wire.TimeReply, now_us: int) -> None:
         state = self._state

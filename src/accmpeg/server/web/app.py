@@ -171,10 +171,17 @@ def _data(server: Server, logins: Logins) -> APIRouter:
     async def put_dnn(
         name: str,
         card: Annotated[str, Query(max_length=500, description="A card's path inside --dnn-folder.")],
+        accmodel: Annotated[
+            str | None, Query(max_length=500, description="An AccModel for it, there.")
+        ] = None,
+        profile: Annotated[str | None, Query(max_length=500, description="A profile for it, there.")] = None,
     ) -> dict[str, Any]:
-        """Loads a card under this name, new or in place of the DNN that has it. For administrators."""
+        """Loads a card under this name, new or in place of the DNN that has it. For administrators.
+
+        Its cameras are offered the AccModel and the profile at once.
+        """
         try:
-            return _described(name, await core.dnns.exchange(name, card))
+            return _described(name, await server.exchange(name, card, accmodel, profile))
         except (UsageError, CardError) as error:
             raise HTTPException(400, str(error)) from None
         except AccmpegError as error:
@@ -223,15 +230,15 @@ def _offer(server: Server, logins: Logins) -> APIRouter:
     @router.get("/v1/accmodel/{sha256}")
     async def accmodel(request: Request, sha256: str, authorization: Authorization = None) -> Response:
         """The ONNX file of the AccModel that the server offers its cameras. For cameras."""
-        token, announced = bearer_of(authorization), server.core.announcement
+        token, announced = bearer_of(authorization), server.core.announcements.values()
         if not server.core.settings.tokens.cameras_of(token):
             if token is not None:
                 await logins.failed("camera", client_of(request))
             raise HTTPException(401, "a camera's token is needed", {"WWW-Authenticate": "Bearer"})
-        offered = None if announced is None else announced.offer.accmodel
-        if announced is None or offered is None or offered.sha256 != sha256:
-            raise HTTPException(404, "this server offers no such AccModel")
-        return Response(announced.weights, media_type="application/octet-stream")
+        for each in announced:
+            if each.offer.accmodel is not None and each.offer.accmodel.sha256 == sha256:
+                return Response(each.weights, media_type="application/octet-stream")
+        raise HTTPException(404, "this server offers no such AccModel")
 
     return router
 
