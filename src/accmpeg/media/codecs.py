@@ -39,7 +39,7 @@ Preset = Annotated[str, Option("Encoder preset.", name="preset")]
 GopFrames = Annotated[int, Option("Frames from one keyframe to the next.", name="gop", min=1)]
 
 BFrames = Annotated[
-    int, Option("B-frames in a row at most: fewer bytes, later by about twice as many frames.", min=0, max=16)
+    int, Option("B-frames in a row at most: fewer bytes, later by one frame more than that.", min=0, max=16)
 ]
 MbtreeFrames = Annotated[
     int, Option("libx264: look so many frames ahead to spend bits; later by as many.", min=0, max=250)
@@ -202,6 +202,11 @@ def _libx264(settings: EncoderSettings) -> dict[str, str]:
     options["aq-mode"] = str(1 if aq_mode is None else aq_mode)
     if aq_strength is not None:
         options["aq-strength"] = str(aq_strength)
+    if settings.b_frames:
+        # B-frames that others refer to would save no bytes that were measured, and keep each answer waiting
+        # for a frame more.
+        own = [options["x264-params"]] if "x264-params" in options else []
+        options["x264-params"] = ":".join([*own, "b-pyramid=none"])
     if settings.b_frames or settings.mbtree_frames:
         ahead = settings.b_frames if settings.bitrate_bps is not None else _LOOKAHEAD_FRAMES
         options |= {
@@ -231,7 +236,11 @@ def _libx265(settings: EncoderSettings) -> dict[str, str]:
     # The presets superfast and ultrafast set a strength of 0, which drops the map.
     params["aq-strength"] = str(1.0 if aq_strength is None else aq_strength)
     if settings.b_frames:
-        params |= {"bframes": str(settings.b_frames), "rc-lookahead": str(_LOOKAHEAD_FRAMES)}
+        params |= {
+            "bframes": str(settings.b_frames),
+            "b-pyramid": "0",
+            "rc-lookahead": str(_LOOKAHEAD_FRAMES),
+        }
     options["x265-params"] = ":".join(f"{key}={value}" for key, value in params.items())
     return options
 

@@ -82,9 +82,9 @@ def candidates(parts: Parts, dnn: DnnSpec, settings: ProfileSettings) -> list[St
     found = [
         StreamSetting(size, b_frames, mbtree, kind, preset, aq)  # type: ignore[arg-type]
         for size in sizes
-        for b_frames, mbtree in ((0, 0), (2, 0), (2, 10))
+        for b_frames, mbtree in ((0, 0), (1, 0), (2, 0), (2, 10))
         for kind in maps
-        for preset in ("veryfast", "medium")
+        for preset in ("veryfast", "faster", "medium")
         # Without AQ x264 would ignore a map.
         for aq in ((1, 0) if kind == "none" else (1,))
     ]
@@ -112,7 +112,8 @@ def search(
     reference: ReferenceName = "own" if dnn.stronger is None else "confirmed"
     measured = _Measuring(dnn, folder, settings, progress)
     early = parts.choice[:_EARLY_PARTS]
-    tried = [each for each in _opening(small, parts) if each in known]
+    b_frames = max((each.b_frames for each in known), default=0)
+    tried = [each for each in _opening(small, parts, b_frames) if each in known]
     gains = Gains(settings.keep, (), prior.covariance[:0, :0], 0)
     belief = prior
     for number in range(_ROUNDS + 1):
@@ -137,7 +138,7 @@ def search(
     chain = choose(belief, allowed)
     if chain[0].setting not in allowed:
         chain = chain[1:] or [Step(min(allowed, key=lambda each: belief.of(each)[0]), 1.0)]
-    default = StreamSetting(None if small == parts.size_px else small, b_frames=2)
+    default = StreamSetting(None if small == parts.size_px else small, b_frames=b_frames)
     judges = list(dict.fromkeys([plain, default, *(step.setting for step in chain[-2:])]))
     rows = measured.sweep(parts.judging, judges, _LATE_POINTS, "judging")
     judged = tuple(measure_gains(rows, reference, keep) for keep in (settings.keep, 0.90, 0.95))
@@ -187,16 +188,17 @@ class _Measuring:
         return [row for row in read_rows(self._folder / CELLS_NAME) if row.clip in names]
 
 
-def _opening(small: tuple[int, int], parts: Parts) -> list[StreamSetting]:
-    """What says most about the levers at once."""
+def _opening(small: tuple[int, int], parts: Parts, b_frames: int) -> list[StreamSetting]:
+    """What says most about the levers at once; `b_frames` are as many as the delay has room for."""
     size = None if small == parts.size_px else small
     found = [
         StreamSetting(),
-        StreamSetting(b_frames=2),
+        StreamSetting(b_frames=b_frames),
         StreamSetting(size),
-        StreamSetting(size, b_frames=2),
-        StreamSetting(size, b_frames=2, map="feedback"),
-        StreamSetting(size, b_frames=2, map="accmodel"),
+        StreamSetting(size, b_frames=b_frames),
+        StreamSetting(size, b_frames=b_frames, preset="medium"),
+        StreamSetting(size, b_frames=b_frames, map="feedback"),
+        StreamSetting(size, b_frames=b_frames, map="accmodel"),
     ]
     return list(dict.fromkeys(found))
 
@@ -268,7 +270,8 @@ def _confirmed(chain: list[Step], judged: Gains) -> list[Step]:
 
 
 def _delay_bound_ms(setting: StreamSetting, parts: Parts) -> float:
-    frames = 2 * setting.b_frames + setting.mbtree_frames
+    # In the encoder and in the decoder's reordering together.
+    frames = setting.mbtree_frames + (setting.b_frames + 1 if setting.b_frames else 0)
     return _BASE_DELAY_MS + 1000 * frames / float(parts.frame_rate)
 
 
