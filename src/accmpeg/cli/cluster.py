@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from accmpeg.cli.common import TranslatingGroup
+from accmpeg.cli.evaluate import evaluate
 from accmpeg.cli.label import label
 from accmpeg.cli.options import with_options
 from accmpeg.cli.sources import EMBEDDED_SCENE
@@ -28,7 +29,7 @@ Address = Annotated[
 
 
 def _on_cluster(
-    verb: Callable[..., None], *, footage: Sequence[str], cards: Sequence[str]
+    verb: Callable[..., None], *, reads: Sequence[str], cards: Sequence[str], writes: Sequence[str] = ()
 ) -> Callable[..., None]:
     """A verb whose `workers` are the nodes of a cluster; every node must see what these parameters name."""
     signature = inspect.signature(verb)
@@ -37,14 +38,13 @@ def _on_cluster(
     @functools.wraps(verb)
     def run(*, address: str | None, **given: Any) -> None:
         # Ray takes half a second to import, and is not everywhere: only these verbs pay for it.
-        from accmpeg.cluster.connect import check_nodes, connected
-        from accmpeg.cluster.needs import Needs
+        from accmpeg.cluster.connect import connected
+        from accmpeg.cluster.needs import check_needs
         from accmpeg.cluster.workers import RayWorkers
 
         given = {name: _absolute(value) for name, value in given.items()}
-        needs = Needs.of(_listed(given, footage), _listed(given, cards))
         with connected(address):
-            check_nodes(needs.lacking)
+            check_needs(*(_listed(given, names) for names in (reads, cards, writes)))
             gpus = 0.0 if given.get("device", "cpu") == "cpu" else 1.0
             verb(**given, workers=RayWorkers(gpus))
 
@@ -63,9 +63,20 @@ def _absolute(value: Any) -> Any:
     return value.absolute() if isinstance(value, Path) else value
 
 
-def _listed(given: dict[str, Any], names: Sequence[str]) -> list[str]:
+def _listed(given: dict[str, Any], names: Sequence[str]) -> list[Path]:
     values = (given[name] for name in names if given[name] is not None)
-    return [str(each) for value in values for each in (value if isinstance(value, list) else [value])]
+    paths = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    return [Path(each) for each in paths if each != EMBEDDED_SCENE]
 
 
-cluster_app.command("label")(with_options(_on_cluster(label, footage=["footage"], cards=["dnn"])))
+cluster_app.command("label")(with_options(_on_cluster(label, reads=["footage"], cards=["dnn"])))
+cluster_app.command("evaluate")(
+    with_options(
+        _on_cluster(
+            evaluate,
+            reads=["videos", "labels", "accmodel"],
+            cards=["dnn", "reference"],
+            writes=["output"],
+        )
+    )
+)

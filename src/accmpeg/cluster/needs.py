@@ -1,41 +1,70 @@
-"""What a node must see to do its part: footage on shared storage, server DNNs with their weights."""
+"""What a node must see to do its part: shared storage, and server DNNs with their weights."""
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from accmpeg.cluster.connect import Look
+from accmpeg.cluster.connect import check_nodes
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.registry import read_checked_card
 from accmpeg.errors import AccmpegError
 
-__all__ = ["Needs"]
+__all__ = ["check_needs"]
+
+_SHARE = "on storage that all nodes share, at the same path"
 
 
 @dataclass(frozen=True)
-class Needs:
-    """Absolute paths, and cards as this machine reads them."""
+class _Needs:
+    """Absolute paths, the cards as this machine reads them, and a file in each folder that nodes write to."""
 
-    footage: Sequence[Path]
-    cards: dict[Path, DnnCard]
-
-    @classmethod
-    def of(cls, footage: Sequence[str], cards: Sequence[str]) -> "Needs":
-        """Raises CardError or WeightsError where this machine's own card can't be used."""
-        return cls(
-            [Path(each) for each in footage], {Path(each): read_checked_card(Path(each)) for each in cards}
-        )
-
-    @property
-    def lacking(self) -> Look:
-        return partial(_lacking, self)
+    paths: Sequence[Path]
+    cards: Mapping[Path, DnnCard]
+    marks: Sequence[Path]
 
 
-def _lacking(needs: Needs) -> str | None:
-    for path in needs.footage:
+def check_needs(paths: Sequence[Path], cards: Sequence[Path], folders: Sequence[Path]) -> None:
+    """Asks every node for what this machine sees.
+
+    Args:
+        paths: What nodes read.
+        cards: Those of server DNNs, with their weights.
+        folders: Where nodes write; made where they are missing. A folder of the same name is not enough.
+
+    Raises:
+        ClusterError: A node lacks something; all such nodes are named.
+        CardError: This machine's own card can't be understood.
+        WeightsError: This machine lacks the weights itself.
+        OSError: A folder can't be written to.
+    """
+    read = {path: read_checked_card(path) for path in cards}
+    with _marked(folders) as marks:
+        check_nodes(partial(_lacking, _Needs(paths, read, marks)))
+
+
+@contextmanager
+def _marked(folders: Sequence[Path]) -> Iterator[list[Path]]:
+    marks = [folder / f".shared-{secrets.token_hex(8)}" for folder in folders]
+    try:
+        for mark in marks:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        yield marks
+    finally:
+        for mark in marks:
+            mark.unlink(missing_ok=True)
+
+
+def _lacking(needs: _Needs) -> str | None:
+    for path in needs.paths:
         if not path.exists():
-            return f"can't see {path}: put it on storage that all nodes share, at the same path"
+            return f"can't see {path}: put it {_SHARE}"
+    for mark in needs.marks:
+        if not mark.exists():
+            return f"does not share {mark.parent}: give a folder {_SHARE}"
     for path, card in needs.cards.items():
         try:
             own = read_checked_card(path)

@@ -13,6 +13,7 @@ from accmpeg.evaluation.methods import find_methods
 from accmpeg.evaluation.report.render import read_findings, write_report
 from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.media.footage import find_footage
+from accmpeg.workers import Workers
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -49,7 +50,7 @@ def evaluate(
     baselines: Sequence[str] = (),
     settings: SweepSettings | None = None,
     quick: bool = False,
-    workers: int | None = None,
+    workers: int | Workers | None = None,
     retry_failed: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Evaluation:
@@ -71,7 +72,8 @@ def evaluate(
         baselines: Those of the tables; none for the fixed ones.
         settings: What all cells share.
         quick: A look of some minutes: 3 clips, 75 frames, every third measured.
-        workers: Processes; as many as there are cores.
+        workers: Processes; as many as there are cores. Or `Workers` of another kind, which `accmpeg cluster
+            evaluate` gives.
         retry_failed: Measures failed cells again.
         progress: Told what is going on, and how much of it is done.
 

@@ -10,13 +10,9 @@ never measured again, so a sweep that was killed goes on where it was.
 """
 
 import os
-import signal
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from multiprocessing import get_context
-from multiprocessing.synchronize import Event
+from functools import lru_cache, partial
 from pathlib import Path
 
 from accmpeg.errors import EvaluationError
@@ -27,10 +23,9 @@ from accmpeg.evaluation.bench.record import write_record
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.methods import Method
 from accmpeg.evaluation.settings import SweepSettings
+from accmpeg.workers import LocalWorkers, Workers
 
 __all__ = ["run_sweep"]
-
-_POLL_S = 0.5
 
 
 def run_sweep(
@@ -41,7 +36,7 @@ def run_sweep(
     settings: SweepSettings,
     *,
     primary: Sequence[str] = (),
-    workers: int | None = None,
+    workers: int | Workers | None = None,
     retry_failed: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> list[CellRow]:
@@ -61,25 +56,40 @@ def run_sweep(
         _check_same_sweep(rows, groups, settings, folder)
         _mend(cells_file, rows)
         write_record(folder, clips, dnns, methods, settings, primary=primary)
-        known = {row.key: row for row in rows}
     except OSError as error:
         raise EvaluationError(f"can't use {folder}: {error.strerror}; give another --out") from error
-    if retry_failed:
-        known = {key: row for key, row in known.items() if row.status == "ok"}
+
+    def known(group: Group) -> dict[str, CellRow]:
+        rows = _rows_so_far(cells_file, cells_file.stat().st_size if cells_file.exists() else 0)
+        own = (row for row in rows if (row.clip, row.dnn) == (group.clip.name, group.dnn.card.name))
+        return {row.key: row for row in own if row.status == "ok" or not retry_failed}
+
+    if not isinstance(workers, Workers):
+        workers = LocalWorkers(workers or os.cpu_count() or 1)
     heavy_first = sorted(groups, key=lambda group: -group.clip.weight)
+    keep = partial(_append, file=cells_file)
     try:
-        rehearsing = partial(progress, "costs")
         # Alone on the machine: what runs beside a timing is in it.
-        _run_all(heavy_first, _rehearse, (folder, settings), 1, lambda done: rehearsing(done, len(groups)))
+        workers.as_finished(
+            heavy_first,
+            _rehearse,
+            lambda group: (group, folder, settings),
+            keep,
+            lambda done: progress("costs", done, len(groups)),
+            alone=True,
+        )
         total = len(groups) * (len(methods) * settings.points + 2)
         clip_names = {group.clip.name for group in groups}
-        ours = sum(row.clip in clip_names and row.method in names for row in known.values())
+        ours = sum(
+            row.clip in clip_names and row.method in names and (row.status == "ok" or not retry_failed)
+            for row in rows
+        )
         before = _line_count(cells_file) - ours
-        _run_all(
+        workers.as_finished(
             heavy_first,
             _measure,
-            (folder, settings, known),
-            workers or os.cpu_count() or 1,
+            lambda group: (group, folder, settings, known(group)),
+            keep,
             lambda _: progress("cells", _line_count(cells_file) - before, total),
         )
     except BrokenProcessPool as error:
@@ -91,8 +101,14 @@ def run_sweep(
         raise EvaluationError(
             f"can't write to {folder}: {error.strerror or error}; finished cells are kept"
         ) from error
+    return _of_sweep(read_rows(cells_file), groups)
+
+
+def _of_sweep(rows: Iterable[CellRow], groups: Sequence[Group]) -> list[CellRow]:
+    """The newest row of each of the sweep's cells, clip by clip; a folder may hold other methods' too."""
     order = {(group.clip.name, group.dnn.card.name): number for number, group in enumerate(groups)}
-    latest = {row.key: row for row in read_rows(cells_file)}
+    names = {name for group in groups for name in group.method_names}
+    latest = {row.key: row for row in rows}
     wanted = [
         row
         for row in latest.values()
@@ -128,76 +144,36 @@ def _mend(cells_file: Path, rows: Sequence[CellRow]) -> None:
             file.truncate(content.rfind(b"\n") + 1)
 
 
-def _run_all(
-    groups: Sequence[Group],
-    work: Callable[..., None],
-    arguments: tuple[object, ...],
-    workers: int,
-    progress: Callable[[int], None],
-) -> None:
-    context = get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(min(workers, len(groups)), context, _start_worker, (stop,))
-    done = 0
-    try:
-        waiting: set[Future[None]] = {pool.submit(work, group, *arguments) for group in groups}
-        while waiting:
-            finished, waiting = wait(waiting, timeout=_POLL_S)
-            for future in finished:
-                future.result()
-            done += len(finished)
-            progress(done)
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+@lru_cache(maxsize=1)
+def _rows_so_far(cells_file: Path, size_bytes: int) -> list[CellRow]:
+    """Read again only where the file has grown: a group that a death interrupted goes on from there."""
+    return read_rows(cells_file)
 
 
 def _line_count(file: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-_stop: Event | None = None
-
-
-def _start_worker(stop: Event) -> None:
-    """Prepares a spawned process; Ctrl-C is left to the parent, which lets it finish its cell."""
-    global _stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _stop = stop
-
-
-def _stopped() -> bool:
-    return _stop is not None and _stop.is_set()
-
-
-def _rehearse(group: Group, folder: Path, settings: SweepSettings) -> None:
-    """Fixes the costs of a group's methods, if they are not known yet."""
-    if _stopped():
-        return
+def _rehearse(group: Group, folder: Path, settings: SweepSettings) -> Iterator[CellRow]:
+    """Fixes the costs of a group's methods, if they are not known yet; makes no rows."""
     bench = Bench(group, folder, settings)
-    if bench.costs_are_known:
-        return
-    try:
-        bench.rehearse()
-    except Exception as error:  # whatever is wrong with a clip or a network: its cells will say so
-        if is_disk_failure(error):
-            raise
+    if not bench.costs_are_known:
+        try:
+            bench.rehearse()
+        except Exception as error:  # whatever is wrong with a clip or a network: its cells will say so
+            if is_disk_failure(error):
+                raise
+    yield from ()
 
 
-def _measure(group: Group, folder: Path, settings: SweepSettings, known: dict[str, CellRow]) -> None:
-    """Measures the cells of one clip and server DNN that are missing, and appends a line for each."""
-    bench = Bench(group, folder, settings)
-    cells = bench.cells(known)
-    row = next(cells, None)
-    while row is not None:
-        if row.key not in known:
-            _append(folder / CELLS_NAME, row)
-        if _stopped():
-            return
-        row = next(cells, None)
+def _measure(
+    group: Group, folder: Path, settings: SweepSettings, known: dict[str, CellRow]
+) -> Iterator[CellRow]:
+    """The cells of one clip and server DNN that are missing."""
+    return (row for row in Bench(group, folder, settings).cells(known) if row.key not in known)
 
 
-def _append(file: Path, row: CellRow) -> None:
+def _append(row: CellRow, *, file: Path) -> None:
     # One write to a file opened for appending: lines of several processes do not mix.
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     line = row.to_line().encode()
