@@ -44,13 +44,16 @@ def main() -> None:
     )
     parser.add_argument("--results-per-second", type=float)
     parser.add_argument("--workers", type=int)
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="for each search; more on a machine that others use too"
+    )
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     (dnn,) = DnnSpec.read_all([asked.dnn], [asked.accmodel] if asked.accmodel else [], asked.reference)
     rows = []
     for clip in sorted(asked.videos.iterdir()):
         for keep in asked.keep or (0.90, 0.95):
-            settings = ProfileSettings(keep=keep, workers=asked.workers)
+            settings = ProfileSettings(keep=keep, workers=asked.workers, minutes=asked.minutes)
             try:
                 parts = cut(find_footage([clip]), results_per_second=asked.results_per_second)
                 found = search(parts, dnn, asked.out / "cells" / clip.stem, settings)
