@@ -134,6 +134,10 @@ class Program:
         if self._process.poll() is not None:
             raise RuntimeError(f"{self.name} ended: {self.log.read_text()[-2000:]}")
 
+    def send(self, number: signal.Signals) -> None:
+        """Sends it a signal: SIGKILL is what a crash is to it, SIGSTOP what a node is that falls silent."""
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """SIGTERM, which both programs answer by ending in good order."""
         if self._process.poll() is None:
@@ -148,6 +152,11 @@ class Program:
         """CPU time that it has used."""
         times = self._seen.cpu_times()
         return float(times.user + times.system)
+
+    def main_cpu_s(self) -> float:
+        """CPU time of its main thread, which is a server's event loop."""
+        (main,) = (each for each in self._seen.threads() if each.id == self._seen.pid)
+        return float(main.user_time + main.system_time)
 
     def rss_bytes(self) -> int:
         """Memory that it holds."""
@@ -174,7 +183,7 @@ def start_server(folder: Path, *arguments: str, results: bool = True) -> tuple[P
     server = Program("server", folder, ["serve", "--port", "0", *kept, *arguments])
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     try:
-        while (found := re.search(r'"url": "http://([^"]+)"', server.log.read_text())) is None:
+        while (found := re.search(r'"url": "https?://([^"]+)"', server.log.read_text())) is None:
             server.check()
             if time.monotonic() > deadline_s:
                 raise RuntimeError("the server did not start in time")

@@ -9,6 +9,7 @@ import threading
 import uuid
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 
@@ -77,9 +78,12 @@ async def replay(
     frame_rate: float | None = None,
     drop: str = "latest",
     first_after_s: float = 0.0,
+    ca_file: Path | None = None,
 ) -> tuple[list[FrameResult], dict[str, int], SteadyClock]:
     """Sends the recording in a loop; returns results, counters and the clock that dates them.
 
+    The loop begins anew where a keyframe is wanted, as after a reconnection. `address` is `host:port`, or
+    has a scheme; `ca_file` trusts a server of one's own.
     `frame_rate` None is the recording's own. `drop` as for a camera: with `none` every frame is sent, however
     late; with `latest` the server may leave frames out (the camera can't, the frames are coded already).
     """
@@ -114,19 +118,25 @@ async def replay(
         on_result=results.append,
         on_offer=lambda offer: None,
     )
-    client = CameraClient(ServerAddress.parse(f"ws://{address}"), state)
+    url = address if "://" in address else f"ws://{address}"
+    client = CameraClient(ServerAddress.parse(url, ca_file=ca_file), state)
     running = asyncio.create_task(client.run())
     loop = asyncio.get_running_loop()
     while not client.connected and not running.done():
         await asyncio.sleep(0.01)
     start_s = loop.time() + first_after_s
+    place = 0
     for count in range(int(seconds * rate)):
         due_s = start_s + count / rate
         if (wait_s := due_s - loop.time()) > 0:
             await asyncio.sleep(wait_s)
         if running.done():
             break
-        unit = recording.units[count % len(recording.units)]
+        if state.wanted_keyframe.is_set():
+            state.wanted_keyframe.clear()
+            place = 0
+        unit = recording.units[place % len(recording.units)]
+        place += 1
         # A program that wakes up late must not hide the delay: the frame was due when it was due.
         due_us = clock.now_us() - int((loop.time() - due_s) * 1e6)
         size_px = recording.width_px, recording.height_px
@@ -140,5 +150,8 @@ async def replay(
         await asyncio.wait([running])
     if not running.cancelled() and (error := running.exception()) is not None:
         raise error
-    counts = {"sent": sent, "results": stats.get("results"), "dropped_server": stats.get("dropped_server")}
+    counts = {
+        "sent": sent,
+        **{name: stats.get(name) for name in ("results", "dropped_server", "connections")},
+    }
     return results, counts, clock

@@ -1,0 +1,366 @@
+"""A model of many cameras and servers, by events: frames, batches, lost replicas, cameras that come back.
+
+```
+camera ─ frame ─▶ event loop ─▶ decode threads ─▶ Lanes ─▶ DNN threads ─▶ event loop ─▶ result
+camera ─ attempt ─▶ balancer ─▶ event loop (handshake) ─▶ welcome, then a keyframe
+```
+All threads of a replica share its cores. Lanes, their patience, the result rate, the backoff and all limits
+are the product's own code and constants. Pure: a seed decides everything, nothing reads a clock or a file.
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, cast
+
+from accmpeg.camera.uplink import client
+from accmpeg.camera.uplink.connection import ANSWER_TIMEOUT_S
+from accmpeg.protocol.backoff import Backoff
+from accmpeg.server.lanes import Job, Lane, Lanes, Outcome
+from accmpeg.server.result_rate import ResultRate
+from accmpeg.server.settings import Limits
+from fleet_threads import Clock, Cores, Threads
+
+__all__ = ["Camera", "Costs", "Fleet", "Plan", "Replica"]
+
+CLOSE_S = 2.0
+"""The camera's `close_timeout`: so long it waits for a silent server to close the connection."""
+LIMITS = Limits()
+_DONE, _BEHIND = Outcome(), Outcome(dropped="behind")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """CPU seconds on a replica, as `server_cost.py` measures them; the GPU's times, where there is one."""
+
+    loop_s: float
+    """Of the event loop, a frame: half when it comes, half when its result goes."""
+    decode_s: float
+    """Of a decoding thread, a frame, with what is neither the loop's nor the DNN's."""
+    keyframe_s: float
+    """The same for the first frame of a connection, with the opening of its decoder."""
+    dnn_s: float
+    """Of a DNN thread, a frame; on a GPU only scaling, boxes and JSON."""
+    dnn_batch_s: float = 0.0
+    """Of a DNN thread, a batch beside its frames."""
+    handshake_s: float
+    """Of the event loop, a connection."""
+    gpu_batch_s: float = 0.0
+    """Of the GPU, a batch beside its frames."""
+    gpu_frame_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A fleet: what its replicas are, what its cameras send, and how far they are."""
+
+    costs: Costs
+    cores: float
+    dnn_threads: int
+    replicas: int
+    cameras: int
+    frames_per_s: float = 10.0
+    others: float = 0.0
+    max_batch: int = 8
+    window_s: float = 0.005
+    max_cameras: int = 1 << 30
+    max_unproven: int = LIMITS.max_unproven
+    round_trip_s: float = 0.02
+    trips: int = 4
+    """Round trips until the welcome: TCP, TLS, HTTP and the hello."""
+    jitter_s: float = 0.01
+    """A frame is late by anything up to this; without it cameras would stay in step for ever."""
+    keyframe_s: float = 0.1
+    """A first frame's way through the camera's uplink."""
+    follows_offer: bool = True
+    """Whether cameras send no more than the server says it can answer, as real ones do."""
+    ping_every_s: float = client._PING_EVERY_S
+    dead_after_s: float = client._DEAD_AFTER_S
+    backoff: Callable[[Callable[[], float]], Backoff] = Backoff
+    least_connections: bool = True
+    """The balancer's choice; else by turns."""
+
+
+@dataclass(eq=False)
+class Camera:
+    """One camera: its connection, and the times of its results."""
+
+    backoff: Backoff
+    lane: Lane | None = None
+    replica: "Replica | None" = None
+    first_frame: bool = False
+    next_s: float = 0.0
+    waiting_units: int = 0
+    lost_s: float | None = None
+    back_s: float | None = None
+
+
+@dataclass(eq=False)
+class Attempt:
+    """A connection on its way to a welcome. `over`: it has been given up, by whichever side."""
+
+    camera: Camera
+    replica: "Replica"
+    over: bool = False
+
+
+@dataclass
+class Counted:
+    """What happened in a part of the time."""
+
+    delays_s: list[float] = field(default_factory=list)
+    left_out: int = 0
+    by_camera: dict[Camera, int] = field(default_factory=dict)
+    handshakes_s: list[float] = field(default_factory=list)
+    """When each ended."""
+    timeouts: int = 0
+    refused: int = 0
+
+
+class Replica:
+    """One server: `accmpeg serve` with one DNN."""
+
+    DECODE_THREADS: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        clock: Clock,
+        plan: Plan,
+        counted: Counted,
+        answered: Callable[[Attempt], None],
+        cut: Callable[[Attempt], None],
+    ) -> None:
+        self.alive = True
+        self.connections = 0
+        """With those whose handshake is not done, as a balancer counts them."""
+        self.welcomed = 0
+        self.handshakes_s: list[float] = []
+        self.cores = Cores(clock, plan.cores, plan.others)
+        self.loop = Threads(self.cores, 1)
+        self.gpu_s = 0.0
+        """Its busy time."""
+        self._clock, self._plan, self.counted = clock, plan, counted
+        self._decoders = Threads(self.cores, max(self.DECODE_THREADS, int(plan.cores)))
+        self._gpu_free_s = 0.0
+        self._lanes, self._rate = Lanes(), ResultRate()
+        self._free = plan.dnn_threads
+        self._timer_s: float | None = None
+        self._unproven: dict[Attempt, None] = {}
+        self._answered, self._cut = answered, cut
+
+    def open_lane(self, camera: Camera) -> None:
+        """A camera is welcome."""
+        self.welcomed += 1
+        camera.lane = Lane("", LIMITS.waiting_frames, LIMITS.patience())
+        self._lanes.append(camera.lane)
+
+    def offered_per_s(self) -> float | None:
+        """What each camera may count on."""
+        now_s = self._clock.now_s
+        return self._rate.per_s(now_s, sum(lane.is_busy(now_s) for lane in self._lanes))
+
+    def handshake(self, attempt: Attempt) -> None:
+        """A connection came; where too many ask at once, the oldest of them is cut off."""
+        if attempt.over:
+            return
+        if len(self._unproven) >= self._plan.max_unproven:
+            self._cut(next(iter(self._unproven)))
+        self._unproven[attempt] = None
+        done = partial(self._handshaken, attempt)
+        self.loop.run(self._plan.costs.handshake_s, done, lambda: attempt.over)
+
+    def forget(self, attempt: Attempt) -> None:
+        """It is over."""
+        self._unproven.pop(attempt, None)
+        self.connections -= 1
+
+    def _handshaken(self, attempt: Attempt) -> None:
+        if self.alive and not attempt.over:
+            self._unproven.pop(attempt)
+            self.handshakes_s.append(self._clock.now_s)
+            self.counted.handshakes_s.append(self._clock.now_s)
+            self._answered(attempt)
+
+    def take(self, camera: Camera) -> None:
+        """A frame has come."""
+        came_s, costs = self._clock.now_s, self._plan.costs
+        work_s = costs.keyframe_s if camera.first_frame else costs.decode_s
+        camera.first_frame = False
+        camera.waiting_units += 1
+        decode = partial(self._decoders.run, work_s, partial(self._decoded, camera, came_s))
+        self.loop.run(costs.loop_s / 2, decode)
+
+    def _decoded(self, camera: Camera, came_s: float) -> None:
+        lane = camera.lane
+        if lane is None or camera.replica is not self:
+            return  # it was lost meanwhile
+        camera.waiting_units -= 1
+        finish = partial(self._finish, camera, came_s)
+        for job in lane.add(Job(cast(Any, None), (0, 0), finish, self._clock.now_s)):
+            job.finish(_BEHIND)
+        self._gather()
+
+    def _gather(self) -> None:
+        while self._free and self.alive:
+            now_s, limit = self._clock.now_s, self._plan.max_batch
+            wait_s = self._lanes.wait_s(limit, self._plan.window_s, now_s)
+            if wait_s is None:
+                return
+            if wait_s > 1e-9:
+                if self._timer_s is None or self._timer_s <= now_s:
+                    self._timer_s = now_s + wait_s
+                    self._clock.at(self._timer_s, self._gather)
+                return
+            jobs = self._lanes.take(limit, 0.0, now_s)
+            self._free -= 1
+            work_s = self._plan.costs.dnn_batch_s + self._plan.costs.dnn_s * len(jobs)
+            self.cores.run(work_s, partial(self._to_gpu, jobs))
+
+    def _to_gpu(self, jobs: list[Job]) -> None:
+        costs = self._plan.costs
+        taken_s = costs.gpu_batch_s + costs.gpu_frame_s * len(jobs)
+        if not taken_s:
+            self._inferred(jobs)
+            return
+        self.gpu_s += taken_s
+        self._gpu_free_s = max(self._gpu_free_s, self._clock.now_s) + taken_s
+        self._clock.at(self._gpu_free_s, partial(self._inferred, jobs))
+
+    def _inferred(self, jobs: list[Job]) -> None:
+        self._free += 1
+        for job in jobs:
+            job.finish(_DONE)
+        self._gather()
+
+    def _finish(self, camera: Camera, came_s: float, outcome: Outcome) -> None:
+        self._rate.saw(answered=outcome.dropped is None)
+        if outcome.dropped:
+            self.counted.left_out += 1
+        told = partial(self._told, camera, came_s, outcome)
+        self.loop.run(self._plan.costs.loop_s / 2, told)
+
+    def _told(self, camera: Camera, came_s: float, outcome: Outcome) -> None:
+        if outcome.dropped or not self.alive:
+            return
+        counted, now_s = self.counted, self._clock.now_s
+        counted.delays_s.append(now_s - came_s)
+        counted.by_camera[camera] = counted.by_camera.get(camera, 0) + 1
+        if camera.lost_s is not None and camera.back_s is None and camera.replica is self:
+            camera.back_s = now_s + self._plan.round_trip_s / 2
+
+
+class Fleet:
+    """Cameras, a balancer and replicas. All cameras are connected at the beginning, spread evenly."""
+
+    def __init__(self, plan: Plan, seed: int = 0) -> None:
+        self.plan, self.clock, self.counted = plan, Clock(), Counted()
+        self._random = random.Random(seed)
+        self.replicas = [
+            Replica(self.clock, plan, self.counted, self._answered, self._cut) for _ in range(plan.replicas)
+        ]
+        self.cameras = [Camera(plan.backoff(self._random.random)) for _ in range(plan.cameras)]
+        self._turns = itertools.count()
+        for index, camera in enumerate(self.cameras):
+            replica = self.replicas[index % plan.replicas]
+            replica.connections += 1
+            self._welcome(camera, replica)
+            self.clock.at(self._random.random() / plan.frames_per_s, partial(self._capture, camera))
+
+    def run(self, seconds: float) -> Counted:
+        """Goes on for so long; returns what happened meanwhile."""
+        counted = self.counted = Counted()
+        for replica in self.replicas:
+            replica.counted = counted
+        self.clock.run(self.clock.now_s + seconds)
+        return counted
+
+    def lose(self, lost: Sequence[Replica], *, silent: bool, ping_in_s: float | None = None) -> list[Camera]:
+        """These replicas are gone at once; returns their cameras.
+
+        Their connections are reset or, `silent`, nothing comes any more: then a camera's ping finds it out.
+        The balancer gives a lost replica no new connection. `ping_in_s`: when the next pings are due, for
+        cameras that all connected at one time.
+        """
+        gone = set(map(id, lost))
+        for replica in lost:
+            replica.alive = False
+        cameras = [camera for camera in self.cameras if id(camera.replica) in gone]
+        for camera in cameras:
+            camera.lost_s, camera.back_s, camera.replica, camera.lane = self.clock.now_s, None, None, None
+            camera.waiting_units = 0
+            wait_s = self.plan.round_trip_s / 2
+            if silent:
+                ping_s = self._random.random() * self.plan.ping_every_s if ping_in_s is None else ping_in_s
+                wait_s = ping_s + self.plan.dead_after_s + CLOSE_S
+            self.clock.after(wait_s, partial(self._lost, camera))
+        return cameras
+
+    def _lost(self, camera: Camera) -> None:
+        camera.backoff.succeeded()
+        self._come_back(camera)
+
+    def _come_back(self, camera: Camera) -> None:
+        self.clock.after(camera.backoff.failed(), partial(self._connect, camera))
+
+    def _connect(self, camera: Camera) -> None:
+        alive = [replica for replica in self.replicas if replica.alive]
+        if not alive:
+            self._come_back(camera)
+            return
+        if self.plan.least_connections:
+            replica = min(alive, key=lambda each: each.connections)
+        else:
+            replica = alive[next(self._turns) % len(alive)]
+        replica.connections += 1
+        attempt = Attempt(camera, replica)
+        self.clock.after(ANSWER_TIMEOUT_S, partial(self._timed_out, attempt))
+        self.clock.after(
+            self.plan.round_trip_s * (self.plan.trips - 0.5), partial(replica.handshake, attempt)
+        )
+
+    def _timed_out(self, attempt: Attempt) -> None:
+        if not attempt.over:
+            self.counted.timeouts += 1
+            self._failed(attempt)
+
+    def _cut(self, attempt: Attempt) -> None:
+        self.counted.refused += 1
+        self._failed(attempt)
+
+    def _failed(self, attempt: Attempt) -> None:
+        attempt.over = True
+        attempt.replica.forget(attempt)
+        self._come_back(attempt.camera)
+
+    def _answered(self, attempt: Attempt) -> None:
+        if attempt.replica.welcomed >= self.plan.max_cameras:
+            self._cut(attempt)
+        else:
+            attempt.over = True
+            self._welcome(attempt.camera, attempt.replica)
+
+    def _welcome(self, camera: Camera, replica: Replica) -> None:
+        replica.open_lane(camera)
+        camera.replica, camera.first_frame = replica, True
+        camera.next_s = self.clock.now_s
+
+    def _capture(self, camera: Camera) -> None:
+        plan, now_s, replica = self.plan, self.clock.now_s, camera.replica
+        self.clock.after(1 / plan.frames_per_s, partial(self._capture, camera))
+        # A camera whose units are not read keeps only the newest; TCP holds the rest back.
+        if replica is None or now_s < camera.next_s or camera.waiting_units >= LIMITS.waiting_units:
+            return
+        offered = replica.offered_per_s() if plan.follows_offer else None
+        if offered is not None and offered < plan.frames_per_s:
+            camera.next_s = max(camera.next_s + 1 / offered, now_s)
+        way_s = plan.keyframe_s if camera.first_frame else 0.0
+        if way_s:
+            camera.next_s = max(camera.next_s, now_s + way_s)
+        way_s += self._random.random() * plan.jitter_s
+        self.clock.after(way_s, partial(self._arrived, camera, replica))
+
+    def _arrived(self, camera: Camera, replica: Replica) -> None:
+        if replica.alive and camera.replica is replica:
+            replica.take(camera)
