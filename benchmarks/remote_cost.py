@@ -15,6 +15,7 @@ from typing import Any
 
 from accmpeg.demo import demo_scene
 from accmpeg.dnn.base import load_dnn
+from accmpeg.errors import AccmpegError
 
 WARM_UP = 5
 
@@ -52,4 +53,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AccmpegError as error:
+        raise SystemExit(f"error: {error}") from None

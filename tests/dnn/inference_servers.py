@@ -1,9 +1,13 @@
-"""Real inference servers on real sockets that run a real ONNX network, and can be told to misbehave."""
+"""Real inference servers on real sockets that run a real ONNX network, and can be told to misbehave.
+
+`python -m tests.dnn.inference_servers FOLDER` runs both until it is stopped, and writes their cards.
+"""
 
 import contextlib
 import json
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -295,3 +299,16 @@ class GrpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you")
         if self.refuses is not None:
             context.abort(self.refuses, "no")
+
+
+def main() -> None:
+    with HttpServer(Model()) as http, GrpcServer(Model()) as over_grpc:
+        for server in (http, over_grpc):
+            folder = Path(sys.argv[1]) / server.address.partition(":")[0]
+            folder.mkdir(parents=True, exist_ok=True)
+            print(remote_card(folder, server.address), flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,5 @@
 """Networks on inference servers: real HTTP and gRPC on real sockets, with the demo's detector behind them."""
 
-import functools
 import logging
 import shutil
 import subprocess
@@ -52,10 +51,23 @@ def http(model: Model) -> Iterator[HttpServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The detector here, reading small pictures: a busy machine must keep pace with their text."""
+    card = read_card(DETECTOR)
+    small = card.input.model_copy(update={"width_px": 320, "height_px": 192})
+    path = tmp_path_factory.mktemp("local") / "detector.card.toml"
+    model = str(DETECTOR.parent / card.model)
+    write_card(card.model_copy(update={"model": model, "input": small}), path)
+    return path
+
+
 @pytest.fixture
-def write(tmp_path: Path) -> WriteCard:
-    """Writes the detector's card as a remote one, with changed keys and options."""
-    return functools.partial(remote_card, tmp_path)
+def write(tmp_path: Path, local: Path) -> WriteCard:
+    """Writes that card as a remote one, with changed keys and options."""
+    return lambda address, **changes: remote_card(
+        tmp_path, address, like=local, **{"timeout_ms": 60_000, **changes}
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +93,10 @@ def refusal(path: Path, kind: type[AccmpegError] = DnnError) -> str:
     return str(caught.value)
 
 
-def test_the_same_detections_as_here(server: Any, write: WriteCard, frames: list[VideoFrame]) -> None:
-    here, there = load_dnn(DETECTOR, threads=1), load_dnn(write(server.address))
+def test_the_same_detections_as_here(
+    server: Any, write: WriteCard, frames: list[VideoFrame], local: Path
+) -> None:
+    here, there = load_dnn(local, threads=1), load_dnn(write(server.address))
     same([there.infer(frame) for frame in frames], [here.infer(frame) for frame in frames])
     server.model.batches.clear()
     same(there.infer_many(frames), here.infer_many(frames))
@@ -97,7 +111,7 @@ def test_a_card_bounds_the_batch(server: Any, write: WriteCard, frames: list[Vid
 
 
 def test_a_server_with_small_messages(model: Model, write: WriteCard, frames: list[VideoFrame]) -> None:
-    with GrpcServer(model, max_bytes=4 << 20) as server:
+    with GrpcServer(model, max_bytes=1 << 20) as server:
         there = load_dnn(write(server.address))
         there.infer(frames[0])
         with pytest.raises(DnnError, match="takes no request of this size "):
@@ -107,24 +121,24 @@ def test_a_server_with_small_messages(model: Model, write: WriteCard, frames: li
 
 @pytest.mark.parametrize("binary", [None, True, False])
 def test_numbers_travel_as_json_where_the_server_takes_no_bytes(
-    http: HttpServer, write: WriteCard, frames: list[VideoFrame], binary: bool | None
+    http: HttpServer, write: WriteCard, frames: list[VideoFrame], local: Path, binary: bool | None
 ) -> None:
     http.model.extensions = []
     options = {} if binary is None else {"binary": binary}
     there = load_dnn(write(http.address, **options))
     seen: list[Any] = []
     http.wrong = lambda request: seen.append(request.headers["Content-Type"])  # type: ignore[func-returns-value, assignment, return-value]
-    same([there.infer(frames[0])], [load_dnn(DETECTOR, threads=1).infer(frames[0])])
+    same([there.infer(frames[0])], [load_dnn(local, threads=1).infer(frames[0])])
     assert seen == ["application/octet-stream" if binary else "application/json"]
 
 
 def test_grpc_answers_may_hold_numbers_instead_of_bytes(
-    model: Model, write: WriteCard, frames: list[VideoFrame]
+    model: Model, write: WriteCard, frames: list[VideoFrame], local: Path
 ) -> None:
     with GrpcServer(model) as server:
         server.is_raw = False
         there = load_dnn(write(server.address))
-        same([there.infer(frames[0])], [load_dnn(DETECTOR, threads=1).infer(frames[0])])
+        same([there.infer(frames[0])], [load_dnn(local, threads=1).infer(frames[0])])
 
 
 def test_a_path_before_the_protocol_s_own(http: HttpServer, write: WriteCard) -> None:
@@ -174,6 +188,20 @@ def test_tls_and_a_token(
     assert "wr0ng" not in shown
 
 
+def test_a_token_file_that_changes_is_read_again(
+    server: Any, write: WriteCard, frames: list[VideoFrame], tmp_path: Path
+) -> None:
+    server.model.token = "first"
+    (tmp_path / "token").write_text("first")
+    there = load_dnn(write(server.address, token_file="token"))
+    (tmp_path / "token").write_text("second")
+    there.infer(frames[0])
+    server.model.token = "second"
+    with pytest.raises(DnnError, match="refused the token"):
+        there.infer(frames[0])
+    assert len(there.infer(frames[0])) > 0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -219,7 +247,7 @@ def test_a_server_that_is_not_there(scheme: str, write: WriteCard) -> None:
     port = free_port()
     message = refusal(write(f"{scheme}://127.0.0.1:{port}"), DnnAwayError)
     assert message == f"nothing listens at 127.0.0.1:{port}: is the inference server running?"
-    message = refusal(write(f"{scheme}://nowhere.invalid:8000", timeout_ms=20_000), DnnAwayError)
+    message = refusal(write(f"{scheme}://nowhere.invalid:8000"), DnnAwayError)
     assert "no host is called nowhere.invalid" in message
 
 
@@ -375,14 +403,14 @@ def test_a_slow_server_is_given_up_in_time_and_left_alone_for_a_while(
     server: Any, write: WriteCard, frames: list[VideoFrame]
 ) -> None:
     there = load_dnn(write(server.address, timeout_ms=300))
-    server.model.wait_s = 1.5
+    server.model.wait_s = 4
     server.model.batches.clear()
     start_s = time.monotonic()
     with pytest.raises(DnnAwayError, match=f"{server.address} did not answer within 300 ms: "):
         there.infer(frames[0])
     with pytest.raises(DnnAwayError, match="; it is asked again in 0 s"):
         there.infer(frames[0])
-    assert time.monotonic() - start_s < 1.2
+    assert time.monotonic() - start_s < 3
     assert server.model.batches == [1]  # a time-out is not tried again
     server.model.wait_s = 0
     assert len(eventually(there, frames[0])) > 0
@@ -416,17 +444,17 @@ def test_an_answer_that_drips_is_given_up_in_time(
 
 
 def test_work_goes_on_when_the_server_is_back(
-    server: Any, write: WriteCard, frames: list[VideoFrame], caplog: pytest.LogCaptureFixture
+    server: Any, write: WriteCard, frames: list[VideoFrame], local: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "accmpeg")
-    there = load_dnn(write(server.address, timeout_ms=2000))
-    same([there.infer(frames[0])], [load_dnn(DETECTOR, threads=1).infer(frames[0])])
+    there = load_dnn(write(server.address))
+    same([there.infer(frames[0])], [load_dnn(local, threads=1).infer(frames[0])])
     server.stop()
     for _ in range(3):
         with pytest.raises(DnnAwayError, match=f"nothing listens at 127.0.0.1:{server.port}"):
             there.infer(frames[0])
     with type(server)(server.model, server.port):
-        same([eventually(there, frames[0])], [load_dnn(DETECTOR, threads=1).infer(frames[0])])
+        same([eventually(there, frames[0])], [load_dnn(local, threads=1).infer(frames[0])])
     reached = [each for each in caplog.records if each.message == "inference server reached"]
     assert [each.__dict__["server"] for each in reached] == ["tiny 1", "tiny 1"]
 
@@ -500,15 +528,18 @@ def test_without_the_extra(write: WriteCard) -> None:
         "from accmpeg.dnn.base import load_dnn\n"
         "sys.modules['urllib3'] = sys.modules['tritonclient'] = None\n"
         "from accmpeg.errors import MissingExtraError\n"
-        "try: load_dnn(sys.argv[1])\n"
-        "except MissingExtraError as error: print(error)"
+        "for card in sys.argv[1:]:\n"
+        "    try: load_dnn(card)\n"
+        "    except MissingExtraError as error: print(error)"
     )
+    cards = []
     for scheme in PROTOCOLS:
-        command = [sys.executable, "-c", program, str(write(f"{scheme}://127.0.0.1:9"))]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert done.stdout == (
-            "the adapter 'remote' needs the 'remote' extra: pip install 'accmpeg[remote]'\n"
-        )
+        path = write(f"{scheme}://127.0.0.1:9")
+        cards.append(path.rename(path.with_name(f"{scheme}.card.toml")))
+    done = subprocess.run([sys.executable, "-c", program, *cards], capture_output=True, text=True, check=True)
+    assert done.stdout == 2 * (
+        "the adapter 'remote' needs the 'remote' extra: pip install 'accmpeg[remote]'\n"
+    )
 
 
 def test_opening_one_loads_no_pytorch(http: HttpServer, write: WriteCard) -> None:

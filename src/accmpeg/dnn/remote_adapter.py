@@ -20,6 +20,7 @@ The server describes its model when the connection opens, and the card must agre
 frames fail at once, and it is asked again after the waits of `Backoff`.
 """
 
+import functools
 import logging
 import math
 import os
@@ -98,7 +99,8 @@ def open_remote(card: DnnCard, model: Path, threads: int | None, device: str) ->
         options = _Options.model_validate(card.options)
     except ValidationError as error:
         raise CardError(f"{card.name}: [options]: {explain(error, _Options)}") from error
-    return RemoteNetwork(card, options.max_batch, _model(card, options, model.parent), _protocol(options))
+    find = functools.partial(_model, card, options, model.parent)
+    return RemoteNetwork(card, options.max_batch, find, _protocol(options))
 
 
 def _model(card: DnnCard, options: _Options, folder: Path) -> RemoteModel:
@@ -192,18 +194,22 @@ class _Opened:
 
 
 class RemoteNetwork:
-    """A model of an inference server; one thread at a time. `max_batch` is the card's, or the model's own."""
+    """A model of an inference server; one thread at a time. `max_batch` is the card's, or the model's own.
+
+    `find` says where it is and with which token, `connect` goes there.
+    """
 
     def __init__(
         self,
         card: DnnCard,
         max_batch: int | None,
-        model: RemoteModel,
+        find: Callable[[], RemoteModel],
         connect: Callable[[RemoteModel], Connection],
     ) -> None:
         self._card = card
-        self._model = model
+        self._find = find
         self._connect = connect
+        self._model = find()
         self._most = max_batch
         self._backoff = Backoff(random.random)
         self._asked_again_s = -math.inf
@@ -271,6 +277,7 @@ class RemoteNetwork:
         return [output[: len(batch)] for output in outputs] if len(pictures) > len(batch) else outputs
 
     def _open(self, deadline_s: float) -> _Opened:
+        self._model = self._find()  # anew: tokens in files are exchanged while a server runs
         connection = self._connect(self._model)
         try:
             facts = connection.facts(deadline_s)
