@@ -63,6 +63,21 @@ def test_every_way_to_stream_meets_every_step_of_the_link(tmp_path: Path) -> Non
     assert every_frame[1]["p95_ms"] > every_frame[0]["p95_ms"]
 
 
+def test_a_neighbour_comes_and_goes(tmp_path: Path) -> None:
+    found = figures("live_neighbour.py", tmp_path, "--seconds", "3", "--warm-up-s", "2")
+    assert list(found["spans"]) == ["alone", "with the neighbour", "after it"]
+    assert all(0 < each["p50_ms"] <= each["p95_ms"] for each in found["spans"].values())
+    assert all(each["results_per_s"] > 0 for each in found["spans"].values())
+
+
+def test_a_crowd_sends_what_is_answered(tmp_path: Path) -> None:
+    options = ("--cameras", "3", "--answers-per-second", "20", "--seconds", "5", "--warm-up-s", "3")
+    found = figures("live_crowd.py", tmp_path, *options)
+    assert len(found["by_camera"]) == 3
+    assert 0 < found["answered"] < 25
+    assert found["sent"] <= found["captured"] + 1
+
+
 def test_many_cameras_share_batches(tmp_path: Path) -> None:
     found = figures("live_many.py", tmp_path, "--cameras", "4", "--seconds", "5", "--warm-up-s", "2")
     assert all(rate > 0 for rate, _ in found["bare_per_s"])

@@ -30,8 +30,9 @@ ADOPTABLE = frozenset({"policy", "size_px", "b_frames", "mbtree_frames", "preset
 class CameraOptions:
     """How a camera streams; every field has the default that suits an unattended camera.
 
-    `bitrate_bps` None adapts to the link within `lowest_bps` and `highest_bps`, holding `delay_budget_ms`
-    from capture to arrival; a number fixes it. `drop`: `latest` leaves frames out where machine or link
+    `bitrate_bps` None adapts to the link within `lowest_bps` and `highest_bps`; a number fixes it. Where
+    results come later than `delay_budget_ms` after capture, the bitrate falls if it is the link, and fewer
+    frames go out if camera or server are behind. `drop`: `latest` leaves frames out where machine or link
     fall behind, `none` leaves none out (footage is then read only as fast as it can be sent). `spool` is
     the folder that keeps frames of an outage, `spool_limit_bytes` its bound. `publish` are further
     addresses for the same stream; size and frame rate then stay as they are. `policy` is `graded` or
@@ -73,7 +74,10 @@ class CameraOptions:
     lowest_bps: Annotated[int, Option("'auto' never goes below.", name="min_bitrate")] = 100_000
     highest_bps: Annotated[int, Option("'auto' never goes above.", name="max_bitrate")] = 8_000_000
     delay_budget_ms: Annotated[
-        float, Option("Capture to arrival at the server, held by 'auto'.", min=50, max=10_000)
+        float,
+        Option(
+            "Capture to result, held by the bitrate if that is auto, and by fewer frames.", min=50, max=10_000
+        ),
     ] = 300.0
     adapt_size: bool = True
     tolerance: float = 0.02

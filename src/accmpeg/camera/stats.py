@@ -14,9 +14,9 @@ class CameraStats:
 
     Counted are `captured`, `encoded`, `sent`, `results`, `bytes_sent`, `connections`, and, with a reason,
     `dropped_…`: `machine` (the encoder is behind), `rate` (a lower frame rate was chosen), `link` (it is
-    behind), `unanswered` (more than the results asked for, or than the server can give), `late` (encoded, but
-    too late to be sent), `offline` (no server and no spool), `spool` (the spool's bound, a full disk or
-    damage), `lost` (sent into a connection that broke), `server` (by its own word).
+    behind), `unanswered` (more than the results asked for, than the server can give, or than come back in
+    time), `late` (encoded, but too late to be sent), `offline` (no server and no spool), `spool` (the spool's
+    bound, a full disk or damage), `lost` (sent into a connection that broke), `server` (by its own word).
     """
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from accmpeg.camera.uplink.accuracy import AccuracyCurve
 from accmpeg.camera.uplink.ladder import FULL, Ladder, Level
+from accmpeg.camera.uplink.pace import Pace
 from accmpeg.camera.uplink.ratecontrol import LinkEstimate, LinkSample, RateController
 
 __all__ = ["Adaptation", "FramePlan"]
@@ -35,10 +36,10 @@ class FramePlan:
 class Adaptation:
     """Feeds a `RateController`; without a `ladder` size and frame rate stay as they are.
 
-    No more frames are encoded than results are asked for (`results_per_s`), or than the server offers, evenly
-    by their time of capture. `spooling`: nothing else is ever left out, for a spool keeps what the link can't
-    take now; while a backlog is sent, new frames take half of the link's rate, so that the backlog
-    surely ends.
+    No more frames are encoded than results are asked for (`results_per_s`), than the server offers, or than
+    come back within the delay budget (`Pace`), evenly by their time of capture. `spooling`: nothing is left
+    out but what is more than was asked for, because a spool keeps what the link can't take now; while a
+    backlog is sent, new frames take half of the link's rate, so that the backlog surely ends.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Adaptation:
         self._controller = controller
         self._asked_per_s = results_per_s
         self._offered_per_s: float | None = None
+        self._pace = Pace(controller.budget_ms)
         self._due_us: float | None = None
         self._ladder = ladder
         self._spooling = spooling
@@ -74,6 +76,11 @@ class Adaptation:
         with self._lock:
             self._offered_per_s = None if self._spooling else results_per_s
 
+    def took(self, now_s: float, captured_s: float, *, delay_ms: float, lag_ms: float) -> None:
+        """A result has come so late after its frame's capture; see `Pace`."""
+        with self._lock:
+            self._pace.took(now_s, captured_s, delay_ms=delay_ms, lag_ms=lag_ms)
+
     def refit(self, width_px: int, height_px: int, frame_rate: float, highest_bps: int) -> None:
         """The full stream has another size, and another bound of its rate."""
         with self._lock:
@@ -85,7 +92,9 @@ class Adaptation:
     def wants(self, captured_us: int) -> bool:
         """Whether the frame captured then is one of those that are to be answered."""
         with self._lock:
-            rates = [rate for rate in (self._asked_per_s, self._offered_per_s) if rate is not None]
+            paced_per_s = None if self._spooling else self._pace.per_s
+            limits = self._asked_per_s, self._offered_per_s, paced_per_s
+            rates = [rate for rate in limits if rate is not None]
             if not rates:
                 self._due_us = None
                 return True
@@ -168,5 +177,10 @@ class Adaptation:
                 "link_queue_ms": round(link.queue_ms, 1),
                 "link_rtt_ms": round(link.rtt_ms, 1),
                 "catching_up": self._catching_up,
-                **({} if self._offered_per_s is None else {"offered_per_s": round(self._offered_per_s, 2)}),
+                **_rounded(offered_per_s=self._offered_per_s, paced_per_s=self._pace.per_s),
             }
+
+
+def _rounded(**rates: float | None) -> dict[str, float]:
+    """Those that there are."""
+    return {name: round(rate, 2) for name, rate in rates.items() if rate is not None}

@@ -23,6 +23,7 @@ from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.uplink.adaptation import Adaptation
 from accmpeg.camera.uplink.clock import ClockSync
 from accmpeg.camera.uplink.ledger import Ledger
+from accmpeg.camera.uplink.pace import lag_ms
 from accmpeg.camera.uplink.spool import Spool
 from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.errors import LinkError, WireError
@@ -225,6 +226,10 @@ class Connection:
         if result is not None:
             state.spool.acknowledge(self._stream_id, message.sequence)
             state.adaptation.answered(message.sequence)
+            if result.result is not None and not result.spooled:
+                lag = lag_ms(result.camera_ms, result.server_ms)
+                now_s, took_ms = now_us / 1e6, result.delay_ms
+                state.adaptation.took(now_s, now_s - took_ms / 1000, delay_ms=took_ms, lag_ms=lag)
             state.on_result(result)
             state.wake.set()
 
