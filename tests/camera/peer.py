@@ -32,7 +32,7 @@ from accmpeg.protocol.wire import (
 from tests.helpers import free_port
 
 
-@dataclass
+@dataclass(eq=False)
 class Seen:
     """What one connection brought."""
 
@@ -66,6 +66,8 @@ class Peer:
         self.bandwidth_bps = bandwidth_bps
         self.ask_keyframe_at: int | None = None
         self.answers = True
+        self.deaf: set[Seen] = set()
+        """Connections that stay open, with a proxy's pongs, and whose server is gone."""
         self._token = token
         self._refuse = refuse
         self._tls = tls
@@ -142,6 +144,8 @@ class Peer:
             received = 0
             feeding = asyncio.create_task(self._feed_back(connection, seen, lambda: received))
             async for data in connection:
+                if seen in self.deaf:
+                    await connection.wait_closed()
                 unpacked = unpack(data)
                 message, payload = unpacked.message, bytes(unpacked.payload)
                 if self.bandwidth_bps:
@@ -184,7 +188,7 @@ class Peer:
 
     async def _feed_back(self, connection: ServerConnection, seen: Seen, received: Callable[[], int]) -> None:
         with contextlib.suppress(ConnectionClosed):
-            while True:
+            while seen not in self.deaf:
                 await asyncio.sleep(0.05)
                 highest = seen.units[-1].sequence if seen.units else -1
                 asked = self.ask_keyframe_at is not None and highest >= self.ask_keyframe_at

@@ -204,6 +204,18 @@ def test_the_camera_waits_for_a_server_that_comes_later(scene: Any) -> None:
     server.kill()
 
 
+def test_a_server_that_is_gone_behind_a_proxy_is_left(
+    scene: Any, server: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accmpeg.camera.uplink.connection.SILENT_S", 0.5)
+    results: list[FrameResult] = []
+    with accmpeg.stream(scene(60), server.url, drop="none", on_result=results.append) as camera:
+        until(lambda: len(results) >= 5)
+        server.deaf.update(server.seen)
+    assert sequences(results) == list(range(60))
+    assert camera.snapshot()["connections"] == 2
+
+
 def test_an_unknown_host_is_tried_again(scene: Any) -> None:
     camera = accmpeg.stream(scene(1000), "ws://no-such-host.invalid:8700").start()
     until(lambda: "no host is called" in str(camera.snapshot().get("last_problem")))

@@ -92,7 +92,7 @@ def test_each_copy_takes_batches() -> None:
     for each in copies:
         each.go_on.set()
     batcher.close()
-    assert not batcher.is_alive
+    assert batcher.is_stuck
 
 
 def test_a_full_batch_leaves_out_the_cameras_of_the_last_one() -> None:

@@ -3,6 +3,7 @@
 import typer
 
 from accmpeg.cli.cluster import cluster_app
+from accmpeg.cli.cluster_serve import cluster_serve
 from accmpeg.cli.common import TranslatingGroup, interrupt_on_sigterm
 from accmpeg.cli.config import configured
 from accmpeg.cli.demo import demo
@@ -33,6 +34,7 @@ for verb in (demo, doctor, label, train, profile, encode, evaluate, report, flee
     app.command()(with_options(verb))
 app.command(**configured("serve"))(with_options(serve))
 app.command(**configured("stream"))(with_options(stream))
+cluster_app.command("serve", **configured("cluster-serve"))(with_options(cluster_serve))
 app.add_typer(models_app, name="models")
 app.add_typer(cluster_app, name="cluster")
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from accmpeg.camera.uplink.address import ServerAddress, read_token
 from accmpeg.camera.uplink.fetch import read
 from accmpeg.cli.common import EXIT_FAILED, out, print_json
 from accmpeg.errors import LinkError, WireError
+from accmpeg.server.status import cameras_of
 
 __all__ = ["fleet"]
 
@@ -70,7 +71,7 @@ def fleet(
         print_json(
             {
                 "servers": [{"url": each.url, "down": each.down, **each.status} for each in found],
-                "cameras": [{"server": server.url, **camera} for server, camera in _merged(found)],
+                "cameras": [{"server": server, **camera} for server, camera in _merged(found)],
             }
         )
     elif watch:
@@ -103,20 +104,8 @@ def _ask(address: ServerAddress) -> _Server:
     return _Server(url, status=status)
 
 
-def _merged(servers: Sequence[_Server]) -> Iterator[tuple[_Server, dict[str, Any]]]:
-    """Every camera once, at the server that has it or had it last, by name."""
-    best: dict[str, tuple[_Server, dict[str, Any]]] = {}
-    for server in servers:
-        for camera in server.cameras:
-            known = best.get(camera["name"])
-            if known is None or _here(camera) > _here(known[1]):
-                best[camera["name"]] = (server, camera)
-    yield from (each for _, each in sorted(best.items()))
-
-
-def _here(camera: dict[str, Any]) -> tuple[bool, float]:
-    age_s = camera["last_frame_age_s"]
-    return camera["connected"], -(age_s if age_s is not None else float("inf"))
+def _merged(servers: Sequence[_Server]) -> list[tuple[str, dict[str, Any]]]:
+    return cameras_of({each.url: each.status for each in servers if not each.down})
 
 
 def _shown(servers: Sequence[_Server]) -> Group:
@@ -135,11 +124,11 @@ def _shown(servers: Sequence[_Server]) -> Group:
     cameras = Table(
         "camera", "server", "state", "frames/s", "kbit/s", "answered", "delay p95", "why", box=None
     )
-    for server, camera in merged:
+    for place, camera in merged:
         delay = camera["stages_ms"].get("total", {}).get("p95")
         cameras.add_row(
             camera["name"],
-            server.url,
+            place,
             camera["health"],
             f"{camera['frames_per_s']:.1f}",
             f"{camera['bitrate_bps'] / 1000:.0f}",

@@ -13,34 +13,50 @@ from accmpeg.cli.options import settings_from
 from accmpeg.server.settings import Limits, ServerSettings, parse_input
 from accmpeg.server.tokens import read_tokens
 
-__all__ = ["serve"]
+__all__ = [
+    "SECRETS",
+    "AdminToken",
+    "CameraTokens",
+    "ForgetHours",
+    "Inputs",
+    "Logs",
+    "LogsFrom",
+    "TokensFile",
+    "ViewerToken",
+    "serve",
+    "settings_of",
+]
 
 SECRETS = frozenset({"token", "viewer_token", "admin_token"})
+
+
+TokensFile = Annotated[Path | None, typer.Option(metavar="FILE", help='TOML file of tokens: gate = "…".')]
+CameraTokens = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=TOKEN", help="A camera's token; '*' is any camera.")
+]
+ViewerToken = Annotated[str | None, typer.Option(help="Token for dashboard, results and metrics.")]
+AdminToken = Annotated[str | None, typer.Option(help="Token that may also change server DNNs.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=ADDRESS", help="Fetch this stream too: rtsp, http, udp, or a file."),
+]
+ForgetHours = Annotated[float, typer.Option(min=0, help="Forget cameras that have been away for so long.")]
+Logs = Annotated[LogFormat, typer.Option(help="Log lines on stderr.")]
+LogsFrom = Annotated[LogLevel, typer.Option(help="Least severe log lines.")]
 
 
 def serve(
     context: typer.Context,
     settings: ServerSettings,
     limits: Limits,
-    tokens: Annotated[
-        Path | None, typer.Option(metavar="FILE", help='TOML file of tokens: gate = "…".')
-    ] = None,
-    token: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=TOKEN", help="A camera's token; '*' is any camera.")
-    ] = None,
-    viewer_token: Annotated[
-        str | None, typer.Option(help="Token for dashboard, results and metrics.")
-    ] = None,
-    admin_token: Annotated[str | None, typer.Option(help="Token that may also change server DNNs.")] = None,
-    input: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=ADDRESS", help="Fetch this stream too: rtsp, http, udp, or a file."),
-    ] = None,
-    forget_hours: Annotated[
-        float, typer.Option(min=0, help="Forget cameras that have been away for so long.")
-    ] = 24.0,
-    log_format: Annotated[LogFormat, typer.Option(help="Log lines on stderr.")] = LogFormat.TEXT,
-    log_level: Annotated[LogLevel, typer.Option(help="Least severe log lines.")] = LogLevel.INFO,
+    tokens: TokensFile = None,
+    token: CameraTokens = None,
+    viewer_token: ViewerToken = None,
+    admin_token: AdminToken = None,
+    input: Inputs = None,
+    forget_hours: ForgetHours = 24.0,
+    log_format: Logs = LogFormat.TEXT,
+    log_level: LogsFrom = LogLevel.INFO,
     config: ConfigFile = None,
 ) -> None:
     """Serve cameras: decode their streams, run server DNNs on them, answer with results.
@@ -50,14 +66,14 @@ def serve(
     """
     from accmpeg.server import serve as run_server
 
-    settings = _settings(context.params)
+    settings = settings_of(context.params)
     settings.check()
     set_up_logs(log_format, log_level)
     log_effective_settings(context, SECRETS)
-    run_server(settings, lambda: _settings(reread(context)))
+    run_server(settings, lambda: settings_of(reread(context)))
 
 
-def _settings(options: Mapping[str, Any]) -> ServerSettings:
+def settings_of(options: Mapping[str, Any]) -> ServerSettings:
     """What the options mean, as the command line's context holds them, also when they are read again.
 
     Raises `UsageError`.

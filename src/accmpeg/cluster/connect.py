@@ -3,7 +3,9 @@
 import logging
 import os
 import pickle
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,6 +44,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         )
     if address != "auto":
         _reach(address)
+    ends = signal.getsignal(signal.SIGTERM)
     try:
         # Ray's own lines would tear the progress bar; what matters of them comes as an error.
         ray.init(address, namespace="accmpeg", log_to_driver=False, logging_level=logging.ERROR)
@@ -52,6 +55,8 @@ def connected(address: str | None = None) -> Iterator[None]:
         raise ClusterError(f"{where}: {_HELP}") from error
     except RuntimeError as error:  # of another Ray or Python
         raise ClusterError(f"can't join the Ray cluster at {address}: {_line(error)}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ends)  # Ray has put its own in place, which ends the process at once
     try:
         yield
     finally:

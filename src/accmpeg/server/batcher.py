@@ -143,9 +143,10 @@ class Batcher:
         return self._failures.frames
 
     @property
-    def is_alive(self) -> bool:
-        """Whether its threads run."""
-        return all(thread.is_alive() for thread in self._threads)
+    def is_stuck(self) -> bool:
+        """Whether it hangs or has stopped."""
+        with self._changed:
+            return self._hangs() or not all(thread.is_alive() for thread in self._threads)
 
     @property
     def problem(self) -> str:
@@ -156,14 +157,12 @@ class Batcher:
                 since_s = min(batch.started_s for batch in self._running.values())
                 return f"{HANGS}, for {now_s - since_s:.0f} s now"
             failing = self._failures.problem(now_s)
-        return failing or ("" if self.is_alive else "it has stopped")
+        return failing or ("it has stopped" if self.is_stuck else "")
 
     @property
     def is_down(self) -> bool:
         """Whether its problem has lasted: it hangs, has stopped, or has failed for `DOWN_S`."""
-        with self._changed:
-            fails = not self._hangs() and self.is_alive
-            blip = fails and time.perf_counter() - self._failures.since_s < DOWN_S
+        blip = not self.is_stuck and time.perf_counter() - self._failures.since_s < DOWN_S
         return self.problem != "" and not blip
 
     @property

@@ -28,7 +28,7 @@ from accmpeg.server.web.app import make_app
 from accmpeg.server.web.certificate import certificate_problem
 from accmpeg.server.web.transport import Http, tls_context, uvicorn_config
 
-__all__ = ["ServerThread", "serve", "start_server"]
+__all__ = ["ServerThread", "open_server", "serve", "start_server"]
 
 GRACE_S = 10.0
 """After draining, everything must have ended within so long; then it is ended."""
@@ -109,18 +109,24 @@ def _listen(settings: ServerSettings) -> socket.socket:
         raise OSError(error.errno, f"can't listen on {settings.host}:{settings.port}: {reason}") from None
 
 
-async def _make(settings: ServerSettings, listener: socket.socket) -> _Program:
-    tls = tls_context(settings)
-    _check_certificate(settings)
+async def open_server(settings: ServerSettings) -> Server:
+    """A started server without a door, on the running loop; raises what `serve` raises for its DNNs."""
     if settings.publish_per_s is not None:
         await in_thread(Motion, (1, 1))  # its library may be missing, and takes its time to load
     loaded = await in_thread(load_all, settings)
     dnns = [next(iter(workers.values())).identity for workers in loaded.values()]
     offered = await in_thread(announce, settings.site_profile, settings.accmodel, dnns)
     server = Server(settings, loaded, offered)
+    await server.start()
+    return server
+
+
+async def _make(settings: ServerSettings, listener: socket.socket) -> _Program:
+    tls = tls_context(settings)
+    _check_certificate(settings)
+    server = await open_server(settings)
     config = uvicorn_config(make_app(server), settings)
     config.load()
-    await server.start()
     return _Program(config, server, listener, tls)
 
 

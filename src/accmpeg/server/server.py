@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from accmpeg.protocol.wire import Goodbye, Refused
 from accmpeg.server.announcement import Announcement, announce
@@ -18,6 +19,7 @@ from accmpeg.server.settings import ServerSettings
 from accmpeg.server.subscribers import JsonLinesFile
 from accmpeg.server.threads import in_thread
 from accmpeg.server.workers import Workers
+from accmpeg.version import __version__
 
 __all__ = ["Server", "Watcher"]
 
@@ -159,6 +161,18 @@ class Server:
         names = (each.name for each in fields(ServerSettings))
         return [name for name in names if getattr(settings, name) != getattr(now, name)]
 
+    def status(self) -> dict[str, Any]:
+        """What `/v1/cameras` says: every camera, and every worker."""
+        core = self.core
+        return {
+            "software": f"accmpeg {__version__}",
+            "uptime_s": round(time.monotonic() - self.started_s, 1),
+            "draining": self.draining,
+            "problem": self.problem,
+            "cameras": [record.summary(core.dnns.problem_of(record.dnn)) for record in core.book.present()],
+            "workers": [row for workers in core.dnns.values() for row in workers.rows()],
+        }
+
     @property
     def problem(self) -> str:
         """Why nothing can be answered; empty where something can."""
@@ -168,6 +182,11 @@ class Server:
     def is_ready(self) -> bool:
         """Whether frames can be answered, or soon will be again."""
         return not self.draining and not all(workers.is_down for workers in self.core.dnns.values())
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether no DNN will answer again in this process."""
+        return all(each.is_stuck for workers in self.core.dnns.values() for each in workers.batchers.values())
 
     def _open_inputs(self) -> None:
         """Opens the inputs that are new or have another address, and closes those that are gone."""

@@ -33,6 +33,8 @@ from accmpeg.protocol import wire
 __all__ = ["ANSWER_TIMEOUT_S", "Connection", "LinkState"]
 
 ANSWER_TIMEOUT_S = 10.0
+SILENT_S = 7.0
+"""A server gives feedback every second. The WebSocket's pings may be answered by a proxy before it."""
 
 _TIME_BURST = 4
 _TIME_BURST_EVERY_S = 0.2
@@ -189,36 +191,42 @@ class Connection:
         state.stats.add("bytes_sent", len(data))
 
     async def _receive(self) -> None:
-        state = self._state
-        async for data in self._socket:
-            message = _unpacked(data)
-            now_us = state.clock.now_us()
-            if isinstance(message, wire.ResultMessage):
-                self._take_result(message, now_us)
-            elif isinstance(message, wire.Feedback):
-                state.adaptation.acknowledged(
-                    now_us / 1000, message.highest_sequence, message.received_us / 1000
-                )
-                state.adaptation.offered(message.results_per_s)
-                if message.needs_keyframe and self._own:
-                    state.wanted_keyframe.set()
-                state.wake.set()
-            elif isinstance(message, wire.TimeReply):
-                self._take_time(message, now_us)
-            elif isinstance(message, wire.NewOffer):
-                self._take_offer(message)
-            elif isinstance(message, wire.Refused):
-                raise _refusal(message)
-            elif isinstance(message, wire.Goodbye):
-                if self._leaving:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(SILENT_S) as patience:
+            async for data in self._socket:
+                patience.reschedule(loop.time() + SILENT_S)
+                if self._was_last(_unpacked(data)):
                     break
-                raise LinkError(f"the server said goodbye: {message.reason}")
-            else:
-                raise WireError(f"the server sent a {type(message).__name__}, which only cameras send")
         if not self._leaving:
             raise LinkError("the server closed the connection")
         self._heard_all = True
-        state.wake.set()
+        self._state.wake.set()
+
+    def _was_last(self, message: wire.Message) -> bool:
+        """Takes a message; says whether it is the server's last."""
+        state = self._state
+        now_us = state.clock.now_us()
+        if isinstance(message, wire.ResultMessage):
+            self._take_result(message, now_us)
+        elif isinstance(message, wire.Feedback):
+            state.adaptation.acknowledged(now_us / 1000, message.highest_sequence, message.received_us / 1000)
+            state.adaptation.offered(message.results_per_s)
+            if message.needs_keyframe and self._own:
+                state.wanted_keyframe.set()
+            state.wake.set()
+        elif isinstance(message, wire.TimeReply):
+            self._take_time(message, now_us)
+        elif isinstance(message, wire.NewOffer):
+            self._take_offer(message)
+        elif isinstance(message, wire.Refused):
+            raise _refusal(message)
+        elif isinstance(message, wire.Goodbye):
+            if not self._leaving:
+                raise LinkError(f"the server said goodbye: {message.reason}")
+            return True
+        else:
+            raise WireError(f"the server sent a {type(message).__name__}, which only cameras send")
+        return False
 
     def _take_result(self, message: wire.ResultMessage, now_us: int) -> None:
         state = self._state

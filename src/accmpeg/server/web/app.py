@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Annotated, Any, TypeVar
@@ -41,8 +40,11 @@ Authorization = Annotated[str | None, Header()]
 ViewerCookie = Annotated[str | None, Cookie(alias=COOKIE)]
 
 
-def make_app(server: Server) -> Any:
-    """The ASGI application of one server."""
+def make_app(server: Server, everywhere: Callable[[], Awaitable[dict[str, Any]]] | None = None) -> Any:
+    """The ASGI application of one server.
+
+    `everywhere` says what `/v1/cameras` gives where this server is one of several: the status of all.
+    """
     app = FastAPI(
         title="AccMPEG server",
         version=__version__,
@@ -52,7 +54,7 @@ def make_app(server: Server) -> Any:
     )
     app.include_router(_health(server))
     logins = Logins(server.core.metrics)
-    app.include_router(_data(server, logins))
+    app.include_router(_data(server, logins, everywhere))
     app.include_router(_offer(server, logins))
     app.include_router(_sockets(server, logins))
     app.include_router(_pages())
@@ -129,7 +131,9 @@ def _health(server: Server) -> APIRouter:
     return router
 
 
-def _data(server: Server, logins: Logins) -> APIRouter:
+def _data(
+    server: Server, logins: Logins, everywhere: Callable[[], Awaitable[dict[str, Any]]] | None
+) -> APIRouter:
     router = APIRouter(tags=["data"])
     core = server.core
     viewer, administrator = _viewer(server, logins), _administrator(server, logins)
@@ -142,14 +146,7 @@ def _data(server: Server, logins: Logins) -> APIRouter:
     @router.get("/v1/cameras", dependencies=[viewer])
     async def cameras() -> dict[str, Any]:
         """Every camera's state with its reason, rates, recent times per stage and accuracy proxies."""
-        return {
-            "software": f"accmpeg {__version__}",
-            "uptime_s": round(time.monotonic() - server.started_s, 1),
-            "draining": server.draining,
-            "problem": server.problem,
-            "cameras": [record.summary(core.dnns.problem_of(record.dnn)) for record in core.book.present()],
-            "workers": [row for workers in core.dnns.values() for row in workers.rows()],
-        }
+        return server.status() if everywhere is None else await everywhere()
 
     @router.delete("/v1/cameras/{name}", status_code=204, dependencies=[administrator])
     async def forget(name: str) -> Response:
