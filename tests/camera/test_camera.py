@@ -212,6 +212,7 @@ def test_a_server_that_is_gone_behind_a_proxy_is_left(
     with accmpeg.stream(scene(60), server.url, drop="none", on_result=results.append) as camera:
         until(lambda: len(results) >= 5)
         server.deaf.update(server.seen)
+        camera.wait(60)
     assert sequences(results) == list(range(60))
     assert camera.snapshot()["connections"] == 2
 
