@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from accmpeg.cli.evaluate import evaluate
 from accmpeg.cli.label import label
 from accmpeg.cli.options import with_options
 from accmpeg.cli.sources import EMBEDDED_SCENE
+from accmpeg.cli.train import train, train_and_report
 
 __all__ = ["Address", "cluster_app"]
 
@@ -29,9 +31,17 @@ Address = Annotated[
 
 
 def _on_cluster(
-    verb: Callable[..., None], *, reads: Sequence[str], cards: Sequence[str], writes: Sequence[str] = ()
+    verb: Callable[..., None],
+    *,
+    reads: Sequence[str],
+    cards: Sequence[str] = (),
+    writes: Sequence[str] = (),
+    run_there: Callable[..., None] | None = None,
 ) -> Callable[..., None]:
-    """A verb whose `workers` are the nodes of a cluster; every node must see what these parameters name."""
+    """A verb whose `workers` are the nodes of a cluster; every node must see what these parameters name.
+
+    `run_there` does it in the verb's place.
+    """
     signature = inspect.signature(verb)
     address = inspect.Parameter("address", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Address)
 
@@ -44,9 +54,10 @@ def _on_cluster(
 
         given = {name: _absolute(value) for name, value in given.items()}
         with connected(address):
-            check_needs(*(_listed(given, names) for names in (reads, cards, writes)))
+            folders = [each.parent if each.suffix == ".onnx" else each for each in _listed(given, writes)]
+            check_needs(_listed(given, reads), _listed(given, cards), folders)
             gpus = 0.0 if given.get("device", "cpu") == "cpu" else 1.0
-            verb(**given, workers=RayWorkers(gpus))
+            (run_there or verb)(**given, workers=RayWorkers(gpus))
 
     parameters = [each for each in signature.parameters.values() if each.name != "workers"]
     run.__signature__ = signature.replace(parameters=[*parameters, address])  # type: ignore[attr-defined]
@@ -60,6 +71,11 @@ def _absolute(value: Any) -> Any:
         return [_absolute(each) for each in value]
     if isinstance(value, str) and value != EMBEDDED_SCENE and Path(value).exists():
         return str(Path(value).absolute())
+    if is_dataclass(value) and not isinstance(value, type):
+        paths = {each.name: getattr(value, each.name) for each in fields(value)}
+        return replace(
+            value, **{name: _absolute(each) for name, each in paths.items() if isinstance(each, Path)}
+        )
     return value.absolute() if isinstance(value, Path) else value
 
 
@@ -78,5 +94,18 @@ cluster_app.command("evaluate")(
             cards=["dnn", "reference"],
             writes=["output"],
         )
+    )
+)
+
+
+def _train_together(*, workers: object, **given: Any) -> None:
+    from accmpeg.cluster.train import train_together
+
+    train_and_report(**given, train=train_together)
+
+
+cluster_app.command("train")(
+    with_options(
+        _on_cluster(train, reads=["labels", "validation"], writes=["output"], run_there=_train_together)
     )
 )

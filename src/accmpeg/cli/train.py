@@ -1,6 +1,7 @@
 """`accmpeg train`: an AccModel from accuracy-gradient labels."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,9 @@ from accmpeg.training.settings import TrainingSettings
 if TYPE_CHECKING:
     from accmpeg.accmodel.card import AccModelCard, TrainingRecord
     from accmpeg.training import Progress
+    from accmpeg.training.fitting import Trained
 
-__all__ = ["train"]
+__all__ = ["train", "train_and_report"]
 
 
 def train(
@@ -38,6 +40,20 @@ def train(
     whole course over the epochs, or over those that --minutes leaves time for. Ctrl-C keeps the state: the
     same command goes on from there.
     """
+    train_and_report(labels, output, settings, name, validation, resume, json)
+
+
+def train_and_report(
+    labels: list[Path],
+    output: Path,
+    settings: TrainingSettings,
+    name: str | None,
+    validation: list[Path] | None,
+    resume: bool,
+    json: bool,
+    train: "Callable[..., Trained] | None" = None,
+) -> None:
+    """The verb; `train` stands in for the training of this machine."""
     # PyTorch takes seconds to import and is not there on a camera: only this verb pays for it.
     from accmpeg.training import checkpoint_path, train_accmodel
 
@@ -59,6 +75,7 @@ def train(
             validation=validation or (),
             restart=not resume,
             progress=show,
+            **({} if train is None else {"train": train}),
         )
     warn_of(card)
     if json:

@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from accmpeg.errors import ClusterError, reason
 from accmpeg.version import __version__
 
-__all__ = ["Look", "check_nodes", "connected", "worker_nodes"]
+__all__ = ["Look", "check_nodes", "connected", "one_line", "worker_nodes"]
 
 Look = Callable[[], str | None]
 """Runs on a node: what it lacks for the work, or None. It is pickled, so it is a function of a module."""
@@ -54,7 +54,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         )
         raise ClusterError(f"{where}: {_HELP}") from error
     except RuntimeError as error:  # of another Ray or Python
-        raise ClusterError(f"can't join the Ray cluster at {address}: {_line(error)}") from error
+        raise ClusterError(f"can't join the Ray cluster at {address}: {one_line(error)}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, ends)  # Ray has put its own in place, which ends the process at once
     try:
@@ -102,7 +102,7 @@ def check_nodes(look: Look | None = None) -> None:
         try:
             lacks = ray.get(answer, timeout=_LOOK_S)
         except RayError as error:
-            lacks = f"does not answer: {_line(error)}"
+            lacks = f"does not answer: {one_line(error)}"
         if lacks is not None:
             problems.append(f"node {host} {lacks}")
     if problems:
@@ -124,6 +124,6 @@ def _reach(address: str) -> None:
         raise ClusterError(f"no Ray cluster at {address} ({reason(error)}): {_HELP}") from error
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The first lines of Ray's paragraphs as one."""
     return " ".join(str(error).split())[:300]

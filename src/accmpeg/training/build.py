@@ -59,6 +59,7 @@ def train_accmodel(
     validation: Sequence[str | Path] = (),
     restart: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
+    train: Callable[..., Trained] = train_network,
 ) -> AccModelCard:
     """Trains an AccModel for the server DNN that the labels are of; writes it and its card.
 
@@ -74,6 +75,7 @@ def train_accmodel(
         validation: Label folders that only judge the result; clips in them are not trained on.
         restart: Forgets an interrupted run.
         progress: Told after every step where the run stands.
+        train: What trains; `accmpeg cluster train` gives another, whose processes train together.
 
     Returns:
         The card, with costs and quality.
@@ -94,8 +96,7 @@ def train_accmodel(
     if restart:
         checkpoint.unlink(missing_ok=True)
     judged = frozenset(item.clip for labels in validation_sets for item in labels)
-    trained = train_network(training_sets, checkpoint, settings, exclude_clips=judged, progress=progress)
-
+    trained = train(training_sets, checkpoint, settings, exclude_clips=judged, progress=progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output.with_suffix(".safetensors"), trained.network)
     network, threshold = _calibrate(trained)

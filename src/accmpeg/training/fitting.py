@@ -1,7 +1,8 @@
 """Trains an AccModel from label sets: whole clips held out, resumable, stops when it no longer improves.
 
-One run is a function of labels, settings and seed: the views of step n are drawn from a generator seeded with
-(seed, n), so a run that was interrupted goes on as if it had not been (up to rounding, and to a time limit).
+One run is a function of labels, settings and seed: view i of step n is drawn from a generator seeded with
+(seed, n, i), so a run that was interrupted goes on as if it had not been (up to rounding, and to a time
+limit), and processes that share the batches train as one would.
 """
 
 import copy
@@ -33,6 +34,7 @@ from accmpeg.training.network import ACCGRAD, OBJECTS, AccModelNetwork
 from accmpeg.training.quality import FrameQuality, frame_quality, mean_quality
 from accmpeg.training.samples import LabelStore, collate, random_view, split_by_clip
 from accmpeg.training.settings import TrainingSettings
+from accmpeg.training.team import Team
 
 __all__ = ["Ended", "Progress", "Trained", "predict_maps", "train_network"]
 
@@ -83,8 +85,9 @@ def train_network(
 ) -> Trained:
     """Trains from `checkpoint` on if it exists, else from the start.
 
-    On `KeyboardInterrupt` the checkpoint is saved and the exception goes on. Raises `TrainingError` for
-    labels that can't be trained from and for a checkpoint of another run.
+    In a process group of PyTorch all its processes train together, and the first one saves. On
+    `KeyboardInterrupt` the checkpoint is saved and the exception goes on. Raises `TrainingError` for labels
+    that can't be trained from and for a checkpoint of another run.
     """
     items = [item for labels in label_sets for item in labels if item.clip not in exclude_clips]
     training, held_out = split_by_clip(items, settings.held_out) if items else ([], [])
@@ -107,6 +110,7 @@ class _Run:
         self.settings, self.checkpoint, self.progress = settings, checkpoint, progress
         self.training, self.held_out = LabelStore(training), LabelStore(held_out)
         self.device = _device(settings.device)
+        self.team = Team()
         has_objects = self.training[0].objects is not None
         torch.manual_seed(settings.seed)
         self.classes = _class_count(self.training)
@@ -118,12 +122,14 @@ class _Run:
         self.network = self.network.to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
+        self.team.normalise_together(self.network)
         self.best = copy.deepcopy(self.average)
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.network, settings.weight_decay), lr=settings.learning_rate
         )
         self.steps_per_epoch = max(1, len(training) // settings.batch_size)
         self.step, self.minutes_before = 0, 0.0
+        self.fraction = 0.0
         self.best_score, self.best_epoch = -math.inf, 0
         self.quality: FrameQuality | None = None
         self.started = time.monotonic()
@@ -135,7 +141,7 @@ class _Run:
         return self.minutes_before + (time.monotonic() - self.started) / 60
 
     @property
-    def fraction(self) -> float:
+    def _done(self) -> float:
         """How much of the learning-rate schedule is done, 0 to 1.
 
         By epochs or, where these take longer, by time: a machine that is slow, or becomes so, does fewer
@@ -155,9 +161,11 @@ class _Run:
         epoch = self.step // self.steps_per_epoch
         saved = time.monotonic()
         try:
-            while self.fraction < 1 and epoch - self.best_epoch < self.settings.patience:
+            while self._goes_on(epoch):
                 loss = self._train_step()
                 epoch, position = divmod(self.step, self.steps_per_epoch)
+                if not self.team.leads:
+                    continue
                 if position == 0:
                     self._judge(epoch)
                 if position == 0 and time.monotonic() - saved > 10:
@@ -165,15 +173,17 @@ class _Run:
                     saved = time.monotonic()
                 self.progress(self._progress(loss))
         except KeyboardInterrupt:
-            self._save()
+            if self.team.leads:
+                self._save()
             raise
         ended: Ended = "no improvement"
         if self._done_by_epochs >= 1:
             ended = "epochs"
         elif self._done_by_time >= 1:
             ended = "minutes"
-        self._judge(epoch)
-        self._save()
+        if self.team.leads:
+            self._judge(epoch)
+            self._save()
         return Trained(
             self.best,
             list(self.training.items),
@@ -184,18 +194,22 @@ class _Run:
             ended,
         )
 
+    def _goes_on(self, epoch: int) -> bool:
+        self.fraction, best_epoch = self.team.agreed((self._done, self.best_epoch), self.device)
+        return self.fraction < 1 and epoch - best_epoch < self.settings.patience
+
     def _progress(self, loss: float) -> Progress:
         """What is left is told from the speed of this run; an earlier one's machine may have been idle."""
         epoch = self.step / self.steps_per_epoch
         steps = self.step - self.first_step
         elapsed_s = time.monotonic() - self.started
         if steps < STEPS_TO_KNOW_THE_SPEED and elapsed_s < SECONDS_TO_KNOW_THE_SPEED:
-            return Progress(self.fraction, epoch, loss, self.quality)
+            return Progress(self._done, epoch, loss, self.quality)
         epoch_s = elapsed_s / steps * self.steps_per_epoch
         epochs = float(self.settings.epochs)
         if self.settings.minutes is not None:
             epochs = min(epochs, epoch + max(0.0, self.settings.minutes - self.minutes) * 60 / epoch_s)
-        return Progress(self.fraction, epoch, loss, self.quality, epochs, epoch_s)
+        return Progress(self._done, epoch, loss, self.quality, epochs, epoch_s)
 
     def _train_step(self) -> float:
         settings = self.settings
@@ -204,20 +218,28 @@ class _Run:
         epoch, position = divmod(self.step, self.steps_per_epoch)
         order = np.random.default_rng((settings.seed, epoch)).permutation(len(self.training))
         chosen = order[position * settings.batch_size : (position + 1) * settings.batch_size]
-        rng = np.random.default_rng((settings.seed, 1, self.step))
         size = settings.view_height_px, settings.view_width_px
-        views = [random_view(self.training[int(i)], rng, *size, self.classes) for i in chosen]
+        views = [
+            random_view(
+                self.training[int(chosen[i])],
+                np.random.default_rng((settings.seed, 1, self.step, i)),
+                *size,
+                self.classes,
+            )
+            for i in self.team.share(range(len(chosen)))
+        ]
         batch = collate(views).to(self.device)
         self.network.train()
         scores, context = self.network.with_context(batch.y, batch.uv)
-        loss = accmodel_loss(scores, batch, self.network.heads, settings.loss, context)
+        loss = accmodel_loss(scores, batch, self.network.heads, settings.loss, context, self.team.mean)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.team.average_gradients(self.network)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
         self.step += 1
         self._follow()
-        value = float(loss.detach())
+        value = float(self.team.mean(loss.detach()))
         if not math.isfinite(value):
             raise TrainingError(f"training diverged (loss {value}): try a lower learning rate")
         return value

@@ -16,6 +16,7 @@ With g the true and s the predicted log₂ AccGrad of a frame's macroblocks:
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -26,6 +27,11 @@ from accmpeg.training.samples import Batch
 from accmpeg.training.settings import LossWeights
 
 __all__ = ["accmodel_loss", "read_points"]
+
+Mean = Callable[[Tensor], Tensor]
+
+_SOME = 1e-6
+"""Below any denominator that is not 0; of a numerator that is 0 too it makes 0."""
 
 
 def read_points(scores: Tensor, points: Tensor) -> Tensor:
@@ -42,36 +48,42 @@ def accmodel_loss(
     heads: tuple[str, ...],
     weights: LossWeights,
     context: Tensor | None = None,
+    mean: Mean = lambda value: value,
 ) -> Tensor:
-    """Scalar loss of a batch; `scores` and `context` are the network's outputs."""
+    """Scalar loss of a batch; `scores` and `context` are the network's outputs.
+
+    Of several processes with a part of a batch each, `mean` gives the mean over all of them; then the mean of
+    their losses is the loss of the whole batch.
+    """
     values = read_points(scores, batch.points)
     predicted = values[:, heads.index(ACCGRAD)]
-    loss = weights.share * _share_loss(predicted, batch, weights.share_temper)
-    loss = loss + weights.level * _level_loss(predicted, batch.accgrad_log2, batch.valid)
+    loss = weights.share * _share_loss(predicted, batch, weights.share_temper, mean)
+    loss = loss + weights.level * _level_loss(predicted, batch.accgrad_log2, batch.valid, mean)
     if OBJECTS in heads:
-        loss = loss + weights.objects * _objects_loss(values[:, heads.index(OBJECTS)], batch, weights)
+        loss = loss + weights.objects * _objects_loss(values[:, heads.index(OBJECTS)], batch, weights, mean)
     if context is not None:
-        loss = loss + weights.context * _context_loss(read_points(context, batch.points), batch.classes)
+        seen = read_points(context, batch.points)
+        loss = loss + weights.context * _context_loss(seen, batch.classes, mean)
     return loss
 
 
-def _share_loss(predicted: Tensor, batch: Batch, temper: float) -> Tensor:
+def _share_loss(predicted: Tensor, batch: Batch, temper: float, mean: Mean) -> Tensor:
     hidden = batch.valid == 0
     scale = temper * math.log(2)
     log_predicted = functional.log_softmax((predicted * scale).masked_fill(hidden, -1e4), dim=1)
     log_target = functional.log_softmax((batch.accgrad_log2 * scale).masked_fill(hidden, -1e4), dim=1)
     divergence = (log_target.exp() * (log_target - log_predicted)).masked_fill(hidden, 0).sum(1)
-    return (divergence * batch.ranked).sum() / batch.ranked.sum().clamp(min=1)
+    return (divergence * batch.ranked).sum() / mean(batch.ranked.sum()).clamp(min=_SOME)
 
 
-def _level_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def _level_loss(predicted: Tensor, target: Tensor, valid: Tensor, mean: Mean) -> Tensor:
     median = target.masked_fill(valid == 0, float("nan")).nanmedian(dim=1, keepdim=True).values
     floored = torch.logaddexp2(target, median + math.log2(0.05))
     distance = functional.smooth_l1_loss(predicted, floored, reduction="none")
-    return ((distance * valid).sum(1) / valid.sum(1).clamp(min=1)).mean()
+    return _mean_of((distance * valid).sum(1) / valid.sum(1).clamp(min=1), mean)
 
 
-def _objects_loss(logit: Tensor, batch: Batch, weights: LossWeights) -> Tensor:
+def _objects_loss(logit: Tensor, batch: Batch, weights: LossWeights, mean: Mean) -> Tensor:
     covered = (batch.objects * batch.valid).sum(1, keepdim=True) / batch.valid.sum(1, keepdim=True).clamp(
         min=1
     )
@@ -80,12 +92,16 @@ def _objects_loss(logit: Tensor, batch: Batch, weights: LossWeights) -> Tensor:
     weight = 1 + batch.objects * (weights.object_weight - 1 + small)
     loss = functional.binary_cross_entropy_with_logits(logit, batch.objects, reduction="none")
     weight = weight * batch.valid
-    return (loss * weight).sum() / weight.sum().clamp(min=1)
+    return (loss * weight).sum() / mean(weight.sum()).clamp(min=_SOME)
 
 
-def _context_loss(logits: Tensor, shares: Tensor) -> Tensor:
+def _context_loss(logits: Tensor, shares: Tensor, mean: Mean) -> Tensor:
     """`logits` (N, C, P), `shares` (N, P, C); padding has a share of nothing."""
     in_view = shares.sum(1, keepdim=True) / shares.sum((1, 2), keepdim=True).clamp(min=1e-6)
     weighted = shares / in_view.clamp(min=1e-4).sqrt()
     likelihood = (weighted * functional.log_softmax(logits.transpose(1, 2), dim=2)).sum((1, 2))
-    return -(likelihood / weighted.sum((1, 2)).clamp(min=1e-6)).mean()
+    return -_mean_of(likelihood / weighted.sum((1, 2)).clamp(min=1e-6), mean)
+
+
+def _mean_of(losses: Tensor, mean: Mean) -> Tensor:
+    return losses.sum() / mean(losses.new_tensor(len(losses)))
