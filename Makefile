@@ -20,7 +20,7 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
 	$(INSTALL) -e '.[server,evaluate,train,huggingface,openvino,mqtt,cluster,remote,dev]'
-	$(INSTALL) --no-deps trackers  # with its own it would bring an OpenCV that needs libGL
+	$(INSTALL) --no-deps 'trackers>=2.6,<3'  # with its own it would bring an OpenCV that needs libGL
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.demo pyproject.toml
@@ -31,7 +31,7 @@ setup: $(VENV)/.dev  ## make .venv with everything, for work on the code
 demo: $(VENV)/.demo  ## install and run the main job on the embedded scene
 	$(BIN)/accmpeg demo --out accmpeg-demo
 test: $(VENV)/.dev  ## install and run the tests
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 test-all: $(VENV)/.dev  ## the slow tests too
 	$(BIN)/python -m pytest
 check: $(VENV)/.dev  ## types, lint and format

@@ -5,7 +5,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes says what else the machine does.
+hypothesis.settings.register_profile("accmpeg", deadline=None)
+hypothesis.settings.load_profile("accmpeg")
 
 # Small networks on few cores: PyTorch's threads would only fight for them. Set before it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

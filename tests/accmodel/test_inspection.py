@@ -107,14 +107,14 @@ def test_a_file_of_nothing_but_fields_ends_soon() -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_no_bytes_do_worse_than_an_error(data: bytes) -> None:
     with pytest.raises(WeightsError):
         check_onnx(data)
 
 
 @given(st.integers(0, len(DEMO) - 1), st.integers(0, 255))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_passes_is_read_by_onnx_the_same(at: int, byte: int) -> None:
     """A changed byte is refused, or what protobuf reads has only operators of the list."""
     changed = DEMO[:at] + bytes([byte]) + DEMO[at + 1 :]

@@ -23,7 +23,7 @@ def no_footage() -> str:
     [
         ("nonsense", "give HOST:PORT"),
         ("ray://10.0.0.1:10001", "on a node of the cluster"),
-        (f"127.0.0.1:{free_port()}", "Connection refused"),
+        pytest.param(f"127.0.0.1:{free_port()}", "Connection refused", id="a port where nothing listens"),
     ],
 )
 def test_what_is_no_cluster_s_address_is_said_at_once(address: str, said: str) -> None:

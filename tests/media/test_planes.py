@@ -38,7 +38,7 @@ def test_model_size_of_common_frames() -> None:
         model_size(0, 4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 400), st.integers(1, 400))
 def test_planes_of_any_frame_size(width_px: int, height_px: int) -> None:
     planes = frame_planes(gradient_frame(width_px, height_px))

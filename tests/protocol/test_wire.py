@@ -144,7 +144,7 @@ def framed(kind: int, header: bytes, *, length: int | None = None, version: int 
 
 
 @given(MESSAGES, st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_is_packed_comes_back(message: Message, payload: bytes) -> None:
     payload = payload if message.has_payload else b""
     unpacked = unpack(pack(message, payload))
@@ -153,21 +153,21 @@ def test_what_is_packed_comes_back(message: Message, payload: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_no_bytes_do_worse_than_an_error(data: bytes) -> None:
     with pytest.raises(WireError):
         unpack(b"" if data[:3] == b"AM\x01" else data)
 
 
 @given(st.integers(0, 255), st.one_of(st.binary(max_size=200), JSON.map(lambda v: json.dumps(v).encode())))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_no_header_does_worse_than_an_error(kind: int, header: bytes) -> None:
     with contextlib.suppress(WireError):
         assert unpack(framed(kind, header)).message.kind == kind
 
 
 @given(MESSAGES, st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_change_of_a_message_does_worse_than_an_error(message: Message, data: st.DataObject) -> None:
     packed = bytearray(pack(message))
     for _ in range(data.draw(st.integers(1, 4))):

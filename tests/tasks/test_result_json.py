@@ -75,7 +75,7 @@ def test_instances(compact: bool) -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 600), st.integers(0, 2**32 - 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_class_maps(width: int, height: int, classes: int, seed: int) -> None:
     labels = np.random.default_rng(seed).integers(0, classes, (height, width)).astype(class_map_type(classes))
     np.testing.assert_array_equal(through_json(labels, "segmentation", classes), labels)
@@ -113,7 +113,7 @@ VALUES = st.recursive(
         },
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_other_documents_are_refused_or_read(document: dict[str, object]) -> None:
     try:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -29,7 +29,6 @@ def test_a_tile_is_shared_by_magnitude():
     np.testing.assert_allclose(tile_gradient(lambda mask: 8.0 * mask.any(), magnitude, 3), [[2.0, 6.0]])
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20), st.integers(1, 30), st.integers(2, 80))
 def test_every_macroblock_is_covered_within_the_budget(rows, cols, inferences):
     effects = np.random.default_rng(rows * cols).random((rows, cols)).astype(np.float32)

@@ -271,7 +271,7 @@ rows = st.lists(st.tuples(places, places, sides, sides, st.floats(0, 1), st.inte
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows, rows)
 def test_s_is_a_symmetric_share_and_one_for_the_same(result: sv.Detections, reference: sv.Detections) -> None:
     value = s_of(result, reference)
@@ -282,7 +282,7 @@ def test_s_is_a_symmetric_share_and_one_for_the_same(result: sv.Detections, refe
     assert np.isnan(same) or same == pytest.approx(1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows, rows, rows)
 def test_ignored_boxes_can_only_help(
     result: sv.Detections, reference: sv.Detections, ignored: sv.Detections
@@ -294,7 +294,7 @@ def test_ignored_boxes_can_only_help(
     assert excused[2] == plain[2]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows, rows)
 def test_the_pristine_frames_score_one_whatever_is_confirmed(
     own: sv.Detections, strong: sv.Detections
@@ -304,7 +304,7 @@ def test_the_pristine_frames_score_one_whatever_is_confirmed(
     assert np.isnan(value) or value == pytest.approx(1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.integers(0, 2**31))
 def test_segmentation_stays_a_share(seed: int, other: int) -> None:
     result, reference = (

@@ -1,7 +1,8 @@
 """Feedback boxes: the last two answers that have arrived are finer, at any size; nothing before the first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,12 +35,12 @@ def inside(*results: sv.Detections) -> np.ndarray:
 
 
 def test_the_map_is_the_last_two_answers(street: Clip, context: MethodContext, record: Record) -> None:
-    """Answers on frames 0, 3, 6 …, there two frames later."""
+    """Answers on every frame of ten a second, there two frames later."""
     steered = record(street, METHODS["feedback"], context, all_keyframes=True)
     plain = record(street, METHODS["aq-1"], context, all_keyframes=True)
     for index in (0, 1):
         assert [unit.data for unit in steered.sent[index]] == [unit.data for unit in plain.sent[index]]
-    for index, answers in ((2, (0,)), (4, (0,)), (5, (0, 3)), (8, (3, 6))):
+    for index, answers in ((2, (0,)), (3, (0, 1)), (5, (2, 3)), (8, (5, 6))):
         near = inside(*(steered.results[answer] for answer in answers))
         assert 0.05 < near.mean() < 0.95
         added = qps_of(steered.sent[index]) - qps_of(plain.sent[index])
@@ -47,11 +48,14 @@ def test_the_map_is_the_last_two_answers(street: Clip, context: MethodContext, r
         assert abs(np.median(added[~near]) - np.median(added[near]) - 8) <= 1
 
 
-def test_every_third_answer_goes_back_and_is_counted(
-    street: Clip, context: MethodContext, record: Record
+@pytest.mark.parametrize(
+    ("frame_rate", "answered"), [(10, range(12)), (25, (0, 3, 6, 9)), (30, (0, 3, 6, 9))]
+)
+def test_ten_answers_a_second_go_back_and_are_counted(
+    street: Clip, context: MethodContext, record: Record, frame_rate: int, answered: Sequence[int]
 ) -> None:
-    session = record(street, METHODS["feedback"], context)
-    answers = [session.results[index] for index in (0, 3, 6, 9)]
+    session = record(replace(street, frame_rate=Fraction(frame_rate)), METHODS["feedback"], context)
+    answers = [session.results[index] for index in answered]
     sent = [4 + 8 * int((answer.confidence > 0.15).sum()) for answer in answers]
     assert min(sent) > 4
     assert bytes_of(session.flows, "downlink") == sum(sent)
@@ -81,7 +85,7 @@ def test_answers_without_boxes_make_no_map(street: Clip, context: MethodContext,
     dnn: Any = SimpleNamespace(card=context.dnn.card, task=context.dnn.task, infer=blind)
     session = record(street, METHODS["feedback"], replace(context, dnn=dnn))
     plain = record(street, METHODS["aq-1"], replace(context, dnn=dnn))
-    assert bytes_of(session.flows, "downlink") == 4 * 4
+    assert bytes_of(session.flows, "downlink") == 12 * 4
     assert bytes_of(session.flows, "uplink") == bytes_of(plain.flows, "uplink")
 
 
