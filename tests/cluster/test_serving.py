@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import time
 import urllib.request
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import accmpeg
@@ -21,6 +23,7 @@ from tests.live.conftest import four_seconds
 
 CAMERAS = 6
 DELIVERS_AGAIN_S = 10.0
+NOTICE = {"period_ms": 1000, "timeout_ms": 1000, "failure_threshold": 3}
 CARD = Path("detector.card.toml")
 
 
@@ -63,6 +66,34 @@ class Served:
         return '"serving"' in self.log.read_text()
 
 
+class Deployed(Served):
+    """The same by Ray Serve's own command, from a file such as a RayService holds."""
+
+    def __init__(self, address: str, folder: Path, options: dict[str, Any]) -> None:
+        self.port = free_port()
+        self.url = f"ws://127.0.0.1:{self.port}"
+        self.log = folder / "serve.log"
+        file = folder / "serve.json"  # which is YAML too
+        deployed = {"name": "site", "route_prefix": "/", "import_path": "accmpeg.cli.cluster_serve:app"}
+        http = {"host": "127.0.0.1", "port": self.port}
+        whole = {
+            "proxy_location": "HeadOnly",
+            "http_options": http,
+            "applications": [{**deployed, "args": options}],
+        }
+        file.write_text(json.dumps(whole))
+        with self.log.open("w") as log:
+            command = [sys.executable, "-m", "ray.serve.scripts", "run", "--address", address, str(file)]
+            self.process = subprocess.Popen(command, stderr=log, stdout=log)
+
+    def _is_serving(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()[-2000:]
+        try:
+            return bool(self.replicas())
+        except OSError:
+            return False
+
+
 class Watched:
     """A real camera of which every frame counts, and when its results came."""
 
@@ -87,10 +118,25 @@ class Watched:
         return self.stream.snapshot().get("connections", 0)
 
 
+def processes_of(node: Any) -> list[psutil.Process]:
+    """Those of a node that can run replicas."""
+    (raylet,) = node.all_processes["raylet"]
+    found = psutil.Process(raylet.process.pid)
+    return [found, *found.children(recursive=True)]
+
+
+@pytest.fixture
+def soon_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's head asks its nodes as often as the guide says; by itself it gives them half a minute."""
+    for name, value in NOTICE.items():
+        monkeypatch.setenv(f"RAY_health_check_{name}", str(value))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("death", ["its processes end", "it falls silent"])
 def test_six_cameras_deliver_again_within_ten_seconds_after_a_replicas_node_dies(
-    cluster: Any, footage: Path, tmp_path: Path
+    soon_noticed: None, cluster: Any, footage: Path, tmp_path: Path, death: str
 ) -> None:
     with (
         Served(cluster.address, tmp_path, "--min-replicas", 2, "--max-replicas", 2) as served,
@@ -109,8 +155,13 @@ def test_six_cameras_deliver_again_within_ten_seconds_after_a_replicas_node_dies
 
         victim = next(iter(cluster.worker_nodes))
         killed_s = time.monotonic()
-        cluster.remove_node(victim, allow_graceful=False)
-        until(lambda: len(served.replicas()) == 1)
+        if death == "it falls silent":
+            silent = processes_of(victim)
+            for process in silent:
+                process.suspend()  # its sockets stay open, as those of a machine without power
+            stack.callback(lambda: [process.kill() for process in silent if process.is_running()])
+        else:
+            cluster.remove_node(victim, allow_graceful=False)
         until(lambda: sum(each.connections > 1 for each in cameras.values()) in map(len, before.values()))
         hit = {name for name, each in cameras.items() if each.connections > 1}
         assert hit in list(map(set, before.values())), "only the cameras of the dead replica came anew"
@@ -128,6 +179,27 @@ def test_six_cameras_deliver_again_within_ten_seconds_after_a_replicas_node_dies
             assert {result.dropped for _, result in each.results} == {None}, name
         served.process.terminate()
         assert served.process.wait(120) == 0, served.log.read_text()[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_another_replica_starts_for_more_cameras_than_one_is_meant_for(
+    cluster: Any, footage: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "serve.toml"
+    config.write_text("max-cameras = 8\n")
+    options = {"config": str(config), "cameras-per-replica": 1.5, "max_replicas": 2}
+    with Deployed(cluster.address, tmp_path, options) as served, ExitStack() as stack:
+        assert len(served.replicas()) == 1
+        cameras = [Watched(footage, served.url, f"camera{number}") for number in range(2)]
+        for each in cameras:
+            stack.enter_context(each.stream)
+        until(lambda: len(served.replicas()) == 2)
+        late = Watched(footage, served.url, "late")
+        stack.enter_context(late.stream)
+        until(lambda: len(late.results) >= 3)
+        assert ["late"] in served.replicas().values(), "new cameras go where fewer are"
+        assert [each.connections for each in cameras] == [1, 1], "a camera stays with its replica"
 
 
 def test_replicas_follow_cameras_and_the_wait_for_the_dnn() -> None:

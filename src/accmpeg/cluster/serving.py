@@ -49,7 +49,8 @@ class Replica:
 
     async def __init__(self, settings: ServerSettings) -> None:  # type: ignore[misc]  # Ray awaits it
         self._server = await open_server(settings)
-        self._name = f"{serve.get_replica_context().replica_id.unique_id}"
+        context = serve.get_replica_context()
+        self._name, self._application = context.replica_id.unique_id, context.app_name
         self._told: dict[str, Any] = {}
         self._told_s = float("-inf")
         self._asking = asyncio.Lock()
@@ -89,7 +90,7 @@ class Replica:
         """What all replicas say, as one server's status; those that don't answer are left out."""
         async with self._asking:
             if time.monotonic() - self._told_s > STATUS_S:
-                handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
+                handle = serve.get_deployment_handle(DEPLOYMENT, self._application)
                 try:
                     answers = await handle.broadcast("status").results_async(
                         timeout_s=ANSWER_S, return_exceptions=True
@@ -161,11 +162,13 @@ def start(application: Application, settings: ServerSettings, scale: Scale, prox
             ssl_keyfile=str(key) if key is not None else None,
         ),
     )
+    is_new = state()[0] == "GONE"
     try:
         serve.run(application, name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
         message = state()[1] or str(error)
-        remove()
+        if is_new:  # else what ran before goes on where it can
+            remove()
         raise ClusterError(f"the replicas do not start: {' '.join(message.split())[-400:]}") from error
 
 
