@@ -4,8 +4,8 @@
 
 Question: how many bytes does the choice need against an untouched x264 (`stream:source`) at the same share
 of the ceiling, over clips that nothing was tuned on, and does any clip lose? Beside it the fixed default: the
-DNN's size with two B-frames. Rule: the mean of log ratios over clips, 95 % by drawing clips with each one's
-chance; a clip loses above +3 %. Resumable: cells stay in OUT/cells.
+DNN's size with two B-frames, or one where two do not fit the delay. Rule: the mean of log ratios over clips,
+95 % by drawing clips with each one's chance; a clip loses above +3 %. Resumable: cells stay in OUT/cells.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import numpy as np
 
 from accmpeg.errors import AccmpegError
 from accmpeg.evaluation.bench.plan import DnnSpec
-from accmpeg.evaluation.methods.whole_stream import StreamSetting
 from accmpeg.evaluation.profile.parts import cut
 from accmpeg.evaluation.profile.render import site_document
 from accmpeg.evaluation.profile.search import Outcome, search
@@ -74,9 +73,7 @@ def main() -> None:
 
 def _row(clip: str, found: Outcome) -> dict[str, object]:
     judged = found.judged[0]
-    width, height = found.parts.size_px
-    small = found.dnn.card.input.stream_size_px(width, height)
-    default = judged.of(StreamSetting(None if small == (width, height) else small, b_frames=2))
+    default = judged.of(found.default)
     verdict = found.verdict
     chosen = found.chosen_by.of(found.choice)
     return {

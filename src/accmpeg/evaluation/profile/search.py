@@ -52,6 +52,8 @@ class Outcome:
     judged: tuple[Gains, ...]
     """On the other half, at the kept share, 90 % and 95 % of the ceiling."""
     curve: KneeCurve | None
+    default: StreamSetting
+    """What would be sent without a choice: the DNN's size, and as many B-frames as the delay has room for."""
     readings: tuple[Reading, ...] = ()
     """Of the server DNN's own sizes to read, the card's first; where they were asked for."""
 
@@ -144,9 +146,8 @@ def search(
     judged = tuple(measure_gains(rows, reference, keep) for keep in (settings.keep, 0.90, 0.95))
     chain = _confirmed(chain, judged[0])
     every = measured.rows(parts.choice + parts.judging)
-    return Outcome(
-        settings, dnn, reference, parts, tuple(chain), belief, seen, judged, site_curve(every, reference)
-    )
+    curve = site_curve(every, reference)
+    return Outcome(settings, dnn, reference, parts, tuple(chain), belief, seen, judged, curve, default)
 
 
 class _Measuring:
