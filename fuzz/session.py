@@ -164,7 +164,7 @@ def hello() -> Target:
 
 
 def units(encoded: list[AccessUnit], mutated: Callable[[bytes, Any], bytes]) -> Target:
-    """Every frame is answered once and in order, whatever it is, or the connection is refused."""
+    """Every frame is answered once, whatever it is, or the connection is refused."""
     server = Application()
     runs = 0
 
@@ -204,10 +204,10 @@ def units(encoded: list[AccessUnit], mutated: Callable[[bytes, Any], bytes]) -> 
                 sequence += 1
         answers = server.talk([*messages, pack(Goodbye(reason="enough"))])
         answered = [each.sequence for each in answers if isinstance(each, ResultMessage)]
-        assert answered == sorted(set(answered)), answered
+        assert len(answered) == len(set(answered)), answered
         assert set(answered) <= set(expected)
         if not any(isinstance(each, Refused) for each in answers):
-            assert answered == sorted(set(expected)), (answered, expected)
+            assert sorted(answered) == sorted(set(expected)), (answered, expected)
 
     return one, [b"", bytes(200), bytes(range(256)) * 4, b"\x05" * 400]
 

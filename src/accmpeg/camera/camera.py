@@ -29,7 +29,6 @@ from accmpeg.camera.outputs import FrameResult, ResultOutputs, ResultSocket
 from accmpeg.camera.publish import Publisher
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.uplink.address import ServerAddress
-from accmpeg.camera.uplink.ratecontrol import RateController
 from accmpeg.camera.uplink.uplink import NoUplink, Uplink, make_controller, make_hello
 from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.clock import SteadyClock
@@ -63,7 +62,6 @@ class Camera:
         *,
         on_result: Callable[[FrameResult], None] | None = None,
         sockets: Sequence[ResultSocket] = (),
-        controller: RateController | None = None,
     ) -> None:
         self.options = options = options or CameraOptions()
         if to is None and not options.publish:
@@ -86,7 +84,7 @@ class Camera:
         self._open: Callable[[], Source] = source if callable(source) else lambda: open_source(source)
         self._to = to
         self._accmodel = accmodel
-        self._controller = controller or make_controller(options, adaptive=to is not None)
+        self._controller = make_controller(options, adaptive=to is not None)
         self._outputs = ResultOutputs(on_result, list(sockets))
         self._publishers: list[Publisher] = []
         self._uplink: Uplink | NoUplink = NoUplink(self._controller.bitrate_bps)

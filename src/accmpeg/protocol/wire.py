@@ -214,7 +214,7 @@ class ResultMessage(Message):
     """The server DNN's result of one frame, in the camera's own pixels.
 
     `result` is the task's result as `tasks.result_json` writes it. Dropped frames give `dropped` and no
-    result, so that every received frame is answered exactly once and in order.
+    result, so that every received frame is answered exactly once. Answers come in the order of display.
     """
 
     kind = 5

@@ -129,7 +129,7 @@ class Intake:
             self._keyframes.append(unit)
         self._submit(frames)
         while len(self._undecoded) > REORDERED_UNITS:
-            self._undecoded.pop(next(iter(self._undecoded))).drop("undecodable")
+            self._line.give_up(self._undecoded.pop(next(iter(self._undecoded))))
 
     def _submit(self, frames: list[VideoFrame]) -> None:
         for frame in frames:
@@ -149,7 +149,7 @@ class Intake:
 
     def _drop_undecoded(self) -> None:
         for answer in self._undecoded.values():
-            answer.drop("undecodable")
+            self._line.give_up(answer)
         self._undecoded.clear()
 
     def _want_keyframe(self) -> None:

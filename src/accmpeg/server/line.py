@@ -133,7 +133,10 @@ class FrameLine:
         self._key = key
         self._workers = workers
         self._loop = asyncio.get_running_loop()
+        self._coming: dict[int, Answer] = {}
+        """By sequence: their frames are not decoded yet."""
         self._answers: deque[Answer] = deque()
+        """In the order in which they are due."""
         self._in_flight = 0
         self._pixel_rate = RateLimit(core.limits.max_pixels_per_s)
         self._unit_rate = RateLimit(core.limits.max_units_per_s)
@@ -155,7 +158,7 @@ class FrameLine:
     @property
     def unanswered(self) -> int:
         """Frames that have come and are not answered."""
-        return len(self._answers)
+        return len(self._coming) + len(self._answers)
 
     @property
     def has_room(self) -> bool:
@@ -168,11 +171,14 @@ class FrameLine:
         self.size_px = self.record.width_px, self.record.height_px = size_px
 
     def expect(self, answer: Answer, size_bytes: int = 0) -> None:
-        """A frame has come, which is to be answered after those before it."""
+        """A frame has come, which is to be answered in the order of display: as it leaves the decoder.
+
+        With two B-frames a frame waits three frames for its answer, and up to five in the order of sending.
+        """
         self.record.count_frame(size_bytes)
         self.record.count_stages(answer.camera_ms, "camera ")
-        self._answers.append(answer)
-        self.record.waiting = len(self._answers)
+        self._coming[answer.sequence] = answer
+        self.record.waiting = self.unanswered
 
     def pause_s(self) -> float:
         """How long a camera that has just sent a frame is not read, so that it keeps to the limits."""
@@ -182,6 +188,7 @@ class FrameLine:
 
     def submit(self, answer: Answer, frame: VideoFrame) -> None:
         """The decoded frame of an expected answer goes to the DNN."""
+        self._answers.append(self._coming.pop(answer.sequence))
         self._in_flight += 1
         self._lane.capacity = self._capacity()
 
@@ -190,6 +197,11 @@ class FrameLine:
                 self._loop.call_soon_threadsafe(self._inferred, answer, frame, outcome)
 
         self._workers.submit(self._lane, Job(frame, self.stream.source_size_px, finish))
+
+    def give_up(self, answer: Answer) -> None:
+        """An expected answer whose frame can't be decoded."""
+        answer.drop("undecodable")
+        self._answers.append(self._coming.pop(answer.sequence))
 
     def results_per_s(self) -> float | None:
         """What the camera may count on; None without a limit, which a stream that waits never has."""
@@ -203,12 +215,12 @@ class FrameLine:
             self.on_answer(answer)
             if self.stream.publishes:
                 self._publish(answer)
-        self.record.waiting = len(self._answers)
+        self.record.waiting = self.unanswered
         self.changes.notify()
 
     async def settled(self) -> None:
         """Returns when everything that came is answered."""
-        await self.changes.until(lambda: not self._answers)
+        await self.changes.until(lambda: not self.unanswered)
 
     def close(self) -> None:
         """What waits for the DNN is dropped, and so is what still comes."""
@@ -227,7 +239,8 @@ class FrameLine:
             core.hub.publish(event)
 
         def comes_by(captured_us: float) -> bool:
-            return any(answer.captured_us <= captured_us for answer in self._answers)
+            waiting = (*self._coming.values(), *self._answers)
+            return any(answer.captured_us <= captured_us for answer in waiting)
 
         filler = Filler(per_s, stream.time_base, stream.source_size_px, comes_by=comes_by, publish=publish)
         core.spawn(filler.run())

@@ -185,7 +185,7 @@ class Connection:
         data = wire.pack(message, unit.data)
         if sequence > self._resume_after:
             state.adaptation.sent(clock.now_ms(), sequence, len(unit.data))
-        state.ledger.sent(sequence, unit, late=late)
+        state.ledger.sent(self._stream_id, sequence, unit, late=late)
         await self._socket.send(data)
         state.stats.add("sent")
         state.stats.add("bytes_sent", len(data))
@@ -232,7 +232,7 @@ class Connection:
         state = self._state
         result = state.ledger.take(self._stream_id, message, now_us)
         if result is not None:
-            state.spool.acknowledge(self._stream_id, message.sequence)
+            state.spool.acknowledge(self._stream_id, state.ledger.answered[self._stream_id])
             state.adaptation.answered(message.sequence)
             if result.result is not None and not result.spooled:
                 lag = lag_ms(result.camera_ms, result.server_ms)

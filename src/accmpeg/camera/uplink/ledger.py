@@ -1,5 +1,7 @@
 """Which frames went to the server and which it has answered, over all connections of a camera's run."""
 
+from typing import Any
+
 from accmpeg.camera.outputs import FrameResult
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.uplink.unit import TimedUnit
@@ -9,46 +11,54 @@ from accmpeg.protocol.wire import ResultMessage
 __all__ = ["Ledger"]
 
 
+REORDERED = 32
+"""Decoders put 16 frames in order at most, and the server gives up a frame that is overtaken by 17: an answer
+that is overtaken by more was lost."""
+
+
 class Ledger:
-    """Makes results of answers. A result that comes twice, as after a reconnection, is passed on once."""
+    """Makes results of answers, which come in the order of display: with B-frames not in that of sending.
+
+    A result that comes twice, as after a reconnection, is passed on once.
+    """
 
     def __init__(self, clock: SteadyClock, stats: CameraStats) -> None:
         self.answered: dict[str, int] = {}
-        """Of each stream, the last frame whose result has come."""
+        """Of each stream, the frame up to which the results of all that were sent have come."""
         self.had: dict[str, int] = {}
         """Of each earlier run's stream, the last frame that the server had already had: answered then."""
         self._clock = clock
         self._stats = stats
-        self._sent: dict[int, tuple[dict[str, float], int]] = {}
-        """Of each frame that waits for its result: what each stage took, and when it was captured."""
-        self._late: set[int] = set()
+        self._sent: dict[str, dict[int, tuple[dict[str, float], int, bool]]] = {}
+        """Of each frame that waits for its result: what each stage took, when it was captured, and whether it
+        had waited in a spool."""
+        self._early: dict[str, set[int]] = {}
+        """Frames beyond `answered` whose results have come."""
 
-    def sent(self, sequence: int, unit: TimedUnit, *, late: bool) -> None:
+    def sent(self, stream_id: str, sequence: int, unit: TimedUnit, *, late: bool) -> None:
         """A frame went out; `late` after it had waited in a spool."""
-        self._sent[sequence] = unit.stages_ms, unit.captured_us
-        if late:
-            self._late.add(sequence)
+        if not self._has_come(stream_id, sequence):
+            waiting = self._sent.setdefault(stream_id, {})
+            waiting[sequence] = unit.stages_ms, unit.captured_us, late
 
     def lose(self) -> None:
         """What was sent and not answered is lost with its connection."""
-        self._stats.add("dropped_lost", len(self._sent))
+        self._stats.add("dropped_lost", sum(map(len, self._sent.values())))
         self._sent.clear()
 
     def covers(self, stream_id: str, sequence: int) -> bool:
-        """Whether a frame of a stream has been answered, in this run or an earlier one."""
+        """Whether a frame of a stream, and all before it, were answered, in this run or an earlier one."""
         return sequence <= max(self.answered.get(stream_id, -1), self.had.get(stream_id, -1))
 
     def take(self, stream_id: str, message: ResultMessage, now_us: int) -> FrameResult | None:
         """The result in an answer, None if it came before."""
-        if message.sequence <= self.answered.get(stream_id, -1):
+        if self._has_come(stream_id, message.sequence):
             self._stats.add("repeated_results")
             return None
-        self.answered[stream_id] = message.sequence
-        stages_ms, captured_us = self._sent.get(message.sequence, ({}, None))
-        for sequence in [each for each in self._sent if each <= message.sequence]:
-            del self._sent[sequence]
-        spooled = message.sequence in self._late
-        self._late.discard(message.sequence)
+        unknown: tuple[dict[str, float], int | None, bool] = ({}, None, False)
+        waiting = self._sent.setdefault(stream_id, {})
+        stages_ms, captured_us, spooled = waiting.pop(message.sequence, unknown)
+        self._settle(stream_id, message.sequence, waiting)
         received_us = self._clock.utc_us(now_us)
         # By the clock that never jumps, where this run captured the frame and has not forgotten it.
         delay_us = received_us - message.captured_us if captured_us is None else now_us - captured_us
@@ -70,3 +80,17 @@ class Ledger:
             camera_ms=stages_ms,
             server_ms=message.server_ms,
         )
+
+    def _has_come(self, stream_id: str, sequence: int) -> bool:
+        return sequence <= self.answered.get(stream_id, -1) or sequence in self._early.get(stream_id, ())
+
+    def _settle(self, stream_id: str, sequence: int, waiting: dict[int, Any]) -> None:
+        """Moves `answered` on, after a result has come."""
+        early = self._early.setdefault(stream_id, set()) | {sequence}
+        newest, had = max(early), self.had.get(stream_id, -1)
+        first_open = min((each for each in waiting if each > had), default=newest + 1)
+        answered = max(min(newest, first_open - 1), newest - REORDERED, self.answered.get(stream_id, -1))
+        self.answered[stream_id] = answered
+        self._early[stream_id] = {each for each in early if each > answered}
+        for each in [each for each in waiting if each <= answered]:
+            del waiting[each]
