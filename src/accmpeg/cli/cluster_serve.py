@@ -6,6 +6,7 @@ serve run accmpeg.cli.cluster_serve:app config=/etc/accmpeg/serve.toml max-repli
 import logging
 import time
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,7 +76,10 @@ def cluster_serve(
     files = (meant.site_profile, meant.accmodel, meant.tls_certificate, meant.tls_key)
     with connected(address):
         check_needs([file for file in files if file is not None], meant.dnns, [])
-        serving.start(serving.application(meant, scale), meant, scale, "every" if every_node else "head")
+        logs = partial(set_up_logs, log_format, log_level)
+        serving.start(
+            serving.application(meant, scale, logs), meant, scale, "every" if every_node else "head"
+        )
         log.info("serving", extra={"host": meant.host, "port": meant.port, "proxies": _where(every_node)})
         if detach:
             return
@@ -99,7 +103,8 @@ def app(options: dict[str, Any]) -> Any:
     serve = command.commands["serve"]
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     with serve.make_context("serve", given, **serve.context_settings) as context:
-        return application(_meant(context.params), settings_from(Scale, context.params))
+        logs = partial(set_up_logs, *_logs(context.params))
+        return application(_meant(context.params), settings_from(Scale, context.params), logs)
 
 
 def _meant(options: dict[str, Any]) -> ServerSettings:
@@ -113,6 +118,10 @@ def _meant(options: dict[str, Any]) -> ServerSettings:
     settings = replace(settings, dnns=tuple(card.absolute() for card in settings.dnns), **paths)
     settings.check()
     return settings
+
+
+def _logs(options: dict[str, Any]) -> tuple[LogFormat, LogLevel]:
+    return LogFormat(options["log_format"]), LogLevel(options["log_level"])
 
 
 def _where(every_node: bool) -> str:

@@ -46,7 +46,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
         "level": record.levelname.lower(),
         "event": record.getMessage(),
     }
-    fields |= {key: value for key, value in record.__dict__.items() if key not in _PLAIN}
+    fields |= {key: value for key, value in record.__dict__.items() if key not in _PLAIN and key[0] != "_"}
     if record.exc_info:
         fields["error"] = logging.Formatter().formatException(record.exc_info)
     return fields

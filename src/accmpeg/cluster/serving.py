@@ -14,6 +14,7 @@ import contextlib
 import logging
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -47,7 +48,10 @@ ANSWER_S = 3.0
 class Replica:
     """One server, made in its replica's event loop."""
 
-    async def __init__(self, settings: ServerSettings) -> None:  # type: ignore[misc]  # Ray awaits it
+    async def __init__(  # type: ignore[misc]  # Ray awaits it
+        self, settings: ServerSettings, set_up_logs: Callable[[], None]
+    ) -> None:
+        set_up_logs()
         self._server = await open_server(settings)
         context = serve.get_replica_context()
         self._name, self._application = context.replica_id.unique_id, context.app_name
@@ -103,10 +107,11 @@ class Replica:
         return self._told
 
 
-def application(settings: ServerSettings, scale: Scale) -> Application:
+def application(settings: ServerSettings, scale: Scale, set_up_logs: Callable[[], None]) -> Application:
     """What `serve.run` deploys: each connected camera is an ongoing request of its replica.
 
-    Raises `UsageError` for settings that a cluster can't serve.
+    `set_up_logs` is called in each replica, whose stderr Ray keeps. Raises `UsageError` for settings that a
+    cluster can't serve.
     """
     settings.check()
     scale.check(settings)
@@ -135,7 +140,7 @@ def application(settings: ServerSettings, scale: Scale) -> Application:
         graceful_shutdown_timeout_s=settings.drain_s,
         health_check_period_s=2.0,
         health_check_timeout_s=10.0,
-    ).bind(settings)
+    ).bind(settings, set_up_logs)
     return bound
 
 
