@@ -20,6 +20,7 @@ from accmpeg.server import ServerSettings
 from tests.cluster.conftest import accmpeg_command
 from tests.helpers import free_port, until
 from tests.live.conftest import four_seconds
+from tests.server.stubborn import write_card
 
 CAMERAS = 6
 DELIVERS_AGAIN_S = 10.0
@@ -179,6 +180,51 @@ def test_six_cameras_deliver_again_within_ten_seconds_after_a_replicas_node_dies
             assert {result.dropped for _, result in each.results} == {None}, name
         served.process.terminate()
         assert served.process.wait(120) == 0, served.log.read_text()[-2000:]
+
+
+@pytest.fixture
+def tests_on_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_replica_whose_dnn_hangs_is_replaced(
+    tests_on_nodes: None, cluster: Any, footage: Path, tmp_path: Path
+) -> None:
+    hangs = tmp_path / "hangs"
+    dnn = ["--dnn", write_card(tmp_path, hang_file=hangs), "--infer-timeout", 1]
+    with Served(cluster.address, tmp_path, *dnn) as served, ExitStack() as stack:
+        camera = Watched(footage, served.url, "gate")
+        stack.enter_context(camera.stream)
+        until(lambda: len(camera.results) >= 3)
+        before = set(served.replicas())
+        hangs.touch()
+        until(lambda: any(result.dropped == "failed" for _, result in camera.results))
+        hangs.unlink()
+        until(lambda: camera.connections > 1 and camera.results[-1][1].dropped is None)
+        assert before.isdisjoint(served.replicas())
+        sequences = [result.sequence for _, result in camera.results]
+        assert sequences == list(range(len(sequences)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_deploying_again_changes_what_is_served_and_loses_no_frame(
+    cluster: Any, footage: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    options = ["cluster", "serve", "--address", cluster.address, "--port", port, "--drain-s", 2, "--detach"]
+    subprocess.run(accmpeg_command(*options), check=True)
+    camera = Watched(footage, f"ws://127.0.0.1:{port}", "gate")
+    with camera.stream:
+        until(lambda: len(camera.results) >= 3)
+        subprocess.run(accmpeg_command(*options, "--max-batch", 2), check=True)
+        until(lambda: camera.connections > 1)
+        count = len(camera.results)
+        until(lambda: len(camera.results) > count + 3)
+    assert [result.sequence for _, result in camera.results] == list(range(len(camera.results)))
+    assert {result.dropped for _, result in camera.results} == {None}
 
 
 @pytest.mark.slow

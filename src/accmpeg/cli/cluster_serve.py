@@ -62,8 +62,8 @@ def cluster_serve(
     """Serve cameras from a Ray cluster: replicas of `accmpeg serve` behind Ray Serve's proxies.
 
     All options of `accmpeg serve` hold, and its configuration files. Cards and files must be on all nodes, at
-    the same paths. SIGTERM and Ctrl-C say goodbye to the cameras and end the replicas. Running it again while
-    it runs changes what is served.
+    the same paths. SIGTERM and Ctrl-C say goodbye to the cameras and end the replicas. With --detach they are
+    left running; the command changes what is served when it runs again.
     """
     from accmpeg.cluster import serving
     from accmpeg.cluster.connect import connected
