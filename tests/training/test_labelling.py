@@ -270,6 +270,23 @@ def test_processes_give_the_same_labels(detector_card, stills, tmp_path):
     assert contents(tmp_path / "three") == contents(tmp_path / "two")
 
 
+def test_footage_at_an_address_gives_the_same_labels(detector_card, stills, tmp_path):
+    pytest.importorskip("fsspec")
+    label(detector_card, stills, tmp_path / "path")
+    (stills / "broken.png").write_bytes(b"no picture")
+    report = label(detector_card, f"file://{stills}", tmp_path / "address")
+    labels = read_labels(tmp_path / "address")
+    assert (report.new, report.skipped) == (3, 1)
+    assert labels.clips == read_labels(tmp_path / "path").clips
+    assert labels.items[0].source == f"file://{stills}/picture-0.png"
+    assert f"file://{stills}/broken.png is not a picture" in report.reasons[0]
+    paths, addresses = (
+        {name: file for name, file in contents(tmp_path / out).items() if name.endswith(".npz")}
+        for out in ("path", "address")
+    )
+    assert paths == addresses
+
+
 def test_a_card_that_does_not_load_stops_worker_processes_with_its_reason(segmenter_card, stills, tmp_path):
     segmenter_card.with_name("segmenter.onnx").unlink()
     with pytest.raises(LabelError, match=r"weights of segmenter can't be read"):

@@ -54,8 +54,9 @@ def _on_cluster(
 
         given = {name: _absolute(value) for name, value in given.items()}
         with connected(address):
-            folders = [each.parent if each.suffix == ".onnx" else each for each in _listed(given, writes)]
-            check_needs(_listed(given, reads), _listed(given, cards), folders)
+            written, own_cards = (map(Path, _listed(given, names)) for names in (writes, cards))
+            folders = [each.parent if each.suffix == ".onnx" else each for each in written]
+            check_needs(_listed(given, reads), list(own_cards), folders)
             gpus = 0.0 if given.get("device", "cpu") == "cpu" else 1.0
             (run_there or verb)(**given, workers=RayWorkers(gpus))
 
@@ -79,10 +80,10 @@ def _absolute(value: Any) -> Any:
     return value.absolute() if isinstance(value, Path) else value
 
 
-def _listed(given: dict[str, Any], names: Sequence[str]) -> list[Path]:
+def _listed(given: dict[str, Any], names: Sequence[str]) -> list[str]:
     values = (given[name] for name in names if given[name] is not None)
     paths = [each for value in values for each in (value if isinstance(value, list) else [value])]
-    return [Path(each) for each in paths if each != EMBEDDED_SCENE]
+    return [str(each) for each in paths if each != EMBEDDED_SCENE]
 
 
 cluster_app.command("label")(with_options(_on_cluster(label, reads=["footage"], cards=["dnn"])))

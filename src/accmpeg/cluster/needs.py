@@ -10,7 +10,8 @@ from pathlib import Path
 from accmpeg.cluster.connect import check_nodes
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.registry import read_checked_card
-from accmpeg.errors import AccmpegError
+from accmpeg.errors import AccmpegError, SourceError
+from accmpeg.media.shared_files import is_shared_address, shared_files
 
 __all__ = ["check_needs"]
 
@@ -19,30 +20,36 @@ _SHARE = "on storage that all nodes share, at the same path"
 
 @dataclass(frozen=True)
 class _Needs:
-    """Absolute paths, the cards as this machine reads them, and a file in each folder that nodes write to."""
+    """Absolute paths and addresses, the cards as this machine reads them, and a file in each folder that
+    nodes write to."""
 
-    paths: Sequence[Path]
+    reads: Sequence[str]
     cards: Mapping[Path, DnnCard]
     marks: Sequence[Path]
 
 
-def check_needs(paths: Sequence[Path], cards: Sequence[Path], folders: Sequence[Path]) -> None:
+def check_needs(reads: Sequence[str | Path], cards: Sequence[Path], folders: Sequence[Path]) -> None:
     """Asks every node for what this machine sees.
 
     Args:
-        paths: What nodes read.
+        reads: Files and folders that nodes read, by path or address.
         cards: Those of server DNNs, with their weights.
         folders: Where nodes write; made where they are missing. A folder of the same name is not enough.
 
     Raises:
+        SourceError: This machine can't see it itself.
         ClusterError: A node lacks something; all such nodes are named.
         CardError: This machine's own card can't be understood.
         WeightsError: This machine lacks the weights itself.
         OSError: A folder can't be written to.
     """
+    asked = list(map(str, reads))
+    for each in asked:
+        if (lacking := _unseen(each)) is not None:
+            raise SourceError(f"this machine {lacking}")
     read = {path: read_checked_card(path) for path in cards}
     with _marked(folders) as marks:
-        check_nodes(partial(_lacking, _Needs(paths, read, marks)))
+        check_nodes(partial(_lacking, _Needs(asked, read, marks)))
 
 
 @contextmanager
@@ -58,10 +65,20 @@ def _marked(folders: Sequence[Path]) -> Iterator[list[Path]]:
             mark.unlink(missing_ok=True)
 
 
+def _unseen(location: str) -> str | None:
+    if is_shared_address(location):
+        try:
+            seen = bool(shared_files(location))
+        except AccmpegError as error:
+            return str(error)
+        return None if seen else f"finds nothing at {location}"
+    return None if Path(location).exists() else f"can't see {location}: put it {_SHARE}"
+
+
 def _lacking(needs: _Needs) -> str | None:
-    for path in needs.paths:
-        if not path.exists():
-            return f"can't see {path}: put it {_SHARE}"
+    for each in needs.reads:
+        if (unseen := _unseen(each)) is not None:
+            return unseen
     for mark in needs.marks:
         if not mark.exists():
             return f"does not share {mark.parent}: give a folder {_SHARE}"

@@ -176,12 +176,14 @@ def _worked(version: str, work: Callable[[Item], Made], item: Item) -> Made:
 
 def _read_here(version: str, read: Callable[[Source], Iterator[Item]], source: Source) -> Iterator[Item]:
     _same_version(version)
-    yield from read(source)
+    for item in read(source):  # noqa: UP028 (Ray sends back into what it iterates over)
+        yield item
 
 
 def _run(version: str, work: Callable[..., Iterator[Made]], *arguments: Any) -> Iterator[Made]:
     _same_version(version)
-    yield from work(*arguments)
+    for made in work(*arguments):  # noqa: UP028
+        yield made
 
 
 def _named(item: Any) -> str:

@@ -5,9 +5,9 @@ import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 
 import av
@@ -16,6 +16,7 @@ from av.container import InputContainer
 from accmpeg.errors import SourceError, reason
 from accmpeg.media.frames import FrameTurner, tiled, to_yuv420p, turned
 from accmpeg.media.heif import HeifPicture, is_heif, read_heif
+from accmpeg.media.shared_files import is_shared_address, shared_files
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -57,6 +58,18 @@ class Footage:
     path: Path
     kind: Literal["video", "frames", "still"]
     clip: str
+    address: str | None = None
+    """Of a file that lies elsewhere; `path` is its name there."""
+
+    @property
+    def location(self) -> Path | str:
+        """What `local_file` makes readable."""
+        return self.address or self.path.absolute()
+
+    @property
+    def source(self) -> str:
+        """Its name whatever it was called by."""
+        return self.address or str(self.path.resolve())
 
 
 def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
@@ -67,7 +80,7 @@ def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
     sizes are read here.
 
     Args:
-        paths: Files and folders.
+        paths: Files, folders, and addresses of either that fsspec reads; pictures under those are stills.
 
     Raises:
         SourceError: A path does not exist, or there is no footage under any of them.
@@ -75,7 +88,9 @@ def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
     found: list[Footage] = []
     for given in paths:
         path = Path(given)
-        if path.is_dir():
+        if is_shared_address(given):
+            found += _at_address(str(given))
+        elif path.is_dir():
             found += _walk(path)
         elif path.exists():
             kind: Literal["still", "video"] = "still" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
@@ -181,6 +196,21 @@ def _walk(root: Path) -> Iterator[Footage]:
                 yield Footage(entry, "video", f"{label}/{entry.stem}")
 
 
+def _at_address(address: str) -> Iterator[Footage]:
+    root = PurePosixPath(address.rstrip("/"))
+    for file in sorted(shared_files(address), key=_natural_address):
+        path = PurePosixPath(file)
+        clip = path.with_suffix("").relative_to(root.parent).as_posix() if path != root else path.stem
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            yield Footage(Path(path), "still", clip, file)
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            yield Footage(Path(path), "video", clip, file)
+
+
+def _natural_address(address: str) -> list[tuple[list[tuple[int, str]], str]]:
+    return [natural_order(Path(part)) for part in address.split("/")]
+
+
 def _entries(folder: Path) -> list[Path]:
     try:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
@@ -246,5 +276,5 @@ def _uniquely_named(found: list[Footage]) -> list[Footage]:
         while name in named:
             count += 1
             name = f"{footage.clip}-{count}"
-        named[name] = Footage(footage.path, footage.kind, name)
+        named[name] = replace(footage, clip=name)
     return list(named.values())

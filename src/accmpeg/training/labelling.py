@@ -152,10 +152,10 @@ class _Run:
         self._folder, self._settings, self._sampling, self._progress = folder, settings, sampling, progress
         self._footage = [
             Reading(
-                item.path.absolute(),
+                item.location,
                 item.kind,
                 item.clip,
-                str(item.path.resolve()),
+                item.source,
                 sampling,
                 settings.max_side_px,
             )
@@ -208,7 +208,7 @@ class _Run:
         else:
             self._file(made)
         if self._progress is not None:
-            self._progress(self.done, self.expected)
+            self._progress(self.done, self.expected or None)
 
     def _file(self, made: Outcome) -> None:
         if made.fatal:

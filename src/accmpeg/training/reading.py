@@ -15,6 +15,7 @@ from av.video.reformatter import Interpolation
 
 from accmpeg.errors import MediaError
 from accmpeg.media.frames import plane_view
+from accmpeg.media.shared_files import is_shared_address, local_file
 from accmpeg.media.source import open_source, read_still
 from accmpeg.training.settings import Sampling
 
@@ -25,7 +26,7 @@ __all__ = ["Job", "Passed", "Reading", "expected_frames", "read_jobs"]
 class Reading:
     """A piece of footage to be read, without the frames that are `labelled` already."""
 
-    path: Path
+    location: Path | str
     kind: Literal["video", "frames", "still"]
     clip: str
     source: str
@@ -51,6 +52,9 @@ class Job:
         y, u, v = (plane_view(frame, index).tobytes() for index in range(3))
         colour = int(frame.colorspace), int(frame.color_range)
         return cls(clip, source, frame_index, frame.width, frame.height, colour, (y, u, v))
+
+    def __str__(self) -> str:
+        return f"frame {self.frame_index} of {self.source}"
 
     def frame(self) -> VideoFrame:
         frame = VideoFrame(self.width_px, self.height_px, "yuv420p")
@@ -88,11 +92,16 @@ def read_jobs(reading: Reading) -> Iterator[Job | Passed]:
 
 def _sampled_frames(reading: Reading, reasons: list[str]) -> Iterator[tuple[int, VideoFrame]]:
     """The sampled frames with their indices, and the reasons of pictures left out; raises `MediaError`."""
+    with local_file(reading.location) as path:
+        yield from _sampled_frames_of(path, reading, reasons)
+
+
+def _sampled_frames_of(path: Path, reading: Reading, reasons: list[str]) -> Iterator[tuple[int, VideoFrame]]:
     if reading.kind == "still":
-        yield 0, read_still(reading.path)
+        yield 0, read_still(path)
         return
     taken = 0
-    with open_source(reading.path) as source:
+    with open_source(path) as source:
         for index, frame in enumerate(source):
             if index % reading.sampling.every == 0:
                 yield index, frame
@@ -106,8 +115,10 @@ def expected_frames(reading: Reading) -> int:
     """How many frames a piece of footage should give; 0 where it does not say."""
     if reading.kind == "still":
         return 1
+    if is_shared_address(reading.location):
+        return 0
     try:
-        with open_source(reading.path) as source:
+        with open_source(reading.location) as source:
             frames = source.info.frame_count or 0
     except MediaError:
         return 0

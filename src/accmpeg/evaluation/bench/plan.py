@@ -21,6 +21,7 @@ from accmpeg.evaluation.bench.rows import FORMAT, Role
 from accmpeg.evaluation.methods import Method, find_methods
 from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.media.footage import folder_pictures
+from accmpeg.media.shared_files import local_file
 from accmpeg.media.source import Footage, open_source
 from accmpeg.version import __version__
 
@@ -113,6 +114,9 @@ class Group:
     dnn: DnnSpec
     method_names: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return f"{self.clip.name} for {self.dnn.card.name}"
+
     @property
     def methods(self) -> Mapping[str, Method]:
         """By name; a worker process finds them anew, so that plug-ins need not be picklable."""
@@ -161,10 +165,10 @@ def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> lis
         coco = None if labels is None else labels / f"{item.path.stem}.json"
         own = coco if coco is not None and coco.exists() else None
         try:
-            size_bytes = sum(file.stat().st_size for file in _files_of(item.path))
-            specs.append(
-                ClipSpec(name, _content_sha256(item.path, own), _Opener(item.path, own), weight=size_bytes)
-            )
+            with local_file(item.location) as path:
+                size_bytes = sum(file.stat().st_size for file in _files_of(path))
+                sha256 = _content_sha256(path, own)
+            specs.append(ClipSpec(name, sha256, _Opener(item.location, own), weight=size_bytes))
         except OSError as error:
             raise SourceError(f"can't read {error.filename}: {error.strerror}") from error
     return specs
@@ -187,7 +191,7 @@ def _files_of(path: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Opener:
-    path: Path
+    location: Path | str
     labels: Path | None
     first: int = 0
     frames: int | None = None
@@ -195,14 +199,18 @@ class _Opener:
 
     def __call__(self, limit: int | None) -> Clip:
         limit = min((each for each in (limit, self.frames) if each is not None), default=None)
+        with local_file(self.location) as path:
+            return self._read(path, limit)
+
+    def _read(self, path: Path, limit: int | None) -> Clip:
         labels, names = None, tuple[str, ...]()
         if self.labels is not None:
-            pictures = [each.name for each in folder_pictures(self.path)] if self.path.is_dir() else None
+            pictures = [each.name for each in folder_pictures(path)] if path.is_dir() else None
             labels, names = read_coco(self.labels, pictures)
-        with open_source(self.path) as source:
+        with open_source(path) as source:
             bitrate_bps = 0.0
-            if self.path.is_file():
-                bitrate_bps = self.path.stat().st_size * 8 / _duration_s(self.path)
+            if path.is_file():
+                bitrate_bps = path.stat().st_size * 8 / _duration_s(path)
             return read_clip(
                 source,
                 limit=limit,
