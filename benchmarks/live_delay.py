@@ -61,7 +61,7 @@ def measure(
     with server:
         with start_camera(folder, address, "scene", "--loop", name="scene-camera") as camera:
             from_scene_s = first_result_s(camera)
-        camera = start_camera(folder, address, *camera_arguments(scene), *camera_options)
+        camera = start_camera(folder, address, *camera_arguments(scene), "--b-frames=0", *camera_options)
         with camera:
             from_file_s = first_result_s(camera)
             time.sleep(warm_up_s)

@@ -82,6 +82,26 @@ def test_another_level_begins_with_a_keyframe_of_its_size(rendered: list[av.Vide
     assert curve.qp_offsets.shape == MacroblockGrid(160, 90).shape
 
 
+def test_b_frames_come_and_go_with_the_plan_where_nobody_set_them(rendered: list[av.VideoFrame]) -> None:
+    settings = EncoderSettings(
+        width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000, steerable=False
+    )
+    for chooses in (True, False):
+        encoder = PlannedEncoder(settings, None, "none", every=10, chooses_b_frames=chooses)
+        coded = []
+        for index, timed in enumerate(frames(rendered, 24)):
+            plan = FramePlan(b_frames=2 if 8 <= index < 16 else 0)
+            coded += encoder.encode(timed, plan, {}, keyframe=False)
+        coded += encoder.flush()
+        captured = [each.captured_us for each in coded]
+        assert sorted(captured) == [66_667 * index for index in range(24)], "none is lost"
+        assert [at for each, at in zip(coded, captured, strict=True) if each.unit.is_keyframe] == (
+            [0, 66_667 * 8, 66_667 * 16] if chooses else [0]
+        )
+        assert (captured != sorted(captured)) == chooses
+        assert captured[16:] == sorted(captured[16:])
+
+
 def test_another_level_gives_first_what_b_frames_held(rendered: list[av.VideoFrame]) -> None:
     settings = EncoderSettings(
         width_px=WIDTH_PX,

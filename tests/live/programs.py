@@ -122,14 +122,17 @@ class Serve(Program):
 
 
 class Stream(Program):
-    """`accmpeg stream` of footage, for ever unless `--limit` is among the arguments."""
+    """`accmpeg stream` of footage, for ever unless `--limit` is among the arguments.
+
+    Without B-frames, because with them results come in another order than frames are sent.
+    """
 
     def __init__(
         self, folder: Path, footage: Path, url: str, *arguments: str | Path, wrapper: tuple[str, ...] = ()
     ) -> None:
         super().__init__(
             folder, "stream", footage, "--loop", "--to", url, "--accmodel", MODEL, "--gop", "10",
-            "--statistics-s", "0.3", "--log-format", "json", *arguments, wrapper=wrapper,
+            "--statistics-s", "0.3", "--b-frames", "0", "--log-format", "json", *arguments, wrapper=wrapper,
         )  # fmt: skip
 
     def results(self) -> list[dict[str, Any]]:

@@ -110,8 +110,9 @@ class Camera:
             may_follow = options.follows_answers or takes_offers
             feedback = FeedbackMap((info.width_px, info.height_px)) if may_follow else None
             planned = PlannedEncoder(
-                settings, self._accmodel, options.policy, every=options.every, feedback=feedback
-            )
+                settings, self._accmodel, options.policy, every=options.every, feedback=feedback,
+                chooses_b_frames=options.chooses_b_frames,
+            )  # fmt: skip
             encoder = planned.steered.encoder
             wanted_keyframe = threading.Event()
             self._publishers = [
@@ -151,7 +152,10 @@ class Camera:
         options = self.options
 
         def adopt(adopted: Adopted) -> None:
-            planned.adopt(adopted.settings, adopted.accmodel, adopted.policy)
+            planned.adopt(
+                adopted.settings, adopted.accmodel, adopted.policy,
+                chooses_b_frames=adopted.chooses_b_frames,
+            )  # fmt: skip
             self._uplink.refit(adopted.settings, adopted.highest_bps)
 
         cache = OfferCache(options.cache or default_folder(), f"{server.url} {options.dnn or ''}")

@@ -47,13 +47,14 @@ class _Setup:
     settings: EncoderSettings
     accmodel: Scorer | None
     policy: str
+    chooses_b_frames: bool
 
 
 class PlannedEncoder:
     """A `SteeredEncoder` that follows plans: a bitrate is set, another level opens another encoder.
 
     `settings` are those of the full stream. The first frame of another level is a keyframe. `feedback` makes
-    the maps where the policy is `feedback`.
+    the maps where the policy is `feedback`. With `chooses_b_frames` the plan says how many there are.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class PlannedEncoder:
         *,
         every: int,
         feedback: FeedbackMap | None = None,
+        chooses_b_frames: bool = False,
     ) -> None:
-        self._setup = self._wanted = _Setup(settings, accmodel, policy)
+        self._setup = self._wanted = _Setup(settings, accmodel, policy, chooses_b_frames)
+        self._b_frames = settings.b_frames
         self._feedback = feedback
         self._held: dict[int, tuple[int, dict[str, float]]] = {}
         """By timestamp, of the frames inside the encoder: when captured, and what each stage took."""
@@ -81,14 +84,17 @@ class PlannedEncoder:
         """Encodes one frame as planned; `stages_ms` is filled up with what it took."""
         done: list[_Coded] = []
         wanted = self._wanted
-        if plan.level != self._level or wanted is not self._setup:
+        b_frames = plan.b_frames if wanted.chooses_b_frames else wanted.settings.b_frames
+        if plan.level != self._level or wanted is not self._setup or b_frames != self._b_frames:
             done = self.flush()
             self._setup, self._level, self._curve_due = wanted, plan.level, False
+            self._b_frames = b_frames
             self._bitrate_bps = plan.bitrate_bps or self._bitrate_bps
             self.steered.close()
             self.steered = self._open()
             size = f"{self.size_px[0]}x{self.size_px[1]}"
-            log.info("stream changes", extra={"size": size, "every_nth_frame": plan.level.divisor})
+            changed = {"size": size, "every_nth_frame": plan.level.divisor, "b_frames": b_frames}
+            log.info("stream changes", extra=changed)
         elif plan.bitrate_bps is not None and _differs(plan.bitrate_bps, self._bitrate_bps):
             self._bitrate_bps = plan.bitrate_bps
             self.steered.encoder.set_bitrate(plan.bitrate_bps)
@@ -101,9 +107,16 @@ class PlannedEncoder:
         self._curve_due |= self.steered.map_renewed
         return done + self._coded(units)
 
-    def adopt(self, settings: EncoderSettings, accmodel: Scorer | None, policy: str) -> None:
+    def adopt(
+        self,
+        settings: EncoderSettings,
+        accmodel: Scorer | None,
+        policy: str,
+        *,
+        chooses_b_frames: bool = False,
+    ) -> None:
         """Another full stream, from the next frame on, which is a keyframe. May be called by any thread."""
-        self._wanted = _Setup(settings, accmodel, policy)
+        self._wanted = _Setup(settings, accmodel, policy, chooses_b_frames)
 
     def flush(self) -> list[_Coded]:
         """What the encoder still holds."""
@@ -150,6 +163,7 @@ class PlannedEncoder:
             height_px=height_px,
             frame_rate=Fraction(setup.settings.frame_rate) / divisor,
             bitrate_bps=self._bitrate_bps,
+            b_frames=self._b_frames,
         )
         return SteeredEncoder(
             settings,

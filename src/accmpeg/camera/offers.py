@@ -54,6 +54,7 @@ class Adopted:
     accmodel: Scorer | None
     policy: str
     highest_bps: int
+    chooses_b_frames: bool
 
 
 class OfferTaker(threading.Thread):
@@ -161,7 +162,8 @@ class OfferTaker(threading.Thread):
         Encoder(settings).close()
         if model is not None:
             self._try(model, settings)
-        return Adopted(settings, model and _Guarded(model), options.policy, options.highest_bps)
+        guarded = model and _Guarded(model)
+        return Adopted(settings, guarded, options.policy, options.highest_bps, options.chooses_b_frames)
 
     def _fitting(self, profile: OfferedProfile | None) -> OfferedProfile | None:
         """The profile, if it is for frames of this camera's size; an AccModel suits any size."""

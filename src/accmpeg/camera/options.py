@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 from accmpeg.media.codecs import (
     AqMode,
-    BFrames,
     CodecName,
     EncoderSettings,
     GopFrames,
     MbtreeFrames,
     Preset,
+    find_codec,
 )
 from accmpeg.options import Option
 from accmpeg.steering.encoder import Every
@@ -62,7 +62,16 @@ class CameraOptions:
             min=0.1,
         ),
     ] = None
-    b_frames: BFrames = 0
+    b_frames: Annotated[
+        int | None,
+        Option(
+            "B-frames in a row at most: fewer bytes, later by one frame more than that. [default: up to 2, "
+            "where the delay budget has room]",
+            min=0,
+            max=16,
+        ),
+    ] = None
+    """None is up to two, where the results so far show that the delay budget has room for them."""
     mbtree_frames: MbtreeFrames = 0
     aq_mode: AqMode = None
     size_px: Annotated[
@@ -123,11 +132,17 @@ class CameraOptions:
             bitrate_bps=bitrate_bps,
             # A keyframe as large as this buffer takes the budget to send: keep it below.
             vbv_buffer_ms=max(100, int(0.8 * self.delay_budget_ms)),
-            b_frames=self.b_frames,
+            b_frames=self.b_frames or 0,
             mbtree_frames=self.mbtree_frames,
             aq_mode=self.aq_mode,
             steerable=steerable,
         )
+
+    @property
+    def chooses_b_frames(self) -> bool:
+        """Whether their number follows from the delay: none is set, and the stream may change on its way."""
+        may = find_codec(self.codec, steerable=False).b_frames and not self.mbtree_frames
+        return self.b_frames is None and may and not self.keeps_frames and not self.publish
 
     @property
     def keeps_frames(self) -> bool:
@@ -146,7 +161,7 @@ class CameraKeywords(TypedDict, total=False):
     preset: str
     gop_frames: int
     results_per_s: float | None
-    b_frames: int
+    b_frames: int | None
     mbtree_frames: int
     aq_mode: int | None
     size_px: tuple[int, int] | None

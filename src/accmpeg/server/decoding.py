@@ -28,7 +28,7 @@ class ReceivedUnit:
 
 
 class StreamDecoder:
-    """Decodes one stream whose size may change at keyframes; for one thread at a time.
+    """Decodes one stream whose size and B-frames may change at keyframes; for one thread at a time.
 
     Frames come out with their sequence as `pts`, so that a client's timestamps can't confuse them.
     """
@@ -38,6 +38,7 @@ class StreamDecoder:
         self._size_px = size_px
         self._decoder = self._open(parameter_sets)
         self._cropper = FrameCropper(*size_px)
+        self._sequence = b""
         self.waits_for_keyframe = True
 
     def decode(self, unit: ReceivedUnit) -> list[VideoFrame]:
@@ -45,9 +46,9 @@ class StreamDecoder:
         if self.waits_for_keyframe and not unit.is_keyframe:
             return []
         held: list[VideoFrame] = []
-        if unit.size_px != self._size_px:
-            if not unit.is_keyframe:
-                raise self._damaged("a new size without a keyframe")
+        if unit.size_px != self._size_px and not unit.is_keyframe:
+            raise self._damaged("a new size without a keyframe")
+        if unit.size_px != self._size_px or self._begins_anew(unit):
             held = self.flush()
             self._size_px = unit.size_px
             self._decoder.close()
@@ -77,6 +78,13 @@ class StreamDecoder:
         width_px, height_px = ((side + 127) // 64 * 64 for side in self._size_px)
         return Decoder(self._codec, parameter_sets, max_pixels=width_px * height_px)
 
+    def _begins_anew(self, unit: ReceivedUnit) -> bool:
+        """Whether another encoder has made it: a decoder that has held frames for B-frames never stops to."""
+        before = self._sequence
+        if unit.is_keyframe:
+            self._sequence = _sequence_parameters(self._codec, unit.data) or before
+        return before not in (b"", self._sequence)
+
     def _checked(self, frame: VideoFrame) -> VideoFrame:
         width_px, height_px = self._size_px
         # An odd size is coded with one more column or row.
@@ -92,6 +100,14 @@ class StreamDecoder:
     def _damaged(self, reason: str) -> DecoderError:
         self.waits_for_keyframe = True
         return DecoderError(reason)
+
+
+def _sequence_parameters(codec: str, data: bytes) -> bytes:
+    """The sequence parameter set at the beginning of a keyframe; empty where there is none."""
+    for unit in data[:512].split(b"\0\0\1")[1:]:
+        if unit and (unit[0] & 31 == 7 if codec == "h264" else codec == "hevc" and unit[0] >> 1 & 63 == 33):
+            return unit
+    return b""
 
 
 def read_quality_map(unit: ReceivedUnit, parameter_sets: bytes) -> NDArray[np.int32] | None:

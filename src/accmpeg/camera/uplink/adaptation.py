@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from accmpeg.camera.uplink.accuracy import AccuracyCurve
 from accmpeg.camera.uplink.ladder import FULL, Ladder, Level
-from accmpeg.camera.uplink.pace import Pace
+from accmpeg.camera.uplink.pace import BUDGET_SHARE, Pace
 from accmpeg.camera.uplink.ratecontrol import LinkEstimate, LinkSample, RateController
+from accmpeg.camera.uplink.reorder import BFrameRoom
 
 __all__ = ["Adaptation", "FramePlan"]
 
@@ -31,6 +32,8 @@ class FramePlan:
     left_out: str | None = None
     """Why the frame is not to be encoded, None where it is."""
     flush: bool = False
+    b_frames: int = 0
+    """As many in a row as the delay has room for, where nobody said how many there shall be."""
 
 
 class Adaptation:
@@ -54,6 +57,10 @@ class Adaptation:
         self._asked_per_s = results_per_s
         self._offered_per_s: float | None = None
         self._pace = Pace(controller.budget_ms)
+        self._room = BFrameRoom()
+        self._frame_ms: float | None = None
+        """From one wanted frame to the next, a running mean."""
+        self._wanted_us: int | None = None
         self._due_us: float | None = None
         self._ladder = ladder
         self._spooling = spooling
@@ -92,20 +99,14 @@ class Adaptation:
     def wants(self, captured_us: int) -> bool:
         """Whether the frame captured then is one of those that are to be answered."""
         with self._lock:
-            paced_per_s = None if self._spooling else self._pace.per_s
-            limits = self._asked_per_s, self._offered_per_s, paced_per_s
-            rates = [rate for rate in limits if rate is not None]
-            if not rates:
-                self._due_us = None
-                return True
-            step_us = 1e6 / min(rates)
-            if self._due_us is None or captured_us > self._due_us + step_us:
-                self._due_us = float(captured_us)
-            # A frame a little early is better than the next one, which is late.
-            if captured_us < self._due_us - _EARLY_US:
-                return False
-            self._due_us += step_us
-            return True
+            wanted = self._is_due(captured_us)
+            if wanted:
+                before_us, self._wanted_us = self._wanted_us, captured_us
+                if before_us is not None:
+                    frame_ms = (captured_us - before_us) / 1000
+                    mean_ms = frame_ms if self._frame_ms is None else self._frame_ms
+                    self._frame_ms = mean_ms + 0.1 * (frame_ms - mean_ms)
+            return wanted
 
     def before_frame(self, now_ms: float, waiting_ms: float, *, backlog: bool) -> FramePlan:
         """Decides about the next frame; `waiting_ms` is the age of the oldest frame not yet sent."""
@@ -122,7 +123,8 @@ class Adaptation:
             if self._spooling:
                 return FramePlan(bitrate_bps, level)
             left_out = None if controller.admits() else "link"
-            return FramePlan(bitrate_bps, level, left_out, controller.must_flush(now_ms))
+            b_frames = self._b_frames(now_ms, level)
+            return FramePlan(bitrate_bps, level, left_out, controller.must_flush(now_ms), b_frames)
 
     def may_send(self) -> bool:
         """Whether the network may be given more: the rest waits where it can still be left out."""
@@ -164,6 +166,31 @@ class Adaptation:
             # Smoothed, for one easy frame must not halve the rate of the next ones.
             ceiling_bps = self._controller.ceiling_bps
             self._controller.ceiling_bps = int(ceiling_bps + 0.3 * (enough_bps - ceiling_bps))
+
+    def _is_due(self, captured_us: int) -> bool:
+        paced_per_s = None if self._spooling else self._pace.per_s
+        limits = self._asked_per_s, self._offered_per_s, paced_per_s
+        rates = [rate for rate in limits if rate is not None]
+        if not rates:
+            self._due_us = None
+            return True
+        step_us = 1e6 / min(rates)
+        if self._due_us is None or captured_us > self._due_us + step_us:
+            self._due_us = float(captured_us)
+        # A frame a little early is better than the next one, which is late.
+        if captured_us < self._due_us - _EARLY_US:
+            return False
+        self._due_us += step_us
+        return True
+
+    def _b_frames(self, now_ms: float, level: Level) -> int:
+        lag_ms, controller, link = self._pace.longest_ms, self._controller, self._controller.link
+        if lag_ms is None or self._frame_ms is None:
+            return 0
+        if not self._room.count and controller.bitrate_bps >= controller.highest_bps:
+            return 0  # there are bits enough: delay is dearer
+        spare_ms = BUDGET_SHARE * controller.budget_ms - lag_ms - link.rtt_ms - link.queue_ms
+        return self._room.update(now_ms / 1000, frame_ms=self._frame_ms * level.divisor, spare_ms=spare_ms)
 
     def snapshot(self) -> dict[str, float]:
         """Present values for the statistics."""

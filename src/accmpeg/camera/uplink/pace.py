@@ -73,6 +73,11 @@ class Pace:
         """When what had gathered is through: frames captured before say nothing."""
         self._used_per_s = 0.0
 
+    @property
+    def longest_ms(self) -> float | None:
+        """The lag that one in twenty of the last results exceeded; None before there are enough."""
+        return sorted(self._least)[-1 - len(self._least) // RECENT] if len(self._least) >= RECENT else None
+
     def took(self, now_s: float, captured_s: float, *, delay_ms: float, lag_ms: float) -> None:
         """A result has come, of a frame that was captured then."""
         rest_ms, budget_ms = delay_ms - lag_ms, self._budget_ms
