@@ -13,6 +13,8 @@ __all__ = ["Kind", "capacity", "check", "costs_of", "percentile", "steady", "zon
 
 SATURATED = 0.01
 """Where so many frames are left out, the server took all the cores that it could get."""
+SETTLED_S = 2.0
+"""Before and after the loss of a zone: frames wait for no longer than a fraction of it."""
 ZONES = 3
 """The first of them is lost."""
 
@@ -103,7 +105,7 @@ def steady(plan: Plan, seconds: float, seed: int, warm_up_s: float = 5.0) -> dic
 def zone_loss(plan: Plan, *, silent: bool, seed: int, most_s: float = 60.0) -> dict[str, Any]:
     """A third of the replicas at once: when their cameras deliver again, and what that costs the others."""
     fleet = Fleet(plan, seed)
-    fleet.run(3.0)
+    fleet.run(SETTLED_S)
     lost_s = fleet.clock.now_s
     cameras = fleet.lose(fleet.replicas[::ZONES], silent=silent)
     handshakes_s: list[float] = []
@@ -118,9 +120,9 @@ def zone_loss(plan: Plan, *, silent: bool, seed: int, most_s: float = 60.0) -> d
     left = [replica for replica in fleet.replicas if replica.alive]
     back_s = [math.inf if camera.back_s is None else camera.back_s - lost_s for camera in cameras]
     before = [replica.cores.busy_s for replica in left], [replica.loop.work_s for replica in left]
-    after = fleet.run(3.0)
-    cores = sum(r.cores.busy_s - b for r, b in zip(left, before[0], strict=True)) / 3 / len(left)
-    loop = sum(r.loop.work_s - b for r, b in zip(left, before[1], strict=True)) / 3 / len(left)
+    after = fleet.run(SETTLED_S)
+    cores = sum(r.cores.busy_s - b for r, b in zip(left, before[0], strict=True)) / SETTLED_S / len(left)
+    loop = sum(r.loop.work_s - b for r, b in zip(left, before[1], strict=True)) / SETTLED_S / len(left)
     return {
         "lost": len(cameras),
         "back_s_50_95_100": [percentile(back_s, share) for share in (0.5, 0.95, 1.0)],
@@ -193,7 +195,7 @@ def check(cost: dict[str, Any], small: dict[str, Any], seed: int) -> list[dict[s
         for each in range(100):
             fleet = Fleet(there, seed + each)
             fleet.run(3.0)
-            cameras = fleet.lose(fleet.replicas[:1], silent=silent, ping_in_s=loss["ping_in_s"])
+            cameras = fleet.lose(fleet.replicas[:1], silent=silent)
             fleet.run(30.0)
             back_s.append(sorted((camera.back_s or math.inf) - (camera.lost_s or 0) for camera in cameras))
         case = f"one of two servers {'silent' if silent else 'killed'}"

@@ -15,18 +15,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, cast
 
-from accmpeg.camera.uplink import client
-from accmpeg.camera.uplink.connection import ANSWER_TIMEOUT_S
+from accmpeg.camera.uplink.connection import ANSWER_TIMEOUT_S, SILENT_S
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.server.lanes import Job, Lane, Lanes, Outcome
 from accmpeg.server.result_rate import ResultRate
+from accmpeg.server.session import FEEDBACK_S
 from accmpeg.server.settings import Limits
 from fleet_threads import Clock, Cores, Threads
 
 __all__ = ["Camera", "Costs", "Fleet", "Plan", "Replica"]
 
-CLOSE_S = 2.0
-"""The camera's `close_timeout`: so long it waits for a silent server to close the connection."""
 LIMITS = Limits()
 _DONE, _BEHIND = Outcome(), Outcome(dropped="behind")
 
@@ -76,8 +74,10 @@ class Plan:
     """A first frame's way through the camera's uplink."""
     follows_offer: bool = True
     """Whether cameras send no more than the server says it can answer, as real ones do."""
-    ping_every_s: float = client._PING_EVERY_S
-    dead_after_s: float = client._DEAD_AFTER_S
+    silent_s: float = SILENT_S
+    """After so long without a message a camera leaves its server."""
+    close_s: float = 2.0
+    """The camera's `close_timeout`: so long it waits for a silent server to close the connection."""
     backoff: Callable[[Callable[[], float]], Backoff] = Backoff
     least_connections: bool = True
     """The balancer's choice; else by turns."""
@@ -145,6 +145,8 @@ class Replica:
         self._decoders = Threads(self.cores, max(self.DECODE_THREADS, int(plan.cores)))
         self._gpu_free_s = 0.0
         self._lanes, self._rate = Lanes(), ResultRate()
+        self._offered_per_s: float | None = None
+        self._told_s = 0.0
         self._free = plan.dnn_threads
         self._timer_s: float | None = None
         self._unproven: dict[Attempt, None] = {}
@@ -157,9 +159,12 @@ class Replica:
         self._lanes.append(camera.lane)
 
     def offered_per_s(self) -> float | None:
-        """What each camera may count on."""
+        """What each camera may count on, as the last feedback told."""
         now_s = self._clock.now_s
-        return self._rate.per_s(now_s, sum(lane.is_busy(now_s) for lane in self._lanes))
+        if now_s >= self._told_s + FEEDBACK_S:
+            busy = sum(lane.is_busy(now_s) for lane in self._lanes)
+            self._offered_per_s, self._told_s = self._rate.per_s(now_s, busy), now_s
+        return self._offered_per_s
 
     def handshake(self, attempt: Attempt) -> None:
         """A connection came; where too many ask at once, the oldest of them is cut off."""
@@ -276,12 +281,11 @@ class Fleet:
         self.clock.run(self.clock.now_s + seconds)
         return counted
 
-    def lose(self, lost: Sequence[Replica], *, silent: bool, ping_in_s: float | None = None) -> list[Camera]:
+    def lose(self, lost: Sequence[Replica], *, silent: bool) -> list[Camera]:
         """These replicas are gone at once; returns their cameras.
 
-        Their connections are reset or, `silent`, nothing comes any more: then a camera's ping finds it out.
-        The balancer gives a lost replica no new connection. `ping_in_s`: when the next pings are due, for
-        cameras that all connected at one time.
+        Their connections are reset or, `silent`, nothing comes any more: then a camera finds it out.
+        The balancer gives a lost replica no new connection.
         """
         gone = set(map(id, lost))
         for replica in lost:
@@ -292,8 +296,8 @@ class Fleet:
             camera.waiting_units = 0
             wait_s = self.plan.round_trip_s / 2
             if silent:
-                ping_s = self._random.random() * self.plan.ping_every_s if ping_in_s is None else ping_in_s
-                wait_s = ping_s + self.plan.dead_after_s + CLOSE_S
+                heard_s = self._random.random() * min(1.0, 1 / self.plan.frames_per_s)  # before
+                wait_s = self.plan.silent_s - heard_s + self.plan.close_s
             self.clock.after(wait_s, partial(self._lost, camera))
         return cameras
 

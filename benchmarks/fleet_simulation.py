@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from accmpeg.protocol.backoff import Backoff
@@ -151,8 +152,10 @@ def storms(plans: dict[str, Plan]) -> dict[str, tuple[Plan, bool]]:
         found[f"{name}; reset; no spare"] = (plans[name], False)
     name = KINDS[1].name
     found[f"{name}; silent; spare"] = (spare(plans[name]), True)
-    quick = replace(spare(plans[name]), ping_every_s=2.0, dead_after_s=4.0)
-    found[f"{name}; silent; spare; pings every 2 s, dead after 4"] = (quick, True)
+    found[f"{name}; silent; spare; no wait for its closing"] = (
+        replace(spare(plans[name]), close_s=0.0),
+        True,
+    )
     # One result per second and camera: so a process holds very many, each of which comes back.
     few = replace(plans[KINDS[2].name], frames_per_s=1.0)
     each = max(1, int(PLANNED * capacity(few)[0]))
@@ -181,7 +184,7 @@ def show_storms(plans: dict[str, Plan], seed: int, console: Console) -> list[dic
     )
     table = Table(*names, *more, box=None)
     rows = []
-    for name, (plan, silent) in storms(plans).items():
+    for name, (plan, silent) in track(storms(plans).items(), "losing zones", transient=True):
         found = zone_loss(plan, silent=silent, seed=seed)
         rows.append({"storm": name, "replicas": plan.replicas, **found})
         table.add_row(

@@ -58,8 +58,10 @@ class Cores:
     def run(self, work_s: float, then: Then) -> None:
         """Does so much work in a thread, then calls `then`."""
         self._advance()
-        heapq.heappush(self._running, (self._virtual_s + work_s, next(self._numbers), then))
-        self._plan()
+        before, thread = self._speed, (self._virtual_s + work_s, next(self._numbers), then)
+        heapq.heappush(self._running, thread)
+        if self._running[0] is thread or self._speed != before:
+            self._plan()
 
     @property
     def _speed(self) -> float:

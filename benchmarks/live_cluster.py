@@ -25,7 +25,6 @@ from rich.table import Table
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from accmpeg.camera.uplink import client
 from accmpeg.options import parse_bitrate, parse_size
 from accmpeg.protocol import wire
 from live_balancer import Balancer
@@ -139,7 +138,6 @@ async def loss(
         "rate": rate,
         "lost": there[lost_address],
         "others": others,
-        "ping_in_s": client._PING_EVERY_S - WARM_UP_S,
         "back": len(gaps_s),
         "back_s": gaps_s,
     }

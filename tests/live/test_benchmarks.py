@@ -14,10 +14,10 @@ SMALL = ("--size", "320x192", "--frame-rate", "10", "--frames", "20")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def figures(name: str, folder: Path, *options: str) -> Any:
-    file = folder / "figures.json"
+def figures(name: str, folder: Path, *options: str, common: tuple[str, ...] = SMALL) -> Any:
+    file = folder / f"{name}.json"
     run = subprocess.run(
-        [sys.executable, str(BENCHMARKS / name), *SMALL, *options, "--json", str(file)],
+        [sys.executable, str(BENCHMARKS / name), *common, *options, "--json", str(file)],
         capture_output=True,
         text=True,
         timeout=500,
@@ -86,3 +86,31 @@ def test_many_cameras_share_batches(tmp_path: Path) -> None:
     assert all(results > 0 for results in saturated["results_by_camera"])
     assert saturated["mean_batch"] > 1
     assert 0 < saturated["fairness"] <= 1
+
+
+@pytest.mark.timeout(1200)  # three programs one after the other
+def test_costs_and_small_clusters_feed_the_simulation_of_large_ones(tmp_path: Path) -> None:
+    short = ("--frames", "10", "--work", str(tmp_path / "work"))
+    cost = figures("server_cost.py", tmp_path, *short, "--seconds", "2", "--connections", "5", common=())
+    tls, plain = (cost["connection"][kind]["cpu_ms"] for kind in ("tls, first result", "tls"))
+    assert tls > plain > 0
+    for stream in cost["streams"]:
+        assert stream["up_bps"] > 0
+        assert 0 < stream["loop_ms"] < stream["cpu_ms"]
+    small = figures("live_cluster.py", tmp_path, *short, "--seconds", "4", common=())
+    assert small["burst"]["cut"] == 240 - len(small["burst"]["welcomes_s"])
+    for loss in small["losses"]:
+        assert len(loss["back_s"]) == loss["lost"]
+    files = (
+        "--cost",
+        str(tmp_path / "server_cost.py.json"),
+        "--small",
+        str(tmp_path / "live_cluster.py.json"),
+    )
+    simulated = figures(
+        "fleet_simulation.py", tmp_path, *files, "--cameras", "200", "--seconds", "2", common=()
+    )
+    assert all(storm["back_s_50_95_100"][2] < 60 for storm in simulated["storms"])
+    assert [row["measured"] for row in simulated["check"] if row["what"] == "cut off"] == [
+        small["burst"]["cut"]
+    ]
