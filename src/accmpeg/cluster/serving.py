@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, HTTPOptions, ProxyLocation
 from ray.serve.exceptions import RayServeException
@@ -158,23 +159,34 @@ def start(application: Application, settings: ServerSettings, scale: Scale, prox
             "give smaller --cpus and --gpus, or start such a node"
         )
     certificate, key = settings.tls_certificate, settings.tls_key
-    serve.start(
-        proxy_location=ProxyLocation.HeadOnly if proxies == "head" else ProxyLocation.EveryNode,
-        http_options=HTTPOptions(
-            host=settings.host,
-            port=settings.port,
-            ssl_certfile=str(certificate) if certificate is not None else None,
-            ssl_keyfile=str(key) if key is not None else None,
-        ),
-    )
+    try:
+        serve.start(
+            proxy_location=ProxyLocation.HeadOnly if proxies == "head" else ProxyLocation.EveryNode,
+            http_options=HTTPOptions(
+                host=settings.host,
+                port=settings.port,
+                ssl_certfile=str(certificate) if certificate is not None else None,
+                ssl_keyfile=str(key) if key is not None else None,
+            ),
+        )
+    except (RayError, RuntimeError) as error:
+        raise ClusterError(
+            f"Ray Serve's proxy does not start on {settings.host}:{settings.port} of the head; is the port "
+            f"free there? {_line(error)}"
+        ) from error
     is_new = state()[0] == "GONE"
     try:
         serve.run(application, name=APPLICATION, route_prefix="/")
-    except RuntimeError as error:
-        message = state()[1] or str(error)
+    except (RayError, RuntimeError) as error:
+        message = state()[1]
         if is_new:  # else what ran before goes on where it can
             remove()
-        raise ClusterError(f"the replicas do not start: {' '.join(message.split())[-400:]}") from error
+        raise ClusterError(f"the replicas do not start: {_line(message or error)}") from error
+
+
+def _line(said: object) -> str:
+    """The end of Ray's paragraphs as one line: it says what happened last."""
+    return " ".join(str(said).split())[-300:]
 
 
 def state() -> tuple[str, str]:
