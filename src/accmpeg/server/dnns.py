@@ -99,7 +99,7 @@ class RunningDnns(dict[str, Workers]):
             raise UsageError("this server changes no DNN: start it with --dnn-folder FOLDER")
         try:
             path = (folder / name).resolve()
-            inside = path.is_relative_to(folder.resolve())
+            inside = folder.resolve() in path.parents
         except (OSError, ValueError):  # a NUL in it, or a name that no file can have
             path, inside = folder, False
         if not inside or not path.name.endswith(suffix):
