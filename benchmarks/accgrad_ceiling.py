@@ -31,8 +31,8 @@ from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.source import find_footage, open_source
 from accmpeg.tasks import Dense
 from accmpeg.training.gradient import accuracy_gradient, frame_tensor
+from accmpeg.training.labeller import log2_accgrad
 from accmpeg.training.quality import top_share
-from accmpeg.training.worker import log2_accgrad
 
 QP_LOW = 40
 RESAMPLES = 2000

@@ -10,9 +10,11 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 import accmpeg.cli
 from accmpeg.demo import assets_path, demo_scene
@@ -88,15 +90,21 @@ def test_the_quickstart_makes_a_steered_stream(workshop: Path, monkeypatch: pyte
         assert len(list(steered)) == FRAMES
 
 
-def test_the_commands_exist() -> None:
-    verbs = {command.callback.__name__ for command in accmpeg.cli.app.registered_commands if command.callback}
-    named = {
-        verb
-        for page in PAGES
-        for verb in re.findall(r"^ +accmpeg (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE)
-    } - {group.name for group in accmpeg.cli.app.registered_groups}
-    assert named
-    assert named <= verbs
+def test_the_commands_and_their_options_exist() -> None:
+    group: Any = typer.main.get_command(accmpeg.cli.app)
+    seen = 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^ +(?:\S*/)?accmpeg (\w.*)", text, re.MULTILINE):
+            words, command = line.partition("#")[0].split(), group
+            while hasattr(command, "commands"):
+                assert words[0] in command.commands, f"{page.name}: accmpeg {line}"
+                command = command.commands[words.pop(0)]
+            known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+            given = {word.strip("[]").partition("=")[0] for word in words if word.strip("[").startswith("-")}
+            assert given <= known | {"--help"}, f"{page.name}: accmpeg {line}: {given - known}"
+            seen += 1
+    assert seen
 
 
 def test_the_links_of_the_readme_and_beside_it_lead_somewhere() -> None:

@@ -121,7 +121,6 @@ def test_what_is_wrong_with_an_offer_changes_neither_dnn_nor_cameras(
             ("profile=other.toml&accmodel=accmodel.card.toml", "was made for the server DNN another"),
             ("profile=site.toml", "give --accmodel"),
             ("accmodel=../site.toml", "of the server's --dnn-folder"),
-            ("accmodel=", "of the server's --dnn-folder"),
             ("accmodel=missing.card.toml", "can't be read"),
         ):
             status, said = exchange(server, f"card=next.card.toml&{query}")

@@ -75,6 +75,20 @@ def test_a_token_is_asked_for_by_name_and_never_shown(
         assert accmpeg("fleet", server.websocket_url, "--json").returncode == 0
 
 
+def test_a_server_that_is_named_twice_is_one(accmpeg: Callable[..., Any]) -> None:
+    host = f"127.0.0.1:{free_port()}"
+    done = accmpeg("fleet", f"ws://{host}", f"http://{host}/", f"ws://{host}/v1/stream", "--json")
+    assert [each["url"] for each in json.loads(done.stdout)["servers"]] == [f"ws://{host}"]
+
+
+def test_one_document_does_not_go_on_for_ever(accmpeg: Callable[..., Any]) -> None:
+    done = accmpeg("fleet", "ws://127.0.0.1:8700", "--json", "--watch")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == [
+        "error: --json is one document, and --watch never ends: give one of them"
+    ]
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:8700", "rtsp://127.0.0.1/stream"])
 def test_what_is_no_address_is_bad_use(accmpeg: Callable[..., Any], address: str) -> None:
     done = accmpeg("fleet", address)

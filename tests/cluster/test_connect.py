@@ -18,6 +18,10 @@ def no_footage() -> str:
     return "can't see /footage"
 
 
+def of_another_state() -> str:
+    raise AttributeError("no such field")
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [
@@ -53,6 +57,11 @@ def test_every_node_is_asked_for_the_package_and_for_what_the_work_needs(
         check_nodes()
         with pytest.raises(ClusterError, match=r"^node [\d.]+ can't see /footage$"):
             check_nodes(no_footage)
+        with pytest.raises(
+            ClusterError,
+            match=r"^node [\d.]+ can't say what it lacks: AttributeError: no such field; install ",
+        ):
+            check_nodes(of_another_state)
     shutil.copytree(SOURCE / "accmpeg", tmp_path / "accmpeg", ignore=shutil.ignore_patterns("assets"))
     (tmp_path / "accmpeg" / "version.py").write_text('__all__ = []\n__version__ = "0.0.1"\n')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

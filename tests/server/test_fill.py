@@ -47,23 +47,20 @@ def test_what_is_wanted_beyond_what_is_sent_is_tracked(
     seen = [each for each in found if not each["tracked"]]
     assert [each["sequence"] for each in seen] == list(range(10)), "what is seen is published as ever"
     tracked = [each for each in found if each["tracked"]]
-    # Fewer where the event loop was held up, more where the camera was.
-    between = 9 * (PUBLISHED_PER_S / SENT_PER_S - 1)
-    assert 0.5 * between <= len(tracked) <= 3 * between
+    assert len(tracked) == pytest.approx(9 * (PUBLISHED_PER_S / SENT_PER_S - 1), rel=0.35)
     for each in tracked:
         of = next(one for one in seen if one["sequence"] == each["sequence"])
         later_us = each["captured_us"] - of["captured_us"]
         assert later_us % STEP_US == 0
         assert 0 < later_us <= LONGEST_S * 1e6
         assert each["pts"] == pytest.approx(of["pts"] + later_us / 1e6 * 30, abs=0.51)
-        # It has waited for nothing but its own time, on a machine that may be busy.
-        assert -5_000 <= each["answered_us"] - of["answered_us"] - later_us <= 500_000
+        # It has waited for nothing but its own time.
+        assert each["answered_us"] - of["answered_us"] == pytest.approx(later_us, abs=60_000)
         assert {box["class"] for box in each["result"]["objects"]} <= {
             box["class"] for box in of["result"]["objects"]
         }
-    for one in seen:
-        of_one = [each["captured_us"] for each in found if each["sequence"] == one["sequence"]]
-        assert of_one == sorted(of_one), "the seen one first"
+    captured = [each["captured_us"] for each in found]
+    assert captured == sorted(captured), "nothing here was late enough to come after what was tracked"
     summary = server.running.core.book.records["gate"].summary()
     assert summary["tracked"] == len(tracked)
 
@@ -79,7 +76,7 @@ def test_a_camera_that_is_silent_or_gone_is_not_tracked_for_long(
         camera.results(2)
         time.sleep(LONGEST_S + 0.5)
         silent = [each for each in events(file) if each["tracked"]]
-        assert 0.5 * LONGEST_S * PUBLISHED_PER_S <= len(silent) <= LONGEST_S * PUBLISHED_PER_S + 1
+        assert len(silent) == pytest.approx(LONGEST_S * PUBLISHED_PER_S, abs=3)
         camera.send_frames(2, 1)
         camera.results(1)
     time.sleep(0.2)

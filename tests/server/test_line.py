@@ -11,12 +11,12 @@ from accmpeg.protocol.wire import HEADER_LIMIT_BYTES, ResultMessage, unpack
 from accmpeg.server import Limits, ServerSettings
 from accmpeg.server.cameras import CameraRecord, StreamMemory
 from accmpeg.server.core import Core
+from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.lanes import Outcome
 from accmpeg.server.line import Answer, FrameLine, RateLimit, Stream
 from accmpeg.server.memory import LEAST_FRAMES, MemoryBudget
 from accmpeg.server.outbox import Outbox
 from accmpeg.server.refusal import RefusalError
-from accmpeg.server.workers import Workers
 from tests.server.parts import Asked, Told, on_a_loop
 
 SIZE_PX = (64, 48)
@@ -42,7 +42,7 @@ class Site:
             every_frame=True,
             publishes=publishes,
         )
-        workers = cast(Workers, self.workers)
+        workers = cast(DnnWorkers, self.workers)
         self.line = FrameLine(self.core, "gate", stream, SIZE_PX, workers, self.record)
         self.answered: list[int] = []
         self.line.on_answer = lambda answer: self.answered.append(answer.sequence)

@@ -15,10 +15,10 @@ from accmpeg.errors import SourceError
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.server import ServerSettings
 from accmpeg.server.core import Core
+from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.lanes import Outcome
 from accmpeg.server.memory import LEAST_FRAMES
 from accmpeg.server.pull import Pull
-from accmpeg.server.workers import Workers
 from tests.server.parts import Asked, Told, on_a_loop
 
 FRAME_BYTES = 64 * 48 * 3 // 2
@@ -59,7 +59,7 @@ class Site:
         monkeypatch.setattr(Backoff, "FIRST_S", 0.01)
         self.core = Core(ServerSettings(dnns=(Path("x"),), memory_bytes=LEAST_FRAMES * FRAME_BYTES), {})
         self.asked, self.told = Prompt() if answers else Asked(), Told()
-        self.core.dnns["net"] = cast(Workers, self.asked)
+        self.core.dnns["net"] = cast(DnnWorkers, self.asked)
         self.core.hub.outlets.append(self.told)
         self.record = self.core.book.record("yard")
         self.pull = Pull(self.core, "yard", "rtsp://camera/stream")

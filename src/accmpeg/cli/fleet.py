@@ -16,7 +16,7 @@ from rich.table import Table
 from accmpeg.camera.uplink.address import ServerAddress, read_token
 from accmpeg.camera.uplink.fetch import read
 from accmpeg.cli.common import EXIT_FAILED, out, print_json
-from accmpeg.errors import LinkError, WireError
+from accmpeg.errors import LinkError, UsageError, WireError
 from accmpeg.server.status import cameras_of
 
 __all__ = ["fleet"]
@@ -62,10 +62,13 @@ def fleet(
     A camera that has moved to another server is shown where it is now. The exit code is 1 if a server does
     not answer.
     """
+    if watch and as_json:
+        raise UsageError("--json is one document, and --watch never ends: give one of them")
     token = read_token(token_file, TOKEN_VARIABLE)
     # Who has a dashboard open knows the address as http://.
-    known = dict.fromkeys(f"ws{each[4:]}" if each.startswith("http") else each for each in servers)
-    addresses = [ServerAddress.parse(each, token=token, ca_file=ca, insecure=insecure) for each in known]
+    urls = [f"ws{each[4:]}" if each.startswith("http") else each for each in servers]
+    parsed = [ServerAddress.parse(each, token=token, ca_file=ca, insecure=insecure) for each in urls]
+    addresses = list({each.url: each for each in parsed}.values())
     found = _ask_all(addresses)
     if as_json:
         print_json(

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import re
 import signal
 import socket
 import threading
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from accmpeg.errors import ClusterError, reason
@@ -24,6 +25,7 @@ Look = Callable[[], str | None]
 
 _HELP = "start one with `ray start --head`, or name one with --address or RAY_ADDRESS"
 _REACH_S, _LOOK_S = 5.0, 120.0
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 @contextmanager
@@ -101,6 +103,8 @@ def check_nodes(look: Look | None = None) -> None:
     for answer, host in asked.items():
         try:
             lacks = ray.get(answer, timeout=_LOOK_S)
+        except RayTaskError as error:  # of the node's own code, which may be another under the same version
+            lacks = f"can't say what it lacks: {one_line(error)}; install the same accmpeg on all nodes"
         except RayError as error:
             lacks = f"does not answer: {one_line(error)}"
         if lacks is not None:
@@ -125,5 +129,7 @@ def _reach(address: str) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """The first lines of Ray's paragraphs as one."""
-    return " ".join(str(error).split())[:300]
+    """The first lines of Ray's paragraphs as one; of an error in a task, what its code raised."""
+    if isinstance(error, RayTaskError):
+        return f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())[:300]}"
+    return " ".join(_COLOUR.sub("", str(error)).split())[:300]

@@ -10,6 +10,7 @@ from typing import Any
 from accmpeg.protocol.wire import Offer
 from accmpeg.server.announcement import Announcement
 from accmpeg.server.cameras import CameraBook
+from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.dnns import RunningDnns
 from accmpeg.server.memory import MemoryBudget, available_bytes
 from accmpeg.server.metrics import Metrics
@@ -17,7 +18,6 @@ from accmpeg.server.models import LoadedDnns
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.subscribers import Hub
 from accmpeg.server.view import Gallery
-from accmpeg.server.workers import Workers
 
 __all__ = ["Core"]
 
@@ -47,7 +47,7 @@ class Core:
         self.dnns = RunningDnns(settings, loaded, self._observe_batch)
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def offer_of(self, workers: Workers) -> Offer | None:
+    def offer_of(self, workers: DnnWorkers) -> Offer | None:
         """What cameras of this DNN are offered, as it is now."""
         announced = self.announcements.get(workers.name)
         return None if announced is None else announced.offer_of(workers.identity)

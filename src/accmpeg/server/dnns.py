@@ -8,10 +8,10 @@ from accmpeg.dnn.card import CARD_SUFFIX
 from accmpeg.errors import UsageError
 from accmpeg.protocol.wire import is_name
 from accmpeg.server.batcher import Batcher
+from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.models import LoadedDnn, LoadedDnns, load
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.threads import in_thread
-from accmpeg.server.workers import Workers
 
 __all__ = ["RunningDnns", "load_all"]
 
@@ -38,7 +38,7 @@ def load_all(settings: ServerSettings) -> LoadedDnns:
     return found
 
 
-class RunningDnns(dict[str, Workers]):
+class RunningDnns(dict[str, DnnWorkers]):
     """The workers of each DNN; the first is for cameras that name none.
 
     `observe` gets the name of the DNN and the frames of each batch of any worker.
@@ -55,7 +55,7 @@ class RunningDnns(dict[str, Workers]):
         super().__init__({name: self._workers(name, each) for name, each in loaded.items()})
 
     @property
-    def first(self) -> Workers:
+    def first(self) -> DnnWorkers:
         return next(iter(self.values()))
 
     @property
@@ -80,7 +80,7 @@ class RunningDnns(dict[str, Workers]):
         running = self.get(name)
         return await in_thread(load, self._settings, path, None if running is None else running.copies)
 
-    def put(self, name: str, loaded: dict[str, LoadedDnn]) -> Workers:
+    def put(self, name: str, loaded: dict[str, LoadedDnn]) -> DnnWorkers:
         """Puts a DNN under a name, new or in place of the one that has it: it infers the frames that wait.
 
         Raises `UsageError` for one of another task; the old DNN then goes on.
@@ -99,16 +99,16 @@ class RunningDnns(dict[str, Workers]):
             raise UsageError("this server changes no DNN: start it with --dnn-folder FOLDER")
         try:
             path = (folder / name).resolve()
-            inside = folder.resolve() in path.parents
+            inside = path.is_relative_to(folder.resolve())
         except (OSError, ValueError):  # a NUL in it, or a name that no file can have
             path, inside = folder, False
         if not inside or not path.name.endswith(suffix):
             raise UsageError(f"{name!r} is no *{suffix} of the server's --dnn-folder")
         return path
 
-    def _workers(self, name: str, loaded: dict[str, LoadedDnn]) -> Workers:
+    def _workers(self, name: str, loaded: dict[str, LoadedDnn]) -> DnnWorkers:
         settings = self._settings
-        return Workers(
+        return DnnWorkers(
             {
                 worker: Batcher(
                     name,

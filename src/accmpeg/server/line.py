@@ -21,10 +21,10 @@ from accmpeg.server.cameras import CLOCK, CameraRecord
 from accmpeg.server.changes import Changes
 from accmpeg.server.core import Core
 from accmpeg.server.decoding import ReceivedUnit
+from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.fill import Filler
 from accmpeg.server.lanes import Job, Outcome
 from accmpeg.server.models import ModelIdentity
-from accmpeg.server.workers import Workers
 
 __all__ = ["Answer", "FrameLine", "RateLimit", "Stream"]
 
@@ -118,7 +118,7 @@ class FrameLine:
         key: object,
         stream: Stream,
         size_px: tuple[int, int],
-        workers: Workers,
+        workers: DnnWorkers,
         record: CameraRecord,
     ) -> None:
         self.stream = stream

@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from accmpeg.server.cameras import CameraBook, percentiles
+from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.health import STATES
-from accmpeg.server.workers import Workers
 
 __all__ = ["Metrics"]
 
@@ -23,7 +23,7 @@ _RANKS = ("p50", "p95", "p99")
 class Metrics:
     """The server's own registry, so that two servers in one process don't meet."""
 
-    def __init__(self, cameras: CameraBook, dnns: Callable[[], dict[str, Workers]]) -> None:
+    def __init__(self, cameras: CameraBook, dnns: Callable[[], dict[str, DnnWorkers]]) -> None:
         self.registry = CollectorRegistry()
         self.stage_s = Histogram(
             "accmpeg_stage_seconds",
@@ -62,7 +62,7 @@ class Metrics:
 
 
 class _Rows(Collector):
-    def __init__(self, cameras: CameraBook, dnns: Callable[[], dict[str, Workers]]) -> None:
+    def __init__(self, cameras: CameraBook, dnns: Callable[[], dict[str, DnnWorkers]]) -> None:
         self._cameras = cameras
         self._dnns = dnns
 
@@ -123,7 +123,7 @@ class _Rows(Collector):
         yield recent
 
 
-def _dnn_rows(dnns: dict[str, Workers]) -> Iterator[Metric]:
+def _dnn_rows(dnns: dict[str, DnnWorkers]) -> Iterator[Metric]:
     queue = GaugeMetricFamily("accmpeg_queue_frames", "Frames that wait for a server DNN", labels=["dnn"])
     answers = GaugeMetricFamily("accmpeg_dnn_up", "Whether a server DNN answers", labels=["dnn"])
     failed = CounterMetricFamily("accmpeg_dnn_failed_frames", "Frames that failed or hung", labels=["dnn"])

@@ -11,6 +11,7 @@ from typing import Any
 from accmpeg.protocol.wire import Goodbye, Refused
 from accmpeg.server.announcement import Announcement, announce
 from accmpeg.server.core import Core
+from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.models import LoadedDnns
 from accmpeg.server.mqtt import MqttOutlet
 from accmpeg.server.pull import Pull
@@ -18,7 +19,6 @@ from accmpeg.server.session import Session
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.subscribers import JsonLinesFile
 from accmpeg.server.threads import in_thread
-from accmpeg.server.workers import Workers
 from accmpeg.version import __version__
 
 __all__ = ["Server", "Watcher"]
@@ -108,7 +108,7 @@ class Server:
 
     async def exchange(
         self, name: str, card: str, accmodel: str | None = None, site_profile: str | None = None
-    ) -> Workers:
+    ) -> DnnWorkers:
         """Puts a DNN of `dnn_folder` under a name, and offers its cameras what is for it.
 
         All of it is checked first: the old DNN and its offer go on where something is wrong. Cameras that are

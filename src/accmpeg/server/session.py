@@ -36,11 +36,11 @@ from accmpeg.protocol.wire import (
 from accmpeg.server.cameras import CLOCK, CameraRecord, StreamMemory
 from accmpeg.server.core import Core
 from accmpeg.server.decoding import ReceivedUnit
+from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.intake import Intake
 from accmpeg.server.line import Answer, FrameLine, Stream
 from accmpeg.server.outbox import Outbox
 from accmpeg.server.refusal import RefusalError, check_size
-from accmpeg.server.workers import Workers
 from accmpeg.version import __version__
 
 __all__ = ["Session", "client_of", "receive"]
@@ -139,7 +139,7 @@ class Session:
         if self._reading is not None:
             self._reading.cancel()
 
-    def offer_anew(self, workers: Workers) -> None:
+    def offer_anew(self, workers: DnnWorkers) -> None:
         """Another DNN is in place there: this camera hears of its offer, if it is one of its cameras."""
         if self._reading is not None and workers is self._workers:
             self._outbox.offer(self._core.offer_of(workers))

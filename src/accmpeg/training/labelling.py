@@ -21,6 +21,7 @@ from typing import Any
 from accmpeg.dnn.card import DnnCard, read_card
 from accmpeg.errors import AccmpegError, LabelError, UsageError
 from accmpeg.media.source import Footage, find_footage
+from accmpeg.training.labeller import Outcome, work_here
 from accmpeg.training.labels import (
     JOURNAL_NAME,
     MANIFEST_NAME,
@@ -32,7 +33,6 @@ from accmpeg.training.labels import (
 )
 from accmpeg.training.reading import Passed, Reading, expected_frames, read_jobs
 from accmpeg.training.settings import LabelSettings, Sampling
-from accmpeg.training.worker import Outcome, work_here
 from accmpeg.workers import LocalWorkers, Workers
 
 __all__ = ["LabelReport", "label_footage"]

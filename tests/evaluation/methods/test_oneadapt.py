@@ -11,7 +11,7 @@ from accmpeg.evaluation.methods import METHODS, MethodContext
 from accmpeg.media.decoder import Decoder, encode_still, qp_map
 from accmpeg.media.encoder import AccessUnit
 from accmpeg.training.gradient import accuracy_gradient
-from accmpeg.training.worker import log2_accgrad
+from accmpeg.training.labeller import log2_accgrad
 from tests.evaluation.methods.method_clips import sizes
 
 Record = Callable[..., Any]

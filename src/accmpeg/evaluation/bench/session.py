@@ -51,8 +51,8 @@ class TrueScores:
     object_threshold = 0.5
 
     def __init__(self, dnn_card: Path, qp_high: int) -> None:
+        from accmpeg.training.labeller import Labeller
         from accmpeg.training.settings import LabelSettings
-        from accmpeg.training.worker import Labeller
 
         self._labeller = Labeller(dnn_card, LabelSettings(qp_high=qp_high), threads=1)
         self._made: dict[tuple[int | None, int, int], Scores] = {}

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from accmpeg.errors import EvaluationError, UsageError
 from accmpeg.evaluation.link.flow import Delivery, Flow, Step
 from accmpeg.evaluation.link.link import Link
-from accmpeg.evaluation.link.queues import Core, Direction, DnnWorkers, Events, LinkStats
+from accmpeg.evaluation.link.queues import Core, Direction, DnnCopies, Events, LinkStats
 
 __all__ = ["SERVER_MS", "Emulated", "Emulator", "ServerMachine", "emulate"]
 
@@ -213,7 +213,7 @@ class _Places:
         self.events, self.propagation_ms = events, link.propagation_ms
         up, down = link.serialisers()
         self.camera, self.decoder = Core(events), Core(events)
-        self.dnn = DnnWorkers(events, server.workers, server.max_batch, server.batch_ms)
+        self.dnn = DnnCopies(events, server.workers, server.max_batch, server.batch_ms)
         self.uplink = Direction(link, up, events, 2 * link.seed)
         self.downlink = Direction(link, down, events, 2 * link.seed + 1)
 

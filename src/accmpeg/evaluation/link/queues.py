@@ -14,7 +14,7 @@ from functools import partial
 
 from accmpeg.evaluation.link.link import PACKET_BYTES, Link, Serialiser
 
-__all__ = ["Action", "Core", "Direction", "DnnWorkers", "Events", "LinkStats"]
+__all__ = ["Action", "Core", "Direction", "DnnCopies", "Events", "LinkStats"]
 
 Action = Callable[[float], None]
 """What happens at a time in ms."""
@@ -78,7 +78,7 @@ class _Asked:
     done: Action
 
 
-class DnnWorkers:
+class DnnCopies:
     """Copies of the DNN: a free one takes the pictures that wait, up to `max_batch`, as `accmpeg serve` does.
 
     Nobody waits for a batch to fill: `serve` gathers while other cameras are about to send, and there is one.

@@ -110,7 +110,7 @@ class _OneAdaptStream(SteeredStream):
 
     def _gradient(self, received: av.VideoFrame, result: Any) -> FloatMap:
         from accmpeg.training.gradient import accuracy_gradient
-        from accmpeg.training.worker import log2_accgrad
+        from accmpeg.training.labeller import log2_accgrad
 
         coarser, _ = encode_still(received, self._coarser_qp)
         task = self._session.context.dnn.task

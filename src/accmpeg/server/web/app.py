@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.websockets import WebSocketDisconnect
 
 from accmpeg.errors import AccmpegError, CardError, UsageError
+from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.server import Server, Watcher
 from accmpeg.server.session import client_of
 from accmpeg.server.tokens import bearer_of
@@ -19,7 +20,6 @@ from accmpeg.server.view import Viewer
 from accmpeg.server.web.admission import serve_camera
 from accmpeg.server.web.guard import Guard
 from accmpeg.server.web.logins import Logins
-from accmpeg.server.workers import Workers
 from accmpeg.version import __version__
 
 __all__ = ["COOKIE", "make_app"]
@@ -208,7 +208,7 @@ def _data(
     return router
 
 
-def _described(name: str, workers: Workers) -> dict[str, Any]:
+def _described(name: str, workers: DnnWorkers) -> dict[str, Any]:
     card = workers.dnn.card
     return {
         "name": name,

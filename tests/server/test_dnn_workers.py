@@ -14,8 +14,8 @@ from accmpeg.errors import DnnError, UsageError
 from accmpeg.protocol.wire import ResultMessage
 from accmpeg.server import ServerSettings, ServerThread
 from accmpeg.server.batcher import Batcher
+from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.lanes import Job, Outcome
-from accmpeg.server.workers import Workers
 from tests.server.clients import Camera, Recorded, settings_of
 from tests.server.test_app import ask
 from tests.server.test_batcher import PacedDnn, loaded
@@ -30,19 +30,19 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
+def workers() -> Iterator[DnnWorkers]:
     with ExitStack() as stack:
         batchers = {name: Batcher("net", loaded(PacedDnn(0)), max_batch=1, window_ms=0) for name in "ab"}
         for each in batchers.values():
             stack.callback(each.close)
-        yield Workers(batchers)
+        yield DnnWorkers(batchers)
 
 
-def loads(workers: Workers) -> list[float]:
+def loads(workers: DnnWorkers) -> list[float]:
     return [sum(lane.frame_rate for lane in each.lanes) for each in workers.batchers.values()]
 
 
-def test_a_new_camera_goes_to_the_worker_with_the_least_to_do_and_stays(workers: Workers) -> None:
+def test_a_new_camera_goes_to_the_worker_with_the_least_to_do_and_stays(workers: DnnWorkers) -> None:
     lanes = [workers.open_lane(f"{rate}", 8, None, rate) for rate in (30, 10, 10, 5)]
     assert loads(workers) == [30, 25]
     workers.close_lane(lanes[0])
@@ -51,7 +51,7 @@ def test_a_new_camera_goes_to_the_worker_with_the_least_to_do_and_stays(workers:
     assert loads(workers) == [30, 25]
 
 
-def test_frames_of_a_camera_that_has_left_are_dropped(workers: Workers) -> None:
+def test_frames_of_a_camera_that_has_left_are_dropped(workers: DnnWorkers) -> None:
     lane = workers.open_lane("gate", 8, None, 30)
     workers.close_lane(lane)
     workers.close_lane(lane)
@@ -60,7 +60,7 @@ def test_frames_of_a_camera_that_has_left_are_dropped(workers: Workers) -> None:
     assert [each.dropped for each in outcomes] == ["behind"]
 
 
-def test_frames_of_a_camera_that_leaves_are_no_loss_of_the_dnn(workers: Workers) -> None:
+def test_frames_of_a_camera_that_leaves_are_no_loss_of_the_dnn(workers: DnnWorkers) -> None:
     stays, leaves = (workers.open_lane(name, 8, None, 30) for name in ("gate", "yard"))
     rate = workers.batchers["b"].result_rate
     assert rate.per_s(0.0, 1) is None

@@ -14,12 +14,12 @@ from accmpeg.server.batcher import Batcher
 from accmpeg.server.lanes import Job, Lane
 from accmpeg.server.models import LoadedDnn, ModelIdentity
 
-__all__ = ["Workers"]
+__all__ = ["DnnWorkers"]
 
 log = logging.getLogger(__name__)
 
 
-class Workers:
+class DnnWorkers:
     """What cameras of one DNN see of it. Event loop only.
 
     Args:
