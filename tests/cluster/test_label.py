@@ -1,5 +1,6 @@
 """`accmpeg cluster label`: the same files as on one machine, whoever dies."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,13 @@ def test_a_node_that_is_killed_half_way_changes_nothing(
 ) -> None:
     out = tmp_path / "labels"
     asked = accmpeg_command(
-        "cluster", "label", *wanted(footage, small_card, out), "--address", cluster.address
+        "cluster", "label", *wanted(footage, small_card, out), "--address", cluster.address, "--json"
     )
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: process.poll() is not None or lines(out / "journal.jsonl") >= 8)
         assert process.poll() is None, process.stderr
         cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-        _, said = process.communicate(timeout=200)
-    assert process.returncode == 0, said
+        said, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert json.loads(said)["new"] == 36
     assert contents(out) == contents(whole)

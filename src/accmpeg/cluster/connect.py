@@ -50,6 +50,8 @@ def connected(address: str | None = None) -> Iterator[None]:
     try:
         # Ray's own lines would tear the progress bar; what matters of them comes as an error.
         ray.init(address, namespace="accmpeg", log_to_driver=False, logging_level=logging.ERROR)
+        # What a raylet says when it ends it would put on stdout whatever was asked for, into the JSON there.
+        ray._private.worker.print_to_stdstream = _say_nothing
     except ConnectionError as error:
         where = (
             "this machine is part of no Ray cluster" if address == "auto" else f"no Ray cluster at {address}"
@@ -63,6 +65,10 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _say_nothing(*said: Any, **options: Any) -> None:
+    pass
 
 
 def worker_nodes() -> list[dict[str, Any]]:
