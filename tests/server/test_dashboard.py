@@ -104,6 +104,22 @@ def test_cameras_are_seen_live_on_a_desk_and_a_phone(
             page.close()
 
 
+def test_several_workers_are_shown_with_their_cameras(
+    browser: Any, start: Callable[..., ServerThread], recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    server = start(workers=2)
+    with Streaming(server, recorded, {"gate": None, "roof": None}):
+        for width_px in (1280, 390):
+            page, problems = open_page(browser, server, width_px)
+            page.locator("#workers tbody tr", has_text="cpu#2").get_by_text("answers").wait_for()
+            page.locator(".facts", has_text="cpu#2").wait_for()
+            assert page.locator("#workers tbody td:nth-child(2)").all_text_contents() == ["1", "1"]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width_px, "no sideways scrolling"
+            assert problems == []
+            page.close()
+
+
 def test_a_dead_server_is_not_shown_as_live(
     browser: Any, start: Callable[..., ServerThread], recorded: Recorded
 ) -> None:
