@@ -205,6 +205,9 @@ def show_storms(plans: dict[str, Plan], seed: int, console: Console) -> list[dic
 
 def main(
     cameras: Annotated[int, typer.Option(help="Cameras of the fleet.")] = 10_000,
+    storm_cameras: Annotated[
+        int | None, typer.Option(help="Cameras of the fleets that lose a zone; as many if absent.")
+    ] = None,
     rate: Annotated[float, typer.Option(help="Frames, and results, per second of each.")] = 10.0,
     seconds: Annotated[float, typer.Option(help="Simulated time of each load.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Of all chances.")] = 0,
@@ -223,7 +226,8 @@ def main(
     plans = plans_of(cost, cameras, rate)
     document["need"] = show_need(plans, cost, console)
     document["loads"] = show_loads(plans, seconds, seed, console)
-    document["storms"] = show_storms(plans, seed, console)
+    storm_plans = plans_of(cost, storm_cameras or cameras, rate)
+    document["storms"] = show_storms(storm_plans, seed, console)
     if json_file is not None:
         json_file.write_text(json.dumps(document, indent=2) + "\n")
 
