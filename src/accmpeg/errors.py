@@ -29,6 +29,8 @@ AccmpegError
 ```
 """
 
+import re
+
 __all__ = [
     "AccModelError",
     "AccmpegError",
@@ -52,8 +54,11 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "WireError",
+    "one_line",
     "reason",
 ]
+
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 class AccmpegError(Exception):
@@ -159,6 +164,11 @@ class LinkError(AccmpegError, ConnectionError):
     def __init__(self, message: str, *, final: bool = False) -> None:
         super().__init__(message)
         self.final = final
+
+
+def one_line(said: object) -> str:
+    """What a library says, in paragraphs and colours, as one line of bearable length."""
+    return " ".join(_COLOUR.sub("", str(said)).split())[:300] or type(said).__name__
 
 
 def reason(error: Exception) -> str:

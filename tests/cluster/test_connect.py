@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from accmpeg.cluster.connect import check_nodes, connected
-from accmpeg.errors import ClusterError
+from accmpeg.errors import ClusterError, UsageError
 from tests.cluster.conftest import SOURCE, STORE_BYTES, accmpeg_command
 from tests.helpers import free_port
 
@@ -23,15 +23,19 @@ def of_another_state() -> str:
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "error", "said"),
     [
-        ("nonsense", "give HOST:PORT"),
-        ("ray://10.0.0.1:10001", "on a node of the cluster"),
-        pytest.param(f"127.0.0.1:{free_port()}", "Connection refused", id="a port where nothing listens"),
+        ("nonsense", UsageError, "give HOST:PORT"),
+        ("ray://10.0.0.1:10001", UsageError, "on a node of the cluster"),
+        pytest.param(
+            f"127.0.0.1:{free_port()}", ClusterError, "Connection refused", id="a port where nothing listens"
+        ),
     ],
 )
-def test_what_is_no_cluster_s_address_is_said_at_once(address: str, said: str) -> None:
-    with pytest.raises(ClusterError, match=said) as caught, connected(address):
+def test_what_is_no_cluster_s_address_is_said_at_once(
+    address: str, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said) as caught, connected(address):
         pass
     assert "\n" not in str(caught.value)
 

@@ -3,7 +3,6 @@
 import logging
 import os
 import pickle
-import re
 import signal
 import socket
 import threading
@@ -15,17 +14,16 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from accmpeg.errors import ClusterError, reason
+from accmpeg.errors import ClusterError, UsageError, one_line, reason
 from accmpeg.version import __version__
 
-__all__ = ["Look", "check_nodes", "connected", "one_line", "worker_nodes"]
+__all__ = ["Look", "check_nodes", "connected", "worker_nodes"]
 
 Look = Callable[[], str | None]
 """Runs on a node: what it lacks for the work, or None. It is pickled, so it is a function of a module."""
 
 _HELP = "start one with `ray start --head`, or name one with --address or RAY_ADDRESS"
 _REACH_S, _LOOK_S = 5.0, 120.0
-_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 @contextmanager
@@ -36,11 +34,12 @@ def connected(address: str | None = None) -> Iterator[None]:
         address: `HOST:PORT` of the head. None: `RAY_ADDRESS`, else the cluster that this machine is part of.
 
     Raises:
+        UsageError: The address is none of a head.
         ClusterError: There is no cluster, or it runs other versions of Ray or Python.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
     if address.startswith("ray://"):
-        raise ClusterError(
+        raise UsageError(
             f"{address} is a Ray Client's address: run the command on a node of the cluster "
             "(`ray job submit`) with the head's HOST:PORT"
         )
@@ -110,7 +109,8 @@ def check_nodes(look: Look | None = None) -> None:
         try:
             lacks = ray.get(answer, timeout=_LOOK_S)
         except RayTaskError as error:  # of the node's own code, which may be another under the same version
-            lacks = f"can't say what it lacks: {one_line(error)}; install the same accmpeg on all nodes"
+            said = f"{type(error.cause).__name__}: {one_line(error.cause)}"
+            lacks = f"can't say what it lacks: {said}; install the same accmpeg on all nodes"
         except RayError as error:
             lacks = f"does not answer: {one_line(error)}"
         if lacks is not None:
@@ -127,15 +127,8 @@ def _reach(address: str) -> None:
     """Ray tries for two minutes; people mistype ports."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise ClusterError(f"--address {address}: give HOST:PORT of the head, such as 10.0.0.1:6379")
+        raise UsageError(f"--address {address}: give HOST:PORT of the head, such as 10.0.0.1:6379")
     try:
         socket.create_connection((host, int(port)), timeout=_REACH_S).close()
     except OSError as error:
         raise ClusterError(f"no Ray cluster at {address} ({reason(error)}): {_HELP}") from error
-
-
-def one_line(error: Exception) -> str:
-    """The first lines of Ray's paragraphs as one; of an error in a task, what its code raised."""
-    if isinstance(error, RayTaskError):
-        return f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())[:300]}"
-    return " ".join(_COLOUR.sub("", str(error)).split())[:300]

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
-from accmpeg.dnn.network import Network, one_line
+from accmpeg.dnn.network import Network
 from accmpeg.dnn.torch_network import TorchNetwork
-from accmpeg.errors import CardError, DnnError, NoGradientError
+from accmpeg.errors import CardError, DnnError, NoGradientError, one_line
 
 __all__ = ["ObjectNetwork", "open_callable"]
 

@@ -15,11 +15,10 @@ from typing import Any, cast
 import torch
 
 from accmpeg.dnn.card import DnnCard
-from accmpeg.dnn.network import one_line
 from accmpeg.dnn.torch_compat import import_torchvision
 from accmpeg.dnn.torch_network import TorchNetwork, check_options
 from accmpeg.dnn.weights import check_hash
-from accmpeg.errors import CardError, DnnError, MissingExtraError, WeightsError
+from accmpeg.errors import CardError, DnnError, MissingExtraError, WeightsError, one_line
 
 __all__ = ["open_huggingface"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Network", "one_line"]
+__all__ = ["Network"]
 
 
 class Network(Protocol):
@@ -34,8 +34,3 @@ class Network(Protocol):
         Raises `NoGradientError` where there is none.
         """
         ...
-
-
-def one_line(error: BaseException) -> str:
-    """A library's message as one line of bearable length."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

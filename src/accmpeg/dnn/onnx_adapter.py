@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.device import cuda_index
-from accmpeg.dnn.network import one_line
 from accmpeg.dnn.picture_input import PictureInput
-from accmpeg.errors import DnnError, NoGradientError, WeightsError
+from accmpeg.errors import DnnError, NoGradientError, WeightsError, one_line
 
 if TYPE_CHECKING:
     import torch

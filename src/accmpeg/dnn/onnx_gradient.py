@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from accmpeg.dnn.onnx_lowering import TARGET_OPSET, UnconvertibleError, lowered
 from accmpeg.dnn.torch_compat import import_onnx2torch
-from accmpeg.errors import NoGradientError
+from accmpeg.errors import NoGradientError, one_line
 
 __all__ = ["onnx_module"]
 
@@ -39,9 +39,8 @@ def onnx_module(name: str, model: Path, device: str) -> nn.Module:
         ) from error
     # onnx and onnx2torch raise whatever they stumble over.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise NoGradientError(
-            f"{name} can't be converted to PyTorch ({reason}); for a gradient export it with opset "
+            f"{name} can't be converted to PyTorch ({one_line(error)}); for a gradient export it with opset "
             f"{TARGET_OPSET} or as a .pt2 file (torch.export), or else use the slower black-box mode"
         ) from error
     return module.requires_grad_(False)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from accmpeg.dnn.network import one_line
 from accmpeg.dnn.remote_connection import ModelFacts, RemoteModel, RemoteTensor, array_of
-from accmpeg.errors import DnnAwayError, DnnError
+from accmpeg.errors import DnnAwayError, DnnError, one_line
 
 __all__ = ["GrpcConnection"]
 
@@ -115,7 +114,7 @@ class GrpcConnection:
         try:
             return method(headers=model.headers, client_timeout=left_s, **arguments)
         except InferenceServerException as error:
-            said = one_line(ValueError(error.message()))
+            said = one_line(error.message())
             match str(error.status()).removeprefix("StatusCode."):
                 case "DEADLINE_EXCEEDED":
                     raise DnnAwayError(model.silent) from error

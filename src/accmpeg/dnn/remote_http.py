@@ -23,9 +23,8 @@ from urllib3.exceptions import (
     TimeoutError,
 )
 
-from accmpeg.dnn.network import one_line
 from accmpeg.dnn.remote_connection import ModelFacts, RemoteModel, RemoteTensor, array_of
-from accmpeg.errors import DnnAwayError, DnnError
+from accmpeg.errors import DnnAwayError, DnnError, one_line
 
 __all__ = ["HttpConnection"]
 
@@ -192,7 +191,7 @@ class HttpConnection:
             reason = json.loads(text)["error"]
         except (ValueError, KeyError, TypeError):
             return f"HTTP {status}"
-        return f"HTTP {status}, {one_line(ValueError(reason))}"
+        return f"HTTP {status}, {one_line(reason)}"
 
     def _json(self, text: bytes) -> dict[str, Any]:
         try:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.device import cuda_index
-from accmpeg.dnn.network import one_line
-from accmpeg.errors import CardError, DnnError, NoGradientError
+from accmpeg.errors import CardError, DnnError, NoGradientError, one_line
 
 __all__ = ["Module", "TorchNetwork", "check_options", "torch_device"]
 

@@ -17,12 +17,11 @@ from typing import Any
 import torch
 
 from accmpeg.dnn.card import DnnCard
-from accmpeg.dnn.network import one_line
 from accmpeg.dnn.results import SCORE_FLOOR
 from accmpeg.dnn.torch_compat import import_torchvision
 from accmpeg.dnn.torch_network import TorchNetwork, check_options
 from accmpeg.dnn.weights import read_safetensors
-from accmpeg.errors import CardError, DnnError, WeightsError
+from accmpeg.errors import CardError, DnnError, WeightsError, one_line
 
 __all__ = ["open_torchvision"]
 
