@@ -1,6 +1,6 @@
 """What Ray costs, and what a second worker brings: labelling and sweeping, in turns with the plain local run.
 
-    python benchmarks/cluster_scaling.py [--rounds 3] [--json F]
+    python benchmarks/cluster_scaling.py [--rounds 2] [--json F]
 
 | set-up   | what runs                                                              |
 |----------|------------------------------------------------------------------------|
@@ -165,9 +165,9 @@ def figures(measured: list[dict[str, dict[str, float]]], unit: str) -> dict[str,
 
 
 def main(
-    rounds: int = 3,
+    rounds: int = 2,
     clips: int = 4,
-    frames: int = 40,
+    frames: int = 60,
     job: Annotated[list[str] | None, typer.Option(help="label or sweep; both by default.")] = None,
     output: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
