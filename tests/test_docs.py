@@ -135,6 +135,14 @@ def test_the_wire_page_has_the_wires_version() -> None:
     assert f"`{SUBPROTOCOL}`" in (ROOT / "docs" / "concepts" / "wire.md").read_text(encoding="utf-8")
 
 
+def test_the_quickstart_names_every_extra_of_users() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    table = page.partition("| extra |")[2].partition("\n\n")[0]
+    named = {extra for row in table.splitlines() for extra in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == set(project["project"]["optional-dependencies"]) - {"dev", "docs", "fuzz"}
+
+
 def test_the_repository_has_one_address() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     repository = project["project"]["urls"]["Repository"]
