@@ -129,7 +129,12 @@ def _openvino(weights: bytes, file: Path, threads: int) -> Callable[[Planes], Fl
         raise MissingExtraError("the OpenVINO runtime", "openvino") from error
     try:
         core = openvino.Core()
-        hints: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        # By itself OpenVINO computes in bfloat16 where a CPU has it: maps would depend on the camera's CPU.
+        hints: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
         compiled = core.compile_model(core.read_model(weights), "CPU", hints)
         request = compiled.create_infer_request()
     except Exception as error:
