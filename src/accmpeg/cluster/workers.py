@@ -61,7 +61,8 @@ class RayWorkers(Workers):
         work: Callable[[Item], Made],
         take: Callable[[Made], None],
     ) -> None:
-        task = _remote(max_retries=0, **self._resources)(_worked)
+        # Left to itself Ray works where a frame was read, and the other nodes idle.
+        task = _remote(max_retries=0, scheduling_strategy="SPREAD", **self._resources)(_worked)
         shared = ray.put(work)
         running: deque[tuple[Any, Any]] = deque()
 
