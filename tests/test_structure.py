@@ -3,8 +3,10 @@
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from structure import LAYERS, circle, imports, modules, room_of, too_long, upwar
 
 SOURCE = Path(accmpeg.__file__).parent
 HEAVY = {"torch", "torchvision", "cv2", "supervision", "fastapi", "transformers", "onnx"}
+# What `pip install accmpeg` asks for; docs/guides/camera.md counts its megabytes.
+CAMERA = {"av", "numpy", "onnxruntime", "pydantic", "rich", "tomli-w", "typer", "websockets"}
 FILES = modules()
 
 
@@ -54,6 +58,27 @@ def test_the_camera_loads_nothing_heavy() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_the_camera_installs_what_it_is_known_to_need() -> None:
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {re.split("[<>=]", wanted)[0] for wanted in project["dependencies"]} == CAMERA
+
+
+def test_the_camera_imports_only_what_is_installed_with_it() -> None:
+    """Within functions too: what is missing there would fail on the day it is used."""
+    rooms = {"camera", "steering", "accmodel", "protocol", "media"}
+    extras = {"openvino", "fsspec"}  # what an error names where it is missing
+    found: set[str] = set()
+    for name in (name for name in FILES if room_of(name) in rooms):
+        for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or "").split(".")[0])
+    assert found - sys.stdlib_module_names - {"accmpeg"} - extras <= {
+        name.replace("-", "_") for name in CAMERA
+    }
 
 
 @pytest.mark.parametrize(
