@@ -28,6 +28,7 @@ name = "yolo"
 
 import difflib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,7 +38,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from accmpeg.errors import CardError
 from accmpeg.tasks.base import TaskName
 
-__all__ = ["CARD_SUFFIX", "DnnCard", "HeadCard", "InputCard", "KeypointCard", "read_card", "write_card"]
+__all__ = [
+    "CARD_SUFFIX",
+    "DnnCard",
+    "HeadCard",
+    "InputCard",
+    "KeypointCard",
+    "check_options",
+    "read_card",
+    "write_card",
+]
 
 CARD_SUFFIX = ".card.toml"
 LEAST_SHRINKING = 1.4
@@ -193,3 +203,12 @@ def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[st
         candidates = (annotation, *getattr(annotation, "__args__", ()))
         section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
     return list(section.model_fields)
+
+
+def check_options(card: DnnCard, known: Sequence[str]) -> None:
+    """Raises `CardError` for an option that the card's adapter does not know."""
+    for name in card.options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it knows {', '.join(known) or 'none'}"
+            raise CardError(f"{card.name}: the adapter '{card.adapter}' has no option '{name}': {hint}")

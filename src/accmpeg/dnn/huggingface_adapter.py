@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import torch
 
-from accmpeg.dnn.card import DnnCard
+from accmpeg.dnn.card import DnnCard, check_options
 from accmpeg.dnn.torch_compat import import_torchvision
-from accmpeg.dnn.torch_network import TorchNetwork, check_options
+from accmpeg.dnn.torch_network import TorchNetwork
 from accmpeg.dnn.weights import check_hash
 from accmpeg.errors import CardError, DnnError, MissingExtraError, WeightsError, one_line
 

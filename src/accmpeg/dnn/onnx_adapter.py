@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.device import cuda_index
-from accmpeg.dnn.picture_input import PictureInput
+from accmpeg.dnn.picture_input import PictureInput, Tensor
 from accmpeg.errors import DnnError, NoGradientError, WeightsError, one_line
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OnnxNetwork", "open_onnx", "open_session"]
+__all__ = ["OnnxNetwork", "Session", "open_onnx", "open_session"]
 
 ERRORS_ONLY = 3
 
@@ -63,10 +63,18 @@ def open_session(model: Path, threads: int | None = None, device: str = "cpu") -
     return session
 
 
+class Session(Protocol):
+    """What runs the graph: an `onnxruntime.InferenceSession`, or what behaves as one."""
+
+    def get_inputs(self) -> Sequence[Tensor]: ...
+    def get_outputs(self) -> Sequence[Tensor]: ...
+    def run(self, names: list[str], feed: dict[str, NDArray[Any]]) -> Sequence[Any]: ...
+
+
 class OnnxNetwork:
     """One ONNX graph with a single picture input."""
 
-    def __init__(self, card: DnnCard, model: Path, session: ort.InferenceSession) -> None:
+    def __init__(self, card: DnnCard, model: Path, session: Session) -> None:
         self._card = card
         self._model = model
         self._session = session

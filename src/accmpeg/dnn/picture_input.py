@@ -27,8 +27,12 @@ INPUT_TYPES: dict[str, type[np.generic]] = {
     "FP16": np.float16,
     "FP64": np.float64,
     "UINT8": np.uint8,
+    "f32": np.float32,
+    "f16": np.float16,
+    "f64": np.float64,
+    "u8": np.uint8,
 }
-"""By the names that ONNX Runtime and the Open Inference Protocol give them."""
+"""By the names that ONNX Runtime, the Open Inference Protocol and OpenVINO give them."""
 
 
 class Tensor(Protocol):

@@ -40,6 +40,7 @@ class Adapter:
 
 ADAPTERS: dict[str, Adapter] = {
     "onnx": Adapter("accmpeg.dnn.onnx_adapter", "open_onnx"),
+    "openvino": Adapter("accmpeg.dnn.openvino_adapter", "open_openvino"),
     "torch_export": Adapter("accmpeg.dnn.torch_export_adapter", "open_torch_export"),
     "torchvision": Adapter("accmpeg.dnn.torchvision_adapter", "open_torchvision", model_is_file=False),
     "huggingface": Adapter("accmpeg.dnn.huggingface_adapter", "open_huggingface", model_is_file=False),

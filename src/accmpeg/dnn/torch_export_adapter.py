@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch.export.passes import move_to_device_pass
 
-from accmpeg.dnn.card import DnnCard
+from accmpeg.dnn.card import DnnCard, check_options
 from accmpeg.dnn.pt2_check import check_archive
-from accmpeg.dnn.torch_network import Module, TorchNetwork, check_options
+from accmpeg.dnn.torch_network import Module, TorchNetwork
 from accmpeg.errors import DnnError, WeightsError, one_line
 
 __all__ = ["open_torch_export"]

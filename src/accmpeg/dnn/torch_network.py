@@ -1,7 +1,6 @@
 """A PyTorch module as a server DNN's network: what the PyTorch adapters share."""
 
 import copy
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.device import cuda_index
-from accmpeg.errors import CardError, DnnError, NoGradientError, one_line
+from accmpeg.errors import DnnError, NoGradientError, one_line
 
-__all__ = ["Module", "TorchNetwork", "check_options", "torch_device"]
+__all__ = ["Module", "TorchNetwork", "torch_device"]
 
 Module = Callable[[torch.Tensor], Any]
 
@@ -143,12 +142,3 @@ def torch_device(name: str) -> torch.device:
             f"there is no GPU '{name}': PyTorch sees {torch.cuda.device_count()}, from 'cuda:0' on"
         )
     return torch.device("cuda", gpu)
-
-
-def check_options(card: DnnCard, known: Sequence[str]) -> None:
-    """Raises `CardError` for an option that the adapter does not know."""
-    for name in card.options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"it knows {', '.join(known) or 'none'}"
-            raise CardError(f"{card.name}: the adapter '{card.adapter}' has no option '{name}': {hint}")

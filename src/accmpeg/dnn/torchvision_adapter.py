@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from accmpeg.dnn.card import DnnCard
+from accmpeg.dnn.card import DnnCard, check_options
 from accmpeg.dnn.results import SCORE_FLOOR
 from accmpeg.dnn.torch_compat import import_torchvision
-from accmpeg.dnn.torch_network import TorchNetwork, check_options
+from accmpeg.dnn.torch_network import TorchNetwork
 from accmpeg.dnn.weights import read_safetensors
 from accmpeg.errors import CardError, DnnError, WeightsError, one_line
 
