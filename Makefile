@@ -29,7 +29,7 @@ $(VENV)/.docs: $(VENV)/.demo pyproject.toml
 
 setup: $(VENV)/.dev  ## make .venv with everything, for work on the code
 demo: $(VENV)/.demo  ## install and run the main job on the embedded scene
-	$(BIN)/accmpeg demo --out accmpeg-demo
+	$(BIN)/accmpeg demo --output accmpeg-demo
 test: $(VENV)/.dev  ## install and run the tests
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 test-all: $(VENV)/.dev  ## the slow tests too

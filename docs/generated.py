@@ -49,9 +49,10 @@ def configuration() -> Iterator[str]:
                 continue
             key = flags[0].removeprefix("--")
             variable = f"ACCMPEG_{verb}_{option.name}".upper()
-            default = option.default if option.default not in (None, "", (), []) else ""
+            shown = option.show_default if isinstance(option.show_default, str) else ""
+            if not shown and option.default not in (None, "", (), []):
+                shown = f"`{option.default}`"
             help_text = (option.help or "").replace("|", "\\|")
-            shown = f"`{default}`" if default != "" else ""
             yield f"| `{key}` | `{variable}` | {shown} | {help_text} |"
         yield ""
 

@@ -30,6 +30,7 @@ class Option:
         min: The least value that the command line takes.
         max: The greatest one.
         metavar: What stands for the value in the help, such as `FILE`.
+        default: What the default means, where it is found out.
     """
 
     help: str
@@ -37,6 +38,7 @@ class Option:
     min: float | None = None
     max: float | None = None
     metavar: str | None = None
+    default: str = ""
 
 
 def parse_bitrate(text: str, option: str = "--bitrate") -> int:

@@ -27,7 +27,7 @@ def pictures_of(report: Path) -> list[np.ndarray]:
 # `make demo` runs it too.
 @pytest.mark.slow
 def test_the_embedded_demo_and_the_same_again(accmpeg: Callable, tmp_path: Path) -> None:
-    done = accmpeg("demo", "--out", "report", "--limit", 15, "--json")
+    done = accmpeg("demo", "--output", "report", "--limit", 15, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["synthetic"] is True
@@ -46,7 +46,7 @@ def test_the_embedded_demo_and_the_same_again(accmpeg: Callable, tmp_path: Path)
     assert all(picture.shape[1] == 640 for picture in pictures)
     # What is there is not measured again, and the table says the same as the document.
     cells = (tmp_path / "report" / "cells.jsonl").read_bytes()
-    again = accmpeg("demo", "--out", "report", "--limit", 15)
+    again = accmpeg("demo", "--output", "report", "--limit", 15)
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "report" / "cells.jsonl").read_bytes() == cells
     assert "synthetic" in again.stdout

@@ -1,13 +1,16 @@
 """Settings as options of a verb: names, defaults, units, and what can't be meant."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.testing import CliRunner, Result
 
+from accmpeg.cli import VERBS
+from accmpeg.cli import app as accmpeg
 from accmpeg.cli.common import TranslatingGroup
 from accmpeg.cli.options import settings_from, with_options
 from accmpeg.options import Option
@@ -22,7 +25,7 @@ class Probe:
     drop: Annotated[Literal["latest", "none"], Option("What goes.")] = "latest"
     publish: Annotated[tuple[str, ...], Option("Also there.")] = ()
     cards: Annotated[tuple[Path, ...], Option("Of DNNs.", name="card")] = ()
-    ca: Annotated[Path | None, Option("Certificates.")] = None
+    ca: Annotated[Path | None, Option("Certificates.", default="those of the system")] = None
     loop: Annotated[bool, Option("Again.")] = False
     realtime: Annotated[bool, Option("In time.")] = True
     patience: float = 0.5
@@ -73,6 +76,7 @@ def test_the_help_shows_defaults_as_they_are_written() -> None:
     said = invoke("--help").stdout
     for part in ("Renew so often.", "[default: 1.5M]", "[default: 256M]", "latest|none", "--no-realtime"):
         assert part in said
+    assert "[default: (those of the system)]" in said
     assert "--no-loop" not in said
     assert "--patience" not in said
 
@@ -95,3 +99,25 @@ def test_paths_in_a_context_are_text_and_become_paths() -> None:
     options |= {"drop": "none", "publish": [], "card": ["a.toml"], "loop": False, "realtime": True}
     assert settings_from(Probe, options | {"ca": "ca.pem"}).ca == Path("ca.pem")
     assert settings_from(Probe, options).cards == (Path("a.toml"),)
+
+
+def commands(group: Any) -> Iterator[Any]:
+    for command in group.commands.values():
+        yield from commands(command) if hasattr(command, "commands") else [command]
+
+
+def test_every_verb_has_its_place_in_the_list() -> None:
+    assert sorted(VERBS) == sorted(typer.main.get_command(accmpeg).commands)
+
+
+def test_no_help_has_brackets_which_would_be_taken_for_markup_and_vanish() -> None:
+    for command in commands(typer.main.get_command(accmpeg)):
+        for parameter in command.params:
+            assert "[" not in (parameter.help or ""), f"{command.name} {parameter.name}"
+
+
+def test_the_older_spelling_of_output_goes_on_working(tmp_path: Path) -> None:
+    for spelling in ("--out", "--output", "-o"):
+        given = ["evaluate", "--videos", "missing", "--dnn", "missing", spelling, str(tmp_path)]
+        done = CliRunner().invoke(accmpeg, given)
+        assert done.stderr == "error: no such file or folder: missing\n"

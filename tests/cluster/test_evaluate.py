@@ -27,7 +27,7 @@ def wanted(videos: Path, card: Path, out: Path) -> list[object]:
     return [
         *("--videos", videos, "--dnn", card, "--accmodel", assets_path() / "accmodel.card.toml"),
         *("--methods", "constant-qp,graded@dnn,feedback@dnn", "--most-points", 3, "--limit", 9),
-        *("--step", 2, "--every", 3, "--out", out),
+        *("--step", 2, "--every", 3, "--output", out),
     ]
 
 

@@ -45,10 +45,10 @@ class CameraOptions:
     """
 
     name: Annotated[
-        str | None, Option("The camera's name at the server. [default: this machine's name and a mark]")
+        str | None, Option("The camera's name at the server.", default="this machine's name and a mark")
     ] = None
     """None is made of this machine's name and the source's, see `default_name`."""
-    dnn: Annotated[str | None, Option("Server DNN wanted. [default: the server's first]")] = None
+    dnn: Annotated[str | None, Option("Server DNN wanted.", default="the server's first")] = None
     policy: str = "graded"
     every: Every = 10
     codec: CodecName = "libx264"
@@ -57,7 +57,8 @@ class CameraOptions:
     results_per_s: Annotated[
         float | None,
         Option(
-            "Send no more frames than this. [default: as many as the server answers]",
+            "Send no more frames than this.",
+            default="as many as the server answers",
             name="results_per_second",
             min=0.1,
         ),
@@ -65,8 +66,8 @@ class CameraOptions:
     b_frames: Annotated[
         int | None,
         Option(
-            "B-frames in a row at most: fewer bytes, later by one frame more than that. [default: up to 2, "
-            "where the delay budget has room]",
+            "B-frames in a row at most: fewer bytes, later by one frame more than that.",
+            default="up to 2, where the delay budget has room",
             min=0,
             max=16,
         ),
@@ -107,7 +108,7 @@ class CameraOptions:
     adopts: frozenset[str] = frozenset()
     cache: Annotated[
         Path | None,
-        Option("Keep what the server offers here. [default: ~/.cache/accmpeg]", metavar="DIR"),
+        Option("Keep what the server offers here.", metavar="DIR", default="~/.cache/accmpeg"),
     ] = None
     drain_s: float = 10.0
     statistics_every_s: Annotated[

@@ -23,12 +23,26 @@ from accmpeg.cli.version import version
 
 __all__ = ["app", "main"]
 
+VERBS = (
+    *("demo", "doctor", "models", "label", "train", "profile", "encode"),
+    *("stream", "serve", "fleet", "evaluate", "report", "cluster", "version"),
+)
+"""In the order in which one comes to need them."""
+
+
+class _Verbs(TranslatingGroup):
+    def list_commands(self, _ctx: object) -> list[str]:
+        return list(VERBS)
+
+
 app = typer.Typer(
-    cls=TranslatingGroup,
+    cls=_Verbs,
     help="Video streams whose macroblock quality follows the accuracy of a server DNN.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    # Until 0.2.0 `demo` and `evaluate` said `--out` where the other verbs say `--output`.
+    context_settings={"token_normalize_func": lambda name: "output" if name == "out" else name},
 )
 for verb in (demo, doctor, label, train, profile, encode, evaluate, report, fleet, version):
     app.command()(with_options(verb))

@@ -25,7 +25,8 @@ Address = Annotated[
     typer.Option(
         envvar="RAY_ADDRESS",
         metavar="HOST:PORT",
-        help="Head of the Ray cluster. Default: the cluster that this machine is part of.",
+        help="Head of the Ray cluster.",
+        show_default="the one that this machine is part of",
     ),
 ]
 

@@ -24,11 +24,15 @@ Row = dict[str, str | float | None]
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--out", help="Folder for the report.")] = Path("accmpeg-demo"),
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path(
+        "accmpeg-demo"
+    ),
     video: Annotated[str | None, typer.Option(help="Your own video, instead of the embedded scene.")] = None,
     dnn: Annotated[Path | None, typer.Option(help="Server DNN card, with --video.")] = None,
     accmodel: Annotated[Path | None, typer.Option(help="AccModel card or ONNX file, with --video.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Compare on so many frames.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Frames to compare on.", show_default="all; 300 of a video")
+    ] = None,
     step: Annotated[int, typer.Option(min=1, help="Measure answers on every so many frames.")] = 3,
     every: Annotated[int, typer.Option(min=1, help="Renew the quality map every so many frames.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,

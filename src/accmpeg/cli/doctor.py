@@ -45,7 +45,7 @@ def doctor(
     name: Annotated[
         str | None, typer.Option(help="The camera's name, for a token that only it may use.")
     ] = None,
-    ca: Annotated[Path | None, typer.Option(help="Certificates to trust.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="PEM file of certificates to trust.")] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let the token cross the network unencrypted.")
     ] = False,

@@ -47,7 +47,7 @@ class Coding:
     ] = None
     qp: Annotated[int | None, Option("Exact QP plus the map's offset, no adaptive quantisation.")] = None
     crf: Annotated[
-        float | None, Option("Constant rate factor, with adaptive quantisation. [default: 26]")
+        float | None, Option("Constant rate factor, with adaptive quantisation.", default="26")
     ] = None
     size: Annotated[
         str | None, Option("Stream size if not the source's: 640x360, or 'dnn' for what the DNN sees.")

@@ -29,7 +29,7 @@ def evaluate(
     ],
     dnn: Annotated[list[Path], typer.Option(help="Server DNN card (NAME.card.toml); may repeat.")],
     output: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the results; found there, a sweep goes on.")
+        Path, typer.Option("--output", "-o", help="Folder of the results; found there, a sweep goes on.")
     ],
     settings: SweepSettings,
     reference: Annotated[
@@ -58,17 +58,20 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="METHOD[:BASELINE]",
-            help="Comparison named beforehand, the only kind that is tested; may repeat. "
-            "Default: the primary methods against aq-1.",
+            help="Comparison named beforehand, the only kind that is tested; may repeat.",
+            show_default="the primary methods against aq-1",
         ),
     ] = None,
-    baseline: Annotated[list[str] | None, typer.Option(help="Baselines of the tables; may repeat.")] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="A method to compare with; may repeat.", show_default="the fixed ones"),
+    ] = None,
     points: Annotated[
         str | None,
         typer.Option(
             metavar="QP,QP,…",
-            help="QPs or CRFs for every method; streams at the DNN's size run 6 lower. "
-            "Default: chosen as it goes, between 80 and 98 % of the ceiling.",
+            help="QPs or CRFs for every method; streams at the DNN's size run 6 lower.",
+            show_default="chosen as it goes, between 80 and 98 % of the ceiling",
         ),
     ] = None,
     server_ms: Annotated[
@@ -83,13 +86,15 @@ def evaluate(
     trace: Annotated[
         list[Path] | None, typer.Option(help="Also emulate a link by this Mahimahi trace; may repeat.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; as many as there are cores.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes.", show_default="as many as cores")
+    ] = None,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A look of some minutes: 3 clips, 75 frames, every third measured."),
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed cells again.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Compare methods on clips: bytes and delay at equal answers, camera cost, with intervals and a report.
 

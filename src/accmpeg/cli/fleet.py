@@ -46,10 +46,12 @@ def fleet(
     servers: Annotated[list[str], typer.Argument(metavar="URL…", help="Servers, such as wss://host:8700.")],
     token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A viewer's token for all servers. Else: ACCMPEG_FLEET_TOKEN."),
+        typer.Option(
+            metavar="FILE", help="File with a viewer's token for all servers; or set ACCMPEG_FLEET_TOKEN."
+        ),
     ] = None,
     ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="PEM file with the servers' own certificates.")
+        Path | None, typer.Option(metavar="FILE", help="PEM file of certificates to trust.")
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let the token cross the network unencrypted.")

@@ -16,14 +16,16 @@ _REASONS_SHOWN = 10
 
 def label(
     footage: Annotated[list[str], typer.Argument(help="Videos, folders of pictures, pictures.")],
-    dnn: Annotated[Path, typer.Option(help="Card of the server DNN (NAME.card.toml).")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the labels.")],
+    dnn: Annotated[Path, typer.Option(help="Server DNN card (NAME.card.toml).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the labels.")],
     sampling: Sampling,
     settings: LabelSettings,
-    workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="as many as cores")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    restart: Annotated[bool, typer.Option(help="Delete the labels in the folder first.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Delete the labels in the folder first.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Label footage with the accuracy gradients of a server DNN.
 

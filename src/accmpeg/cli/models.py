@@ -74,7 +74,7 @@ def check(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Draw the result into this PNG.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a server DNN on a picture, compare it with PyTorch and verify its input gradient."""

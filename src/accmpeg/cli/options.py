@@ -14,6 +14,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from enum import EnumType
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -76,7 +77,7 @@ class _Field:
         return _parameter(self.name, kind, default, said)
 
     def value(self, given: Any) -> Any:
-        """What the field becomes; paths may still be text, as the context of the command line holds them."""
+        """What the field becomes; the command line's context holds paths and members of enums as text."""
         if given is None:
             return None
         if self.written is not None:
@@ -88,6 +89,8 @@ class _Field:
         return self._typed(given)
 
     def _typed(self, given: Any) -> Any:
+        if isinstance(self.kind, EnumType):
+            return self.kind(given)
         return Path(given) if isinstance(given, str) and _holds_a_path(self.kind) else given
 
 
@@ -143,7 +146,14 @@ def _said(hint: Any) -> Option | None:
 
 def _parameter(name: str, kind: Any, default: Any, said: Option) -> inspect.Parameter:
     flags = [f"--{name.replace('_', '-')}"] if kind is bool and not default else []
-    option = typer.Option(*flags, help=said.help, min=said.min, max=said.max, metavar=said.metavar)
+    option = typer.Option(
+        *flags,
+        help=said.help,
+        min=said.min,
+        max=said.max,
+        metavar=said.metavar,
+        show_default=said.default or True,
+    )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )

@@ -25,11 +25,11 @@ def profile(
         Path | None, typer.Option(help="Card of a stronger DNN that confirms the server DNN's answers.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Folder of COCO files NAME.json with true labels of the clip NAME.")
+        Path | None, typer.Option(help="Folder with true labels, CLIP.json in COCO's detection format.")
     ] = None,
     results_per_second: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Send no more frames than this. [default: the source's rate]"),
+        typer.Option(min=0.1, help="Send no more frames than this.", show_default="the source's rate"),
     ] = None,
     reading_size: Annotated[
         list[int] | None,

@@ -12,11 +12,13 @@ __all__ = ["report"]
 
 def report(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="The --out folder of accmpeg evaluate.")
+        Path, typer.Argument(exists=True, file_okay=False, help="The --output folder of accmpeg evaluate.")
     ],
     baseline: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A method to compare with; may repeat. Default: the fixed ones."),
+        typer.Option(
+            metavar="NAME", help="A method to compare with; may repeat.", show_default="the fixed ones"
+        ),
     ] = None,
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Embed the sweep's pictures of frames.")

@@ -45,11 +45,13 @@ def stream(
         str | None, typer.Option(metavar="URL", help="Server: wss://host:8700, or ws:// on this machine.")
     ] = None,
     accmodel: Annotated[
-        Path | None, typer.Option(help="AccModel card or ONNX file. [default: of 'scene', its own]")
+        Path | None, typer.Option(help="AccModel card or ONNX file.", show_default="of 'scene', its own")
     ] = None,
     policy: Annotated[
         PolicyName | None,
-        typer.Option(help="What makes the quality map. [default: graded with an AccModel, else feedback]"),
+        typer.Option(
+            help="What makes the quality map.", show_default="graded with an AccModel, else feedback"
+        ),
     ] = None,
     bitrate: Annotated[
         str, typer.Option(help="'auto' adapts to the link; or a fixed rate such as 800k or 1.5M.")
@@ -60,9 +62,7 @@ def stream(
     token_file: Annotated[
         Path | None, typer.Option(help="File with the bearer token; or set ACCMPEG_STREAM_TOKEN.")
     ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="Certificates to trust, for a server with one of its own.")
-    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="PEM file of certificates to trust.")] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let the token cross the network unencrypted.")
     ] = False,
@@ -70,7 +70,8 @@ def stream(
         list[str],
         typer.Option(
             metavar="WHERE",
-            help="Results as JSON lines: - (stdout), unix:PATH, tcp:127.0.0.1:PORT, none. [default: -]",
+            help="Results as JSON lines: - (stdout), unix:PATH, tcp:127.0.0.1:PORT, none.",
+            show_default="-",
         ),
     ] = [],  # noqa: B006 - Typer reads it only
     log_format: Annotated[LogFormat, typer.Option(help="Logs, on stderr.")] = LogFormat.TEXT,

@@ -20,9 +20,9 @@ __all__ = ["train", "train_and_report"]
 
 def train(
     labels: Annotated[list[Path], typer.Argument(help="Label folders of one server DNN.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The AccModel, NAME.onnx.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The AccModel, NAME.onnx.")],
     settings: TrainingSettings,
-    name: Annotated[str | None, typer.Option(help="Name in the card; the file's otherwise.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in the card.", show_default="the file's")] = None,
     validation: Annotated[
         list[Path] | None,
         typer.Option(help="Label folder to judge the result on; its clips are not trained on."),
@@ -30,9 +30,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Go on from an interrupted run, or start again.")
     ] = True,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the card as one JSON document on stdout.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="The card as one JSON document on stdout.")] = False,
 ) -> None:
     """Train an AccModel from labels, and write it with its card.
 

@@ -88,7 +88,7 @@ def evaluate(
     """
     folder, settings = Path(out), settings or SweepSettings()
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file: give a folder")
+        raise UsageError(f"--output {folder} is a file: give a folder")
     clips = _clips(videos, None if labels is None else Path(labels))
     if quick:
         settings = replace(settings, points=_QUICK_POINTS, limit=_QUICK_FRAMES, step=_QUICK_STEP)

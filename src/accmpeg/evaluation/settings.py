@@ -34,7 +34,7 @@ class SweepSettings:
     """Chosen as it goes (see `points.next_quality`)."""
     qualities: tuple[int, ...] = ()
     """In place of them, these QPs or CRFs, to which a method's `quality_shift` is added."""
-    limit: Annotated[int | None, Option("Frames of each clip; all if absent.", min=1)] = None
+    limit: Annotated[int | None, Option("Frames of each clip.", min=1, default="all")] = None
     step: Annotated[int, Option("Measure answers on every so many frames.", min=1)] = 1
     """After the first second."""
     every: Annotated[int, Option("Renew quality maps every so many frames.", min=1)] = 10
@@ -77,15 +77,15 @@ class ProfileSettings:
     )
     """In hundredths."""
     delay_budget_ms: Annotated[
-        float, Option("Capture to result, mean, on a link that is no bottleneck.", min=20)
+        float, Option("Capture to result in ms, mean, on a link that is no bottleneck.", min=20)
     ] = 300.0
     camera_budget: Annotated[
-        float, Option("Camera CPU over that of a plain x264 at the source's size.", min=0.01)
+        float, Option("Most camera CPU, in multiples of plain x264's at the source's size.", min=0.01)
     ] = 1.0
     minutes: Annotated[float, Option("About how long the search may take.", min=0.1)] = 10.0
-    server_ms: Annotated[float, Option("One pass of the server DNN at the server.", min=0.1)] = 10.0
+    server_ms: Annotated[float, Option("One pass of the server DNN in ms.", min=0.1)] = 10.0
     every: int = 10
-    workers: Annotated[int | None, Option("Processes. [default: all cores]", min=1)] = None
+    workers: Annotated[int | None, Option("Processes.", min=1, default="as many as cores")] = None
 
     def __post_init__(self) -> None:
         if round(self.keep, 2) not in LEVELS or self.keep > 0.95:

@@ -46,7 +46,7 @@ MbtreeFrames = Annotated[
 ]
 AqMode = Annotated[
     int | None,
-    Option("Adaptive quantisation: 0 is off, 1 the usual one. [default: 1]", min=0, max=3),
+    Option("Adaptive quantisation: 0 is off, 1 the usual one.", min=0, max=3, default="1"),
 ]
 
 DEAF_ENCODERS = (

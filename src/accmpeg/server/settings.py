@@ -70,7 +70,8 @@ class ServerSettings:
     dnns: Annotated[
         tuple[Path, ...],
         Option(
-            "Card of a server DNN; may be repeated. [default: the demo's detector]",
+            "Card of a server DNN; may repeat.",
+            default="the demo's detector",
             name="dnn",
             metavar="CARD",
         ),
@@ -106,12 +107,12 @@ class ServerSettings:
     ] = None
     """None allows none."""
     threads: Annotated[
-        int | None, Option("CPU threads of each copy of a DNN; found out if absent.", min=1)
+        int | None, Option("CPU threads of each copy of a DNN.", min=1, default="found out")
     ] = None
     """CPU threads of each copy of a DNN; None: 1 where there are several copies, else all."""
     copies: Annotated[
         int | None,
-        Option("Copies of each DNN: so many batches of it run at once; found out if absent.", min=1, max=64),
+        Option("Copies of each DNN: so many batches of it run at once.", min=1, max=64, default="found out"),
     ] = None
     """Copies of each DNN, and so the batches of it that run at once. None: one for each core for a DNN that
     is quick on one thread, else a single one."""
@@ -134,7 +135,8 @@ class ServerSettings:
     memory_bytes: Annotated[
         int | None,
         Option(
-            "What decoded pictures may take, such as 2G. [default: half of what there is]",
+            "What decoded pictures may take, such as 2G.",
+            default="half of what there is",
             name="memory",
             metavar="BYTES",
         ),

@@ -22,9 +22,9 @@ class LabelSettings:
     max_side_px: Annotated[
         int, Option("Scale larger frames down to this long side, in pixels.", name="max_side")
     ] = 1280
-    black_box: Annotated[int | None, Option("Use N inferences per frame in place of the DNN's gradient.")] = (
-        None
-    )
+    black_box: Annotated[
+        int | None, Option("Use N inferences per frame in place of the DNN's gradient.", metavar="N")
+    ] = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.qp_high < self.qp_low <= 51:
@@ -41,8 +41,8 @@ class LabelSettings:
 class Sampling:
     """Which frames are labelled: every still, and every `every`-th frame of a clip, at most `limit` of it."""
 
-    every: Annotated[int, Option("Label every n-th frame of a video; stills are all labelled.")] = 10
-    limit: Annotated[int | None, Option("At most this many frames of a video.")] = None
+    every: Annotated[int, Option("Label every so many frames of a video; stills are all labelled.")] = 10
+    limit: Annotated[int | None, Option("Frames of each video at most.", default="all")] = None
 
     def __post_init__(self) -> None:
         if self.every < 1:

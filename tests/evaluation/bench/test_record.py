@@ -71,5 +71,5 @@ def test_no_record_is_no_error_and_a_damaged_one_is_named(tmp_path: Path) -> Non
 
 def test_a_folder_that_can_t_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(EvaluationError, match=r"can't write to .*file/sweep.*give another --out"):
+    with pytest.raises(EvaluationError, match=r"can't write to .*file/sweep.*give another --output"):
         write_record(tmp_path / "file" / "sweep", [], [], [], SweepSettings())

@@ -60,7 +60,7 @@ def command(videos: Path, card: Path, out: Path) -> list[str]:
     return [
         *("evaluate", "--videos", str(videos), "--dnn", str(card), "--accmodel", str(MODEL)),
         *("--methods", ",".join(NAMES), "--most-points", "3", "--limit", "9", "--step", "2", "--every", "3"),
-        *("--workers", "1", "--out", str(out)),
+        *("--workers", "1", "--output", str(out)),
     ]
 
 
@@ -167,12 +167,12 @@ def test_a_folder_of_the_old_format_says_to_start_anew_and_stays_as_it_is(
     arguments = {
         "evaluate": command(videos, small_card, tmp_path),
         "report": ["report", str(tmp_path)],
-        "demo": ["demo", "--limit", "9", "--out", str(tmp_path)],
+        "demo": ["demo", "--limit", "9", "--output", str(tmp_path)],
     }[verb]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1
     assert "another version of the bench" in done.output
-    assert "start anew with another --out" in done.output
+    assert "start anew with another --output" in done.output
     assert contents(tmp_path) == before
 
 
@@ -182,7 +182,7 @@ def test_a_folder_of_other_settings_is_not_mixed_with(
     before = contents(whole[0])
     for other in ({"limit": 6}, {"step": 1}, {"server_ms": 20.0}):
         settings = SweepSettings(**{"points": 3, "limit": 9, "step": 2, "every": 3, **other})
-        with pytest.raises(EvaluationError, match=r"other settings.*start anew with another --out"):
+        with pytest.raises(EvaluationError, match=r"other settings.*start anew with another --output"):
             sweep(videos, small_card, whole[0], settings=settings)
     assert contents(whole[0]) == before
 

@@ -73,7 +73,7 @@ def write_record(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD_NAME).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise EvaluationError(f"can't write to {folder}: {error.strerror}; give another --out") from error
+        raise EvaluationError(f"can't write to {folder}: {error.strerror}; give another --output") from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:

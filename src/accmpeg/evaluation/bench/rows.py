@@ -181,7 +181,7 @@ def read_rows(path: Path) -> list[CellRow]:
             if isinstance(document, dict) and "clip" in document and document.get("format") != FORMAT:
                 raise EvaluationError(
                     f"{path} was written by another version of the bench, whose figures can't be compared "
-                    "with these: start anew with another --out (nothing in it was touched)"
+                    "with these: start anew with another --output (nothing in it was touched)"
                 )
             row = CellRow.model_validate(document)
             rows[row.clip, row.dnn, row.method, row.role, row.quality] = row

@@ -57,7 +57,7 @@ def run_sweep(
         _mend(cells_file, rows)
         write_record(folder, clips, dnns, methods, settings, primary=primary)
     except OSError as error:
-        raise EvaluationError(f"can't use {folder}: {error.strerror}; give another --out") from error
+        raise EvaluationError(f"can't use {folder}: {error.strerror}; give another --output") from error
 
     def known(group: Group) -> dict[str, CellRow]:
         rows = _rows_so_far(cells_file, cells_file.stat().st_size if cells_file.exists() else 0)
@@ -130,7 +130,8 @@ def _check_same_sweep(
         if row.key != group.cell_key(row.method, row.quality, row.role, settings):
             raise EvaluationError(
                 f"{folder} holds cells of {row.method} on {row.clip} that were measured with other settings, "
-                "models, labels or another version: start anew with another --out (nothing in it was touched)"
+                "models, labels or another version: start anew with another --output "
+                "(nothing in it was touched)"
             )
 
 

@@ -101,7 +101,7 @@ def read_findings(folder: str | Path, *, baselines: Sequence[str] = ()) -> Findi
     rows = read_rows(folder / CELLS_NAME)
     if not rows:
         raise EvaluationError(
-            f"{folder} holds no finished cell of a sweep: run accmpeg evaluate --out {folder}"
+            f"{folder} holds no finished cell of a sweep: run accmpeg evaluate --output {folder}"
         )
     record = read_record(folder)
     return find(
