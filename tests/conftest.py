@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,3 +40,16 @@ def _own_logging() -> Iterator[None]:
     root.handlers[:] = before[0]
     root.setLevel(before[1])
     own.setLevel(before[2])
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A self-signed certificate of 127.0.0.1, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here to make a certificate with")
+    paths = tmp_path / "server.pem", tmp_path / "server.key"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
+    options += " -addext subjectAltName=IP:127.0.0.1"
+    files = ["-out", str(paths[0]), "-keyout", str(paths[1])]
+    subprocess.run(["openssl", *options.split(), *files], check=True, capture_output=True)
+    return paths

@@ -1,4 +1,4 @@
-"""ONNX files as exporters write them: kinds of outputs, inputs, operators and weights, read or refused."""
+"""ONNX files as exporters write them: kinds of inputs, operators and weights, read or refused."""
 
 import json
 from pathlib import Path
@@ -7,267 +7,24 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from av import VideoFrame
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import read_card
 from accmpeg.dnn.check import check_dnn
 from accmpeg.dnn.importer import import_model
-from accmpeg.errors import AccmpegError, CardError, DnnError, NoGradientError, WeightsError
-
-ANSWERS = {
-    "input.colour": "rgb",
-    "input.mean": "0,0,0",
-    "input.std": "255,255,255",
-    "input.letterbox": "stretch",
-    "score_threshold": "0.25",
-    "nms_iou": "none",
-    "classes": "a,b,c",
-}
-SIZE_PX = 32
-FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
-
-
-def value(name, shape, kind=FLOAT):
-    return helper.make_tensor_value_info(name, kind, shape)
-
-
-def picture_input(kind=FLOAT, shape=("batch", 3, SIZE_PX, SIZE_PX)):
-    return value("images", list(shape), kind)
-
-
-def write(path: Path, nodes, outputs, constants=None, *, inputs=None, opset=17) -> Path:
-    graph = helper.make_graph(
-        nodes,
-        "exported",
-        [picture_input()] if inputs is None else inputs,
-        outputs,
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    onnx.save(model, str(path))
-    return path
-
-
-def fixed(path: Path, **outputs) -> Path:
-    """A network that gives these arrays, each plus nothing times the picture: the gradient is zero."""
-    nodes = [helper.make_node("ReduceMean", ["images"], ["m"], axes=[0, 1, 2, 3], keepdims=0)]
-    nodes.append(helper.make_node("Mul", ["m", "zero"], ["nothing"]))
-    constants = {"zero": np.float32(0)}
-    infos = []
-    for name, array in outputs.items():
-        array = np.asarray(array)
-        constants[f"{name}_value"] = array.astype(np.float32)
-        target = name if array.dtype.kind == "f" else f"{name}_float"
-        nodes.append(helper.make_node("Add", [f"{name}_value", "nothing"], [target]))
-        if array.dtype.kind != "f":
-            nodes.append(helper.make_node("Cast", [target], [name], to=TensorProto.INT64))
-        infos.append(value(name, array.shape, FLOAT if array.dtype.kind == "f" else TensorProto.INT64))
-    return write(path, nodes, infos, constants)
-
-
-def imported(model: Path, task: str, head: str, **more):
-    answers = {
-        **ANSWERS,
-        "task": task,
-        "head.name": head,
-        **{k.replace("__", "."): v for k, v in more.items()},
-    }
-    return import_model(model, model.parent, answers=answers, replace=True).card
-
-
-def frame(width=64, height=64, seed=0):
-    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
-
-
-def half_bright(size=SIZE_PX):
-    pixels = np.full((size, size, 3), 20, np.uint8)
-    pixels[:, size // 2 :] = 220
-    return VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
-
-
-ROWS = np.zeros((1, 5, 6), np.float32)
-ROWS[0, 0] = [4, 4, 20, 20, 0.9, 0]
-ROWS[0, 1] = [10, 10, 30, 30, 0.8, 2]
-
-
-def test_end_to_end_rows(tmp_path):
-    found = load_dnn(imported(fixed(tmp_path / "e.onnx", output0=ROWS), "detection", "end2end")).infer(
-        frame()
-    )
-    assert found.class_id[:2].tolist() == [0, 2]
-    assert found.confidence[:2] == pytest.approx([0.9, 0.8])
-    assert found.xyxy[:2] == pytest.approx(np.array([[8, 8, 40, 40], [20, 20, 60, 60]]))
-
-
-def test_end_to_end_rows_in_another_order_and_without_a_batch_axis(tmp_path):
-    # YOLOv7's: picture, box, class, score.
-    rows = np.array([[0, 4, 4, 20, 20, 1, 0.9]], np.float32)
-    card = imported(
-        fixed(tmp_path / "e.onnx", output=rows),
-        "detection",
-        "end2end",
-        head__parameters__columns="batch,x1,y1,x2,y2,class,score",
-    )
-    found = load_dnn(card).infer(frame())
-    assert (found.class_id.tolist(), found.confidence.tolist()) == ([1], [pytest.approx(0.9)])
-    assert found.xyxy == pytest.approx(np.array([[8, 8, 40, 40]]))
-    with pytest.raises(CardError, match="must name each of x1,y1,x2,y2,score,class once"):
-        imported(tmp_path / "e.onnx", "detection", "end2end", head__parameters__columns="x1,y1,score")
-
-
-def test_end_to_end_keypoints_and_masks(tmp_path):
-    pose = np.concatenate([ROWS[:, :2], np.full((1, 2, 3), 8, np.float32)], axis=2)
-    card = imported(
-        fixed(tmp_path / "p.onnx", output0=pose), "keypoints", "end2end_pose", **{"keypoints.names": "nose"}
-    )
-    assert load_dnn(card).infer(frame()).xy[0].tolist() == [[16, 16]]
-    masks = np.concatenate([ROWS[:, :2], np.ones((1, 2, 1), np.float32)], axis=2)
-    prototypes = np.full((1, 1, 8, 8), 5, np.float32)
-    card = imported(fixed(tmp_path / "s.onnx", output0=masks, output1=prototypes), "instances", "end2end_seg")
-    assert load_dnn(card).infer(frame()).mask[0].sum() == 32 * 32
-
-
-@pytest.mark.parametrize(("units", "scale"), [("fractions", 1 / SIZE_PX), ("pixels", 1.0)])
-def test_queries_with_boxes_and_probabilities_in_one_output(tmp_path, units, scale):
-    rows = np.array([[[16 * scale, 8 * scale, 8 * scale, 8 * scale, 0.1, 0.7, 0.2]]], np.float32)
-    card = imported(
-        fixed(tmp_path / "q.onnx", output=rows), "detection", "rtdetr", head__parameters__units=units
-    )
-    found = load_dnn(card).infer(frame())
-    assert (found.class_id.tolist(), found.confidence.tolist()) == ([1], [pytest.approx(0.7)])
-    assert found.xyxy == pytest.approx(np.array([[24, 8, 40, 24]]))
-
-
-BOXES = np.array([[4, 4, 20, 20], [0, 0, 8, 8]], np.float32)
-CENTRES = np.array([[12, 12, 16, 16], [4, 4, 8, 8]], np.float32)
-SCORES = np.array([[0.9, 0.1, 0.0], [0.0, 0.2, 0.1]], np.float32)
-UNBATCHED = {
-    "final": {"b": BOXES, "s": np.array([0.9, 0.2], np.float32), "l": np.array([0, 1])},
-    "boxes": {"b": BOXES, "s": SCORES},
-    "yolo": {"o": np.concatenate([CENTRES, SCORES], 1).T},
-    "yolo_objectness": {"o": np.concatenate([CENTRES, np.ones((2, 1), np.float32), SCORES], 1)},
-    "rtdetr": {"o": np.concatenate([CENTRES / SIZE_PX, SCORES], 1)},
-    "end2end": {"o": np.concatenate([BOXES, [[0.9, 0], [0.2, 1]]], 1).astype(np.float32)},
-    "detr": {"l": np.log((SCORES + 1e-6) / (1 - SCORES + 1e-6)), "b": CENTRES / SIZE_PX},
-}
-
-
-@pytest.mark.parametrize("batched", [False, True], ids=["without", "with"])
-@pytest.mark.parametrize("head", UNBATCHED)
-def test_every_detector_head_reads_outputs_with_and_without_a_batch_axis(tmp_path, head, batched):
-    outputs = {k: v[None] if batched else v for k, v in UNBATCHED[head].items()}
-    dnn = load_dnn(imported(fixed(tmp_path / "n.onnx", **outputs), "detection", head))
-    results = [dnn.infer(frame()), dnn.infer(frame())] if batched else dnn.infer_many([frame(), frame()])
-    for found in results:
-        assert found.class_id[0] == 0
-        assert found.confidence[0] == pytest.approx(0.9, abs=1e-4)
-        assert found.xyxy[0] == pytest.approx([8, 8, 40, 40], abs=1e-3)
-    rgb = torch.zeros(3, 64, 64, requires_grad=True)
-    dense = dnn.differentiable()(rgb)
-    assert float(dense.scores.detach().max()) == pytest.approx(0.9, abs=1e-4)
-
-
-def test_no_detections_and_no_batch_axis(tmp_path):
-    shapes = {"b": (0, 4), "s": (0,)}
-    outputs = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()} | {
-        "l": np.zeros(0, np.int64)
-    }
-    dnn = load_dnn(imported(fixed(tmp_path / "n.onnx", **outputs), "detection", "final"))
-    assert [len(found) for found in dnn.infer_many([frame(), frame()])] == [0, 0]
-
-
-def test_a_head_with_other_outputs_is_one_line(tmp_path):
-    scalar = fixed(tmp_path / "n.onnx", o=np.float32(1))
-    for head in ("yolo", "boxes", "final", "end2end", "rtdetr"):
-        with pytest.raises(DnnError, match=f"the head '{head}' reads outputs of"):
-            imported(scalar, "detection", head)
-
-
-def brightness(path: Path, *, sigmoid: bool, keep_channel=True) -> Path:
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["g"], axes=[1], keepdims=int(keep_channel)),
-        helper.make_node("Sub", ["g", "middle"], ["d"]),
-        helper.make_node("Mul", ["d", "slope"], ["mask" if not sigmoid else "logit"]),
-    ]
-    if sigmoid:
-        nodes.append(helper.make_node("Sigmoid", ["logit"], ["mask"]))
-    shape = ["batch", 1, SIZE_PX, SIZE_PX] if keep_channel else ["batch", SIZE_PX, SIZE_PX]
-    return write(path, nodes, [value("mask", shape)], {"middle": np.float32(0.5), "slope": np.float32(8)})
-
-
-@pytest.mark.parametrize("keep_channel", [True, False])
-@pytest.mark.parametrize("sigmoid", [True, False])
-def test_one_channel_tells_two_classes_apart(tmp_path, sigmoid, keep_channel):
-    model = brightness(tmp_path / "b.onnx", sigmoid=sigmoid, keep_channel=keep_channel)
-    more = {} if sigmoid else {"head__parameters__activation": "sigmoid"}
-    dnn = load_dnn(imported(model, "segmentation", "binary", classes="dark,bright", **more))
-    classes = dnn.infer(half_bright())
-    assert (classes[:, : SIZE_PX // 2] == 0).all()
-    assert (classes[:, SIZE_PX // 2 :] == 1).all()
-    _, findings = check_dnn(dnn, half_bright())
-    assert all(finding.ok for finding in findings), findings
-
-
-def test_one_channel_and_another_head_is_refused(tmp_path):
-    model = brightness(tmp_path / "b.onnx", sigmoid=True)
-    with pytest.raises(CardError, match=r"'logits' with one class .* head.name = 'binary' and two classes"):
-        imported(model, "segmentation", "logits", classes="bright")
-    with pytest.raises(DnnError, match=r"the network gave one: say head.name = 'binary'"):
-        imported(model, "segmentation", "logits", classes="dark,bright")
-    with pytest.raises(CardError, match="'binary' tells two classes apart"):
-        imported(model, "segmentation", "binary", classes="bright")
-    logit = brightness(tmp_path / "l.onnx", sigmoid=False)
-    with pytest.raises(DnnError, match=r"activation = 'sigmoid'"):
-        load_dnn(imported(logit, "segmentation", "binary", classes="dark,bright")).infer(half_bright())
-
-
-@pytest.mark.parametrize("keepdims", [0, 1])
-def test_finished_class_maps(tmp_path, keepdims):
-    weights = np.random.default_rng(0).normal(size=(3, 3, 1, 1)).astype(np.float32)
-    shape = ["batch", 1, SIZE_PX, SIZE_PX] if keepdims else ["batch", SIZE_PX, SIZE_PX]
-    model = write(
-        tmp_path / "m.onnx",
-        [
-            helper.make_node("Conv", ["images", "w"], ["logits"]),
-            helper.make_node("ArgMax", ["logits"], ["classes"], axis=1, keepdims=keepdims),
-        ],
-        [value("classes", shape, TensorProto.INT64)],
-        {"w": weights},
-    )
-    dnn = load_dnn(imported(model, "segmentation", "class_map"))
-    shown = frame(SIZE_PX, SIZE_PX)
-    rgb = shown.to_ndarray(format="rgb24").astype(np.float32) / 255
-    expected = np.einsum("kc,hwc->hwk", weights[..., 0, 0], rgb).argmax(axis=2)
-    first, second = dnn.infer_many([shown, shown])
-    assert (first == expected).mean() > 0.98
-    assert (first == second).all()
-    with pytest.raises(NoGradientError, match=r"finished classes.*without the argmax.*black-box"):
-        dnn.differentiable()
-    _, findings = check_dnn(dnn, shown)
-    assert [f.ok for f in findings] == [True, False]
-    with pytest.raises(DnnError, match="whole numbers from 0 to 1"):
-        load_dnn(imported(model, "segmentation", "class_map", classes="a,b")).infer(shown)
-
-
-def test_more_than_255_classes(tmp_path):
-    many = 300
-    logits = np.zeros((1, many, 4, 4), np.float32)
-    logits[0, 299, :2], logits[0, 256, 2:] = 5, 5
-    names = tmp_path / "names.txt"
-    names.write_text("\n".join(f"class-{i}" for i in range(many)))
-    dnn = load_dnn(
-        imported(fixed(tmp_path / "m.onnx", o=logits), "segmentation", "logits", classes=str(names))
-    )
-    classes = dnn.infer(frame())
-    assert classes.dtype == np.uint16
-    assert (classes[:2] == 299).all()
-    assert (classes[2:] == 256).all()
-    accuracy = dnn.task.clip_accuracy([classes], [classes])
-    assert (accuracy.value, accuracy.extras["iou_299"]) == (1, 1)
-    assert dnn.task.frame_accuracy(np.where(classes == 299, 43, 0).astype(np.uint16), classes) == 0
+from accmpeg.errors import AccmpegError, DnnError, NoGradientError, WeightsError
+from tests.dnn.exported import (
+    ANSWERS,
+    FLOAT,
+    HALF,
+    SIZE_PX,
+    frame,
+    imported,
+    picture_input,
+    value,
+    write,
+)
 
 
 def convolution(path: Path, kind, array_type, *, nhwc=False, cast=False) -> Path:

@@ -1,0 +1,152 @@
+"""Addresses as sources: cameras, servers and networks that work, are slow, or are not there."""
+
+import io
+import socket
+import threading
+import time
+import traceback
+from contextlib import suppress
+from fractions import Fraction
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from accmpeg.errors import SourceError
+from accmpeg.media.source import open_source
+
+
+class MjpegHandler(BaseHTTPRequestHandler):
+    """A camera that sends 12 pictures, 5 a second, and hangs up."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        with suppress(OSError):
+            for index in range(12):
+                memory = io.BytesIO()
+                Image.new("RGB", (160, 120), (index * 9, 90, 90)).save(memory, "JPEG")
+                picture = memory.getvalue()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                self.wfile.write(head.encode() + picture + b"\r\n")
+                self.wfile.flush()
+                time.sleep(0.2)
+
+    def log_message(self, format, *args):
+        return
+
+
+def test_a_camera_without_timestamps_is_timed_by_arrival():
+    with ThreadingHTTPServer(("127.0.0.1", 0), MjpegHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with open_source(f"http://127.0.0.1:{server.server_port}/video") as source:
+                assert source.info.is_live
+                assert source.info.frame_rate == pytest.approx(5, rel=0.2)
+                seconds = []
+                with suppress(SourceError):
+                    seconds.extend(float(frame.pts * frame.time_base) for frame in source)
+        finally:
+            server.shutdown()
+    assert len(seconds) >= 11
+    assert seconds[0] == 0
+    assert np.diff(seconds) == pytest.approx(np.full(len(seconds) - 1, 0.2), abs=0.1)
+    assert seconds[-1] == pytest.approx(0.2 * (len(seconds) - 1), abs=0.2)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http", "rtmp", "tcp"])
+def test_a_closed_port_is_one_clear_error_without_the_password(scheme):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    # Put together here, so that the source lines in the traceback do not hold them.
+    password, token = "/".join(["s3cr", "et@x"]), "".join(["t0", "ken"])
+    with pytest.raises(SourceError, match=r"\*\*\*@127.0.0.1") as refused:
+        open_source(f"{scheme}://me:{password}@127.0.0.1:{port}/live?token={token}")
+    said = "".join(traceback.format_exception(refused.value))
+    assert password not in said
+    assert token not in said
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["rtsp", "http", "udp", "rtmp", "tcp"])
+def test_a_dead_network_is_an_error_within_ten_seconds(scheme):
+    kind = socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        if scheme == "udp":
+            silent.close()
+        else:
+            silent.listen()
+        start = time.monotonic()
+        with pytest.raises(SourceError, match=scheme):
+            open_source(f"{scheme}://127.0.0.1:{port}/live")
+        assert time.monotonic() - start < 12
+
+
+@pytest.mark.slow
+def test_a_slow_steady_stream_does_not_break_off(textured):
+    # At 2 frames/s FFmpeg would look at the stream for longer than the time-out, if left alone.
+    stop = threading.Event()
+
+    def send(listener):
+        connection, _ = listener.accept()
+        with (
+            suppress(OSError),
+            connection,
+            connection.makefile("wb", buffering=0) as file,
+            av.open(file, "w", format="mpegts", options={"flush_packets": "1"}) as container,
+        ):
+            stream = container.add_stream("libx264", rate=2, options={"tune": "zerolatency"})
+            stream.width, stream.height = 320, 180
+            for index in range(100):
+                frame = textured(moved_px=index, pts=index, time_base=Fraction(1, 2))
+                container.mux(stream.encode(frame))
+                if stop.wait(0.5):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = threading.Thread(target=send, args=[listener])
+        sender.start()
+        try:
+            with open_source(f"tcp://127.0.0.1:{listener.getsockname()[1]}") as source:
+                frames = [frame for frame, _ in zip(source, range(24), strict=False)]
+        finally:
+            stop.set()
+            sender.join()
+    assert len(frames) == 24
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format, *args):
+        return
+
+
+def test_a_file_over_http(make_clip):
+    path = make_clip("clip.mkv", 4)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=path.parent)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with open_source(f"http://127.0.0.1:{server.server_port}/clip.mkv") as source:
+                assert len(list(source)) == 4
+                assert not source.info.is_live
+            with pytest.raises(SourceError, match="404"):
+                open_source(f"http://127.0.0.1:{server.server_port}/none.mkv")
+        finally:
+            server.shutdown()
+
+
+def test_a_camera_that_is_not_there():
+    with pytest.raises(SourceError, match="/dev/video97"):
+        open_source("/dev/video97")
+
+
+def test_an_unknown_scheme():
+    with pytest.raises(SourceError, match="gopher"):
+        open_source("gopher://host/x")
