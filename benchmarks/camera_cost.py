@@ -22,6 +22,7 @@ from accmpeg.cli.sources import EMBEDDED_SCENE, open_any_source
 from accmpeg.evaluation.bench.clip import Clip, read_clip
 from accmpeg.media.encoder import EncoderSettings
 from accmpeg.options import parse_bitrate
+from live_options import JsonFile
 
 
 def encode_ms_per_frame(
@@ -53,7 +54,7 @@ def main(
     every: Annotated[int, typer.Option(help="Frames per map.")] = 10,
     rounds: Annotated[int, typer.Option(help="Counted rounds, after one warm-up.")] = 7,
     frames: Annotated[int, typer.Option(help="Frames per round.")] = 120,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print CPU ms per frame of plain and steered encoding, by stage, and their ratio."""
     from accmpeg.demo import assets_path

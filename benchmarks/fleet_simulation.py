@@ -22,6 +22,7 @@ from rich.table import Table
 from accmpeg.protocol.backoff import Backoff
 from fleet_cases import ZONES, Kind, capacity, check, costs_of, steady, zone_loss
 from fleet_model import Plan
+from live_options import JsonFile
 
 RESULTS = Path(__file__).parents[1] / "results"
 LOADS = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2)
@@ -215,7 +216,7 @@ def main(
     / "server-cost.json",
     small_file: Annotated[Path, typer.Option("--small", help="What live_cluster.py wrote.")] = RESULTS
     / "small-cluster.json",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print the check, the need of a fleet, delays by load, and what the loss of a zone does."""
     console = Console(soft_wrap=True)

@@ -29,6 +29,7 @@ from accmpeg.options import parse_bitrate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from linklab.shaper import transfer
+from live_options import JsonFile
 
 PROPAGATION_MS = 20.0
 OWN_TRACE = (*range(0, 2000, 8), *range(2000, 3000, 16), *range(3300, 4300, 4))
@@ -72,7 +73,7 @@ def main(
     bitrate: Annotated[str, typer.Option(help="Bitrate of the stream.")] = "800k",
     frames: Annotated[int, typer.Option(help="Frames to send, in real time.")] = 180,
     trace: Annotated[Path | None, typer.Option(help="Mahimahi trace; one of our own if not given.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print emulated and real p50 and p95 delay side by side; exit with 1 where they differ by over 10 %."""
     links = {

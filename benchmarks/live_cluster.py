@@ -28,6 +28,7 @@ from websockets.exceptions import WebSocketException
 from accmpeg.options import parse_bitrate, parse_size
 from accmpeg.protocol import wire
 from live_balancer import Balancer
+from live_options import Frames, JsonFile, Work
 from live_programs import Program, SceneFile, machine, start_server
 from live_replay import Recording, encoded, replay
 from server_cost import certificate, detector_card
@@ -201,9 +202,9 @@ def main(
     seconds: Annotated[float, typer.Option(help="Measured time of a load.")] = 15.0,
     size: Annotated[str, typer.Option(help="Size of every stream.")] = "640x360",
     bitrate: Annotated[str, typer.Option(help="Of every stream at 10 frames/s.")] = "500k",
-    frames: Annotated[int, typer.Option(help="Frames of the scene to draw, played to and fro.")] = 40,
-    work: Annotated[Path | None, typer.Option(help="Folder for the drawn scene and logs.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    frames: Frames = 40,
+    work: Work = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print what one server gave below and above its limit, and when cameras of a lost one were back."""
     console = Console(soft_wrap=True)

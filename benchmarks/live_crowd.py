@@ -22,6 +22,7 @@ from rich.console import Console
 
 import accmpeg
 from accmpeg.options import parse_size
+from live_options import Frames, JsonFile, Work
 from live_programs import Program, SceneFile, machine, percentiles, start_server
 
 MOST_SENT = 1.05
@@ -83,9 +84,9 @@ def main(
     warm_up_s: Annotated[float, typer.Option(help="Time before it, not measured.")] = 15.0,
     size: Annotated[str, typer.Option(help="Size of every stream.")] = "320x180",
     frame_rate: Annotated[int, typer.Option(help="Frames per second of every camera.")] = 10,
-    frames: Annotated[int, typer.Option(help="Frames of the scene to draw, played to and fro.")] = 60,
-    work: Annotated[Path | None, typer.Option(help="Folder for the drawn scene and the log.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    frames: Frames = 60,
+    work: Work = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print frames sent for each that was answered, by camera and in all, and delays."""
     console = Console(soft_wrap=True)

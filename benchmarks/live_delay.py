@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from accmpeg.options import parse_size
+from live_options import CameraOptions, FrameRate, Frames, JsonFile, ServerOptions, Size, Work
 from live_programs import (
     Program,
     SceneFile,
@@ -112,19 +113,13 @@ def bounds(rows: list[dict[str, Any]]) -> dict[str, float]:
 def main(
     seconds: Annotated[float, typer.Option(help="Measured time.")] = 60.0,
     warm_up_s: Annotated[float, typer.Option(help="Time before it, not measured.")] = 5.0,
-    size: Annotated[str, typer.Option(help="Size of the scene.")] = "1280x720",
-    frame_rate: Annotated[int, typer.Option(help="Frames per second.")] = 30,
-    frames: Annotated[int, typer.Option(help="Frames of the scene to draw, played to and fro.")] = 150,
-    camera_option: Annotated[
-        list[str] | None, typer.Option(help="More for `accmpeg stream`, such as --bitrate=1M.")
-    ] = None,
-    server_option: Annotated[
-        list[str] | None, typer.Option(help="More for `accmpeg serve`, such as --threads=1.")
-    ] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for the drawn scene and the programs' files.")
-    ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    size: Size = "1280x720",
+    frame_rate: FrameRate = 30,
+    frames: Frames = 150,
+    camera_option: CameraOptions = None,
+    server_option: ServerOptions = None,
+    work: Work = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print delays by stage, the bound, the time to the first result, lost frames and CPU."""
     console = Console(soft_wrap=True)

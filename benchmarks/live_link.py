@@ -52,6 +52,7 @@ from live_replay import encoded, replay
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from linklab.shaper import ShapingProxy
+from live_options import FrameRate, Frames, JsonFile, Size, Work
 
 SETTLE_S = 3.0
 PROPAGATION_MS = 20.0
@@ -206,15 +207,13 @@ def main(
     budget_ms: Annotated[
         float, typer.Option(help="Delay budget of AccMPEG; for the share on time of all.")
     ] = 300.0,
-    size: Annotated[str, typer.Option(help="Size of the scene.")] = "1280x720",
-    frame_rate: Annotated[int, typer.Option(help="Frames per second.")] = 30,
-    frames: Annotated[int, typer.Option(help="Frames of the scene to draw, played to and fro.")] = 150,
+    size: Size = "1280x720",
+    frame_rate: FrameRate = 30,
+    frames: Frames = 150,
     fixed: Annotated[str, typer.Option(help="Rate of the streams beside ours, in Mbit/s.")] = "1",
     only: Annotated[str, typer.Option(help="Run only the rows whose name contains this.")] = "",
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for the drawn scene and the programs' files.")
-    ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    work: Work = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print p95 delay, stalls, frames on time and F1 of every step, for every way to stream."""
     console = Console(soft_wrap=True)

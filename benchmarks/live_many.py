@@ -28,6 +28,7 @@ from accmpeg.demo import assets_path
 from accmpeg.dnn.base import ServerDnn, load_dnn
 from accmpeg.dnn.preprocess import Preprocessor
 from accmpeg.options import parse_bitrate, parse_size
+from live_options import Frames, JsonFile, ServerOptions, Work
 from live_programs import Program, SceneFile, machine, scrape, start_server, total
 from live_replay import Recording, encoded, replay
 
@@ -138,12 +139,10 @@ def main(
     bitrate: Annotated[str, typer.Option(help="Of every stream.")] = "500k",
     overload: Annotated[float, typer.Option(help="Frames fed for each that the bare network does.")] = 1.5,
     max_batch: Annotated[int, typer.Option(help="Largest batch, here and there.")] = 8,
-    frames: Annotated[int, typer.Option(help="Frames of the scene to draw, played to and fro.")] = 100,
-    server_option: Annotated[
-        list[str] | None, typer.Option(help="More for `accmpeg serve`, such as --threads=1 --copies=2.")
-    ] = None,
-    work: Annotated[Path | None, typer.Option(help="Folder for the drawn scene and the log.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    frames: Frames = 100,
+    server_option: ServerOptions = None,
+    work: Work = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print batch sizes, throughput against the bare network, and fairness."""
     console = Console(soft_wrap=True)

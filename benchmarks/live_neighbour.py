@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from accmpeg.options import parse_size
+from live_options import CameraOptions, FrameRate, Frames, JsonFile, ServerOptions, Size, Work
 from live_programs import (
     SceneFile,
     busy_s,
@@ -70,19 +71,13 @@ def main(
     ] = 8.0,
     busy: Annotated[float, typer.Option(help="Share of one core that the neighbour takes.")] = 0.5,
     budget_ms: Annotated[float, typer.Option(help="The delay budget.")] = 300.0,
-    size: Annotated[str, typer.Option(help="Size of the scene.")] = "1280x720",
-    frame_rate: Annotated[int, typer.Option(help="Frames per second.")] = 30,
-    frames: Annotated[int, typer.Option(help="Frames of the scene to draw, played to and fro.")] = 100,
-    camera_option: Annotated[
-        list[str] | None, typer.Option(help="More for `accmpeg stream`, such as --bitrate=1M.")
-    ] = None,
-    server_option: Annotated[
-        list[str] | None, typer.Option(help="More for `accmpeg serve`, such as --threads=1.")
-    ] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for the drawn scene and the programs' files.")
-    ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    size: Size = "1280x720",
+    frame_rate: FrameRate = 30,
+    frames: Frames = 100,
+    camera_option: CameraOptions = None,
+    server_option: ServerOptions = None,
+    work: Work = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print delays and results a second, without the neighbour, with it, and after it."""
     console = Console(soft_wrap=True)

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from accmpeg.options import parse_bitrate, parse_size
+from live_options import JsonFile
 from live_programs import Program, SceneFile, machine, start_server
 from live_replay import Recording, encoded, replay
 
@@ -79,7 +80,7 @@ def main(
     rate: Annotated[float, typer.Option(help="Frames per second of each camera.")] = 5.0,
     size: Annotated[str, typer.Option(help="Size of every stream.")] = "640x360",
     bitrate: Annotated[str, typer.Option(help="Of every stream.")] = "500k",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print delays and CPU of both, and the difference."""
     console = Console(soft_wrap=True)

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from accmpeg.options import parse_size
+from live_options import FrameRate, Frames, ServerOptions, Size, Work
 from live_programs import (
     Program,
     SceneFile,
@@ -118,21 +119,17 @@ def report(console: Console, taken: list[dict[str, Any]], ended: dict[str, Any])
 def main(
     minutes: Annotated[float, typer.Option(help="How long.")] = 30.0,
     every_s: Annotated[float, typer.Option(help="Time between two samples.")] = 5.0,
-    size: Annotated[str, typer.Option(help="Size of the scene.")] = "1280x720",
-    frame_rate: Annotated[int, typer.Option(help="Frames per second.")] = 30,
-    frames: Annotated[int, typer.Option(help="Frames of the scene to draw, played to and fro.")] = 150,
+    size: Size = "1280x720",
+    frame_rate: FrameRate = 30,
+    frames: Frames = 150,
     samples_file: Annotated[
         Path, typer.Option("--samples", help="Samples go here, a JSON line each.")
     ] = Path("live-soak.jsonl"),
     read: Annotated[
         bool, typer.Option("--read", help="Only report on the samples of an earlier run.")
     ] = False,
-    server_option: Annotated[
-        list[str] | None, typer.Option(help="More for `accmpeg serve`, such as --threads=1.")
-    ] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for the drawn scene and the programs' logs.")
-    ] = None,
+    server_option: ServerOptions = None,
+    work: Work = None,
 ) -> None:
     """Print growth of memory, lost frames, and the deepest queues."""
     console = Console(soft_wrap=True)

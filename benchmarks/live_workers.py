@@ -29,6 +29,7 @@ from rich.table import Table
 
 from accmpeg.options import parse_bitrate, parse_size
 from live_many import load
+from live_options import JsonFile, Work
 from live_programs import Program, SceneFile, machine, start_server
 from live_replay import Recording, encoded
 
@@ -74,8 +75,8 @@ def main(
     rate: Annotated[float, typer.Option(help="Frames per second of each camera.")] = 40.0,
     size: Annotated[str, typer.Option(help="Size of every stream.")] = "320x180",
     bitrate: Annotated[str, typer.Option(help="Of every stream.")] = "250k",
-    work: Annotated[Path | None, typer.Option(help="Folder for the drawn scene and the logs.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    work: Work = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print results per second of each set-up, and as a ratio to one worker in the same round."""
     console = Console(soft_wrap=True)

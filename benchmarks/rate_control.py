@@ -28,6 +28,7 @@ from accmpeg.evaluation.link.link import PACKET_BYTES, read_trace
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from linklab.bottleneck import STEPS, LinkTrace, simulate
 from linklab.textbook import AimdRate
+from live_options import JsonFile
 
 OUTAGE = LinkTrace("5 s outage at 1 Mbit/s", [(0, 1e6), (8_000, 1000.0), (13_000, 1e6)], 25_000)
 
@@ -69,7 +70,7 @@ def main(
     budget_ms: Annotated[float, typer.Option(help="Delay budget, capture to arrival.")] = 300.0,
     seeds: Annotated[int, typer.Option(help="Runs of each, with other frame sizes.")] = 5,
     trace: Annotated[list[Path] | None, typer.Option(help="A recorded link too; may repeat.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print p95 delay, longest stall, use of the link and frames left out, for each link and controller."""
     console = Console()

@@ -38,6 +38,7 @@ from accmpeg.protocol import wire
 from accmpeg.server.decoding import ReceivedUnit, StreamDecoder
 from accmpeg.tasks.result_json import to_json
 from live_balancer import Balancer
+from live_options import Frames, JsonFile, Work
 from live_programs import Program, SceneFile, machine, start_server
 from live_replay import Recording, encoded, replay
 
@@ -292,11 +293,11 @@ def show(document: dict[str, Any], console: Console) -> None:
 
 
 def main(
-    frames: Annotated[int, typer.Option(help="Frames of the scene to draw, played to and fro.")] = 40,
+    frames: Frames = 40,
     seconds: Annotated[float, typer.Option(help="Measured time of each stream.")] = 6.0,
     connections: Annotated[int, typer.Option(help="Connections of each kind.")] = 40,
-    work: Annotated[Path | None, typer.Option(help="Folder for the drawn scene and logs.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    work: Work = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print what connections, frames and connected cameras cost a server."""
     console = Console(soft_wrap=True)
