@@ -14,20 +14,9 @@ import typer
 
 from accmpeg.cli.cluster import Address, cluster_app
 from accmpeg.cli.config import ConfigFile, log_effective_settings
-from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
+from accmpeg.cli.logs import set_up_logs
 from accmpeg.cli.options import settings_from
-from accmpeg.cli.serve import (
-    SECRETS,
-    AdminToken,
-    CameraTokens,
-    ForgetHours,
-    Inputs,
-    Logs,
-    LogsFrom,
-    TokensFile,
-    ViewerToken,
-    settings_of,
-)
+from accmpeg.cli.serve import SECRETS, Access, settings_of
 from accmpeg.cluster.scaling import Scale
 from accmpeg.options import Option
 from accmpeg.server.settings import Limits, ServerSettings
@@ -44,19 +33,12 @@ def cluster_serve(
     settings: ServerSettings,
     limits: Limits,
     scale: Scale,
+    access: Access,
     every_node: Annotated[
         bool, Option("Let cameras connect to every node with a replica, not the head alone.")
     ] = False,
     detach: Annotated[bool, Option("Return when the replicas serve, and leave them running.")] = False,
     address: Address = None,
-    tokens: TokensFile = None,
-    token: CameraTokens = None,
-    viewer_token: ViewerToken = None,
-    admin_token: AdminToken = None,
-    input: Inputs = None,
-    forget_hours: ForgetHours = 24.0,
-    log_format: Logs = LogFormat.TEXT,
-    log_level: LogsFrom = LogLevel.INFO,
     config: ConfigFile = None,
 ) -> None:
     """Serve cameras from a Ray cluster: replicas of `accmpeg serve` behind Ray Serve's proxies.
@@ -71,12 +53,12 @@ def cluster_serve(
 
     meant = _meant(context.params)
     scale.check(meant)
-    set_up_logs(log_format, log_level)
+    set_up_logs(access.log_format, access.log_level)
     log_effective_settings(context, SECRETS)
     files = (meant.site_profile, meant.accmodel, meant.tls_certificate, meant.tls_key)
     with connected(address):
         check_needs([file for file in files if file is not None], meant.dnns, [])
-        logs = partial(set_up_logs, log_format, log_level)
+        logs = partial(set_up_logs, access.log_format, access.log_level)
         serving.start(
             serving.application(meant, scale, logs), meant, scale, "every" if every_node else "head"
         )
@@ -103,7 +85,8 @@ def app(options: dict[str, Any]) -> Any:
     serve = command.commands["serve"]
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     with serve.make_context("serve", given, **serve.context_settings) as context:
-        logs = partial(set_up_logs, *_logs(context.params))
+        access = settings_from(Access, context.params)
+        logs = partial(set_up_logs, access.log_format, access.log_level)
         return application(_meant(context.params), settings_from(Scale, context.params), logs)
 
 
@@ -118,10 +101,6 @@ def _meant(options: dict[str, Any]) -> ServerSettings:
     settings = replace(settings, dnns=tuple(card.absolute() for card in settings.dnns), **paths)
     settings.check()
     return settings
-
-
-def _logs(options: dict[str, Any]) -> tuple[LogFormat, LogLevel]:
-    return LogFormat(options["log_format"]), LogLevel(options["log_level"])
 
 
 def _where(every_node: bool) -> str:

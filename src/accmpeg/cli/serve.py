@@ -1,7 +1,7 @@
 """`accmpeg serve`: cameras stream here, a server DNN answers them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,53 +10,39 @@ import typer
 from accmpeg.cli.config import ConfigFile, log_effective_settings, reread
 from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
 from accmpeg.cli.options import settings_from
+from accmpeg.options import Option
 from accmpeg.server.settings import Limits, ServerSettings, parse_input
 from accmpeg.server.tokens import read_tokens
 
-__all__ = [
-    "SECRETS",
-    "AdminToken",
-    "CameraTokens",
-    "ForgetHours",
-    "Inputs",
-    "Logs",
-    "LogsFrom",
-    "TokensFile",
-    "ViewerToken",
-    "serve",
-    "settings_of",
-]
+__all__ = ["SECRETS", "Access", "serve", "settings_of"]
 
 SECRETS = frozenset({"token", "viewer_token", "admin_token"})
 
 
-TokensFile = Annotated[Path | None, typer.Option(metavar="FILE", help='TOML file of tokens: gate = "…".')]
-CameraTokens = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=TOKEN", help="A camera's token; '*' is any camera.")
-]
-ViewerToken = Annotated[str | None, typer.Option(help="Token for dashboard, results and metrics.")]
-AdminToken = Annotated[str | None, typer.Option(help="Token that may also change server DNNs.")]
-Inputs = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=ADDRESS", help="Fetch this stream too: rtsp, http, udp, or a file."),
-]
-ForgetHours = Annotated[float, typer.Option(min=0, help="Forget cameras that have been away for so long.")]
-Logs = Annotated[LogFormat, typer.Option(help="Log lines on stderr.")]
-LogsFrom = Annotated[LogLevel, typer.Option(help="Least severe log lines.")]
+@dataclass(frozen=True)
+class Access:
+    """Who may use a server, what it fetches by itself, and how it logs."""
+
+    tokens: Annotated[Path | None, Option('TOML file of tokens: gate = "…".', metavar="FILE")] = None
+    token: Annotated[
+        tuple[str, ...], Option("A camera's token; '*' is any camera; may repeat.", metavar="NAME=TOKEN")
+    ] = ()
+    viewer_token: Annotated[str | None, Option("Token for dashboard, results and metrics.")] = None
+    admin_token: Annotated[str | None, Option("Token that may also change server DNNs.")] = None
+    input: Annotated[
+        tuple[str, ...],
+        Option("Fetch this stream too: rtsp, http, udp, or a file; may repeat.", metavar="NAME=ADDRESS"),
+    ] = ()
+    forget_hours: Annotated[float, Option("Forget cameras that have been away for so long.", min=0)] = 24.0
+    log_format: Annotated[LogFormat, Option("Log lines on stderr.")] = LogFormat.TEXT
+    log_level: Annotated[LogLevel, Option("Least severe log lines.")] = LogLevel.INFO
 
 
 def serve(
     context: typer.Context,
     settings: ServerSettings,
     limits: Limits,
-    tokens: TokensFile = None,
-    token: CameraTokens = None,
-    viewer_token: ViewerToken = None,
-    admin_token: AdminToken = None,
-    input: Inputs = None,
-    forget_hours: ForgetHours = 24.0,
-    log_format: Logs = LogFormat.TEXT,
-    log_level: LogsFrom = LogLevel.INFO,
+    access: Access,
     config: ConfigFile = None,
 ) -> None:
     """Serve cameras: decode their streams, run server DNNs on them, answer with results.
@@ -68,7 +54,7 @@ def serve(
 
     settings = settings_of(context.params)
     settings.check()
-    set_up_logs(log_format, log_level)
+    set_up_logs(access.log_format, access.log_level)
     log_effective_settings(context, SECRETS)
     run_server(settings, lambda: settings_of(reread(context)))
 
@@ -80,13 +66,12 @@ def settings_of(options: Mapping[str, Any]) -> ServerSettings:
     """
     from accmpeg.demo import assets_path
 
-    settings = settings_from(ServerSettings, options)
-    tokens = None if options["tokens"] is None else Path(options["tokens"])
+    settings, access = settings_from(ServerSettings, options), settings_from(Access, options)
     return replace(
         settings,
         dnns=settings.dnns or (assets_path() / "detector.card.toml",),
-        tokens=read_tokens(tokens, options["token"] or [], options["viewer_token"], options["admin_token"]),
-        inputs=tuple(parse_input(text) for text in options["input"] or []),
-        forget_s=3600 * options["forget_hours"],
+        tokens=read_tokens(access.tokens, access.token, access.viewer_token, access.admin_token),
+        inputs=tuple(parse_input(text) for text in access.input),
+        forget_s=3600 * access.forget_hours,
         limits=settings_from(Limits, options),
     )
