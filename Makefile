@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?=
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format structure docs docs-links release constraints bench fuzz clean
+.PHONY: help setup demo test test-all coverage check format structure docs docs-links release constraints bench fuzz clean
 
 help:  ## print every target
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -34,6 +34,11 @@ test: $(VENV)/.dev  ## install and run the tests
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 test-all: $(VENV)/.dev  ## the slow tests too
 	$(BIN)/python -m pytest
+coverage: $(VENV)/.dev  ## the share of lines that the fast tests run, by file
+	$(BIN)/python -m coverage erase
+	-$(BIN)/python -m coverage run -m pytest -m 'not slow' -n 2 --dist loadfile
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --sort cover
 check: $(VENV)/.dev  ## types, lint and format
 	$(BIN)/ruff check src tools tests benchmarks fuzz docs
 	$(BIN)/ruff format --check src tools tests benchmarks fuzz docs
