@@ -10,6 +10,7 @@ import accmpeg
 from accmpeg.accmodel.runtime import Scores
 from accmpeg.camera.capture import TimedFrame
 from accmpeg.camera.encode_loop import PlannedEncoder
+from accmpeg.camera.options import CameraOptions
 from accmpeg.camera.uplink.adaptation import FramePlan
 from accmpeg.camera.uplink.ladder import Level
 from accmpeg.media.encoder import EncoderSettings
@@ -31,7 +32,7 @@ def planned(every: int, gop_frames: int = 300) -> PlannedEncoder:
     settings = EncoderSettings(
         width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000, gop_frames=gop_frames
     )
-    return PlannedEncoder(settings, Even(), "graded", every=every)
+    return PlannedEncoder(settings, Even(), CameraOptions(policy="graded", every=every))
 
 
 def frames(rendered: list[av.VideoFrame], count: int) -> list[TimedFrame]:
@@ -87,7 +88,9 @@ def test_b_frames_come_and_go_with_the_plan_where_nobody_set_them(rendered: list
         width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000, steerable=False
     )
     for chooses in (True, False):
-        encoder = PlannedEncoder(settings, None, "none", every=10, chooses_b_frames=chooses)
+        encoder = PlannedEncoder(
+            settings, None, CameraOptions(policy="none", b_frames=None if chooses else 0)
+        )
         coded = []
         for index, timed in enumerate(frames(rendered, 24)):
             plan = FramePlan(b_frames=2 if 8 <= index < 16 else 0)
@@ -111,7 +114,7 @@ def test_another_level_gives_first_what_b_frames_held(rendered: list[av.VideoFra
         b_frames=2,
         steerable=False,
     )
-    encoder = PlannedEncoder(settings, None, "none", every=10)
+    encoder = PlannedEncoder(settings, None, CameraOptions(policy="none", b_frames=2))
     coded = []
     for index, timed in enumerate(frames(rendered, 8)):
         plan = FramePlan(200_000, Level(0.5, 1)) if index >= 4 else FramePlan()

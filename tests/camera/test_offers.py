@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.camera import Camera, CameraOptions
 from accmpeg.camera.cache import MOST_ACCMODELS, OfferCache
+from accmpeg.camera.encode_loop import PlannedEncoder
 from accmpeg.camera.options import ADOPTABLE
 from accmpeg.camera.uplink import fetch as fetching
 from accmpeg.camera.uplink.address import ServerAddress
@@ -47,6 +48,9 @@ policy = "graded"
 preset = "superfast"
 aq-mode = 1
 crf = 24.0
+every = 5
+map-strength = 1.5
+map-margin = 1
 max-bitrate = "700k"
 
 [profile]
@@ -119,8 +123,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_the_first_start_fetches_and_the_second_has_it(scene: Any, tmp_path: Path, asked: list[str]) -> None:
-    port = free_port()
+def test_the_first_start_fetches_and_the_second_has_it(
+    scene: Any, tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, adopted, adopt = free_port(), [], PlannedEncoder.adopt
+
+    def noted(encoder: PlannedEncoder, *setup: Any) -> None:
+        adopted.append(setup[-1])
+        adopt(encoder, *setup)
+
+    monkeypatch.setattr(PlannedEncoder, "adopt", noted)
     with ServerThread(settings(tmp_path, port=port)) as server:
         for _ in range(2):
             with camera(scene, server.websocket_url, tmp_path / "cache", drop="none") as running:
@@ -131,6 +143,8 @@ def test_the_first_start_fetches_and_the_second_has_it(scene: Any, tmp_path: Pat
             assert said["ceiling_bps"] <= 700_000
             assert not [name for name in said if name.startswith("dropped_") and said[name]], "no frame lost"
         assert len(asked) == 1, "the second start has it in its cache"
+        options: CameraOptions = adopted[-1]
+        assert (options.every, options.map_strength, options.map_margin) == (5, 1.5, 1)
         url = server.websocket_url
     # Without its server, it begins with what that one said last.
     with camera(scene, url, tmp_path / "cache", spool=tmp_path / "spool") as running:

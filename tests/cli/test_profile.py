@@ -137,6 +137,9 @@ policy = "{policy}"
 preset = "superfast"
 aq-mode = 0
 crf = 35.5
+every = 5
+map-strength = 1.5
+map-margin = 1
 max-bitrate = "300k"
 [profile]
 dnn = "yard-dnn"

@@ -53,6 +53,9 @@ OFFERS = st.builds(
         policy=st.sampled_from([None, "none", "feedback", "graded"]),
         preset=st.sampled_from(["veryfast", "medium"]),
         aq_mode=st.none() | st.integers(0, 3),
+        every=st.integers(1, 250),
+        map_strength=st.floats(0.1, 3),
+        map_margin=st.integers(0, 10),
         max_bitrate_bps=st.none() | st.integers(1000, 10**9),
     ),
     accmodel=st.none()

@@ -54,6 +54,21 @@ def test_the_map_reaches_the_bitstream(frames: list[av.VideoFrame]) -> None:
     assert np.median(qps[:, 42:]) == 40
 
 
+@pytest.mark.parametrize("by_answers", [False, True])
+def test_strength_multiplies_whatever_map_there_is(frames: list[av.VideoFrame], by_answers: bool) -> None:
+    maps = []
+    for strength in (1.0, 1.5):
+        feedback = FeedbackMap((1280, 720)) if by_answers else None
+        if feedback is not None:
+            feedback.answer(np.array([[0, 0, 320, 720]], np.float32))
+        with SteeredEncoder(settings(), Recorder(), strength=strength, feedback=feedback) as camera:
+            camera.encode(frames[0])
+            assert camera.qp_offsets is not None
+            maps.append(camera.qp_offsets)
+    assert np.ptp(maps[0]) > 0
+    assert (maps[1] == np.rint(1.5 * maps[0])).all()
+
+
 def test_maps_are_renewed_every_k_frames_from_the_frame_itself(frames: list[av.VideoFrame]) -> None:
     recorder = Recorder()
     with SteeredEncoder(settings(), recorder, "graded", every=5) as camera:

@@ -31,6 +31,16 @@ def test_boxes_are_fine_and_the_rest_is_coarser() -> None:
     assert (offsets[~near] == 8).all()
 
 
+def test_the_margin_may_change_while_answers_come() -> None:
+    feedback = made()
+    feedback.answer(BOX)
+    for margin in (0, 3):
+        feedback.margin_macroblocks = margin
+        offsets = feedback.qp_offsets(GRID)
+        assert offsets is not None
+        assert ((offsets == 0) == dilate(GRID.cover_boxes(BOX / 2), margin)).all()
+
+
 @pytest.mark.parametrize(
     ("apart_s", "offset_of_each"), [(0.2, [8, 0, 0]), (0.1, [8, 0, 0]), (0.03, [0, 0, 0])]
 )

@@ -109,10 +109,7 @@ class Camera:
             takes_offers = self._to is not None and bool(options.adopts) and not options.publish
             may_follow = options.follows_answers or takes_offers
             feedback = FeedbackMap((info.width_px, info.height_px)) if may_follow else None
-            planned = PlannedEncoder(
-                settings, self._accmodel, options.policy, every=options.every, feedback=feedback,
-                chooses_b_frames=options.chooses_b_frames,
-            )  # fmt: skip
+            planned = PlannedEncoder(settings, self._accmodel, options, feedback=feedback)
             encoder = planned.steered.encoder
             wanted_keyframe = threading.Event()
             self._publishers = [
@@ -152,11 +149,8 @@ class Camera:
         options = self.options
 
         def adopt(adopted: Adopted) -> None:
-            planned.adopt(
-                adopted.settings, adopted.accmodel, adopted.policy,
-                chooses_b_frames=adopted.chooses_b_frames,
-            )  # fmt: skip
-            self._uplink.refit(adopted.settings, adopted.highest_bps)
+            planned.adopt(adopted.settings, adopted.accmodel, adopted.options)
+            self._uplink.refit(adopted.settings, adopted.options.highest_bps)
 
         cache = OfferCache(options.cache or default_folder(), f"{server.url} {options.dnn or ''}")
         return OfferTaker(server, options, info, self._controller.bitrate_bps, cache, adopt, self.stats)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from accmpeg.camera.capture import FrameSlot, TimedFrame
+from accmpeg.camera.options import CameraOptions
 from accmpeg.camera.publish import Publisher
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.uplink.accuracy import AccuracyCurve
@@ -46,33 +47,30 @@ class _Setup:
 
     settings: EncoderSettings
     accmodel: Scorer | None
-    policy: str
-    chooses_b_frames: bool
+    options: CameraOptions
 
 
 class PlannedEncoder:
     """A `SteeredEncoder` that follows plans: a bitrate is set, another level opens another encoder.
 
-    `settings` are those of the full stream. The first frame of another level is a keyframe. `feedback` makes
-    the maps where the policy is `feedback`. With `chooses_b_frames` the plan says how many there are.
+    `settings` are those of the full stream; `options` say how maps are made of the AccModel and of
+    `feedback`, and whether the plan says how many B-frames there are. The first frame of another level is a
+    keyframe.
     """
 
     def __init__(
         self,
         settings: EncoderSettings,
         accmodel: Scorer | None,
-        policy: str,
+        options: CameraOptions,
         *,
-        every: int,
         feedback: FeedbackMap | None = None,
-        chooses_b_frames: bool = False,
     ) -> None:
-        self._setup = self._wanted = _Setup(settings, accmodel, policy, chooses_b_frames)
+        self._setup = self._wanted = _Setup(settings, accmodel, options)
         self._b_frames = settings.b_frames
         self._feedback = feedback
         self._held: dict[int, tuple[int, dict[str, float]]] = {}
         """By timestamp, of the frames inside the encoder: when captured, and what each stage took."""
-        self._every = every
         self._level = FULL
         self._bitrate_bps = settings.bitrate_bps
         self._curve_due = False
@@ -84,7 +82,7 @@ class PlannedEncoder:
         """Encodes one frame as planned; `stages_ms` is filled up with what it took."""
         done: list[_Coded] = []
         wanted = self._wanted
-        b_frames = plan.b_frames if wanted.chooses_b_frames else wanted.settings.b_frames
+        b_frames = plan.b_frames if wanted.options.chooses_b_frames else wanted.settings.b_frames
         if plan.level != self._level or wanted is not self._setup or b_frames != self._b_frames:
             done = self.flush()
             self._setup, self._level, self._curve_due = wanted, plan.level, False
@@ -107,16 +105,9 @@ class PlannedEncoder:
         self._curve_due |= self.steered.map_renewed
         return done + self._coded(units)
 
-    def adopt(
-        self,
-        settings: EncoderSettings,
-        accmodel: Scorer | None,
-        policy: str,
-        *,
-        chooses_b_frames: bool = False,
-    ) -> None:
+    def adopt(self, settings: EncoderSettings, accmodel: Scorer | None, options: CameraOptions) -> None:
         """Another full stream, from the next frame on, which is a keyframe. May be called by any thread."""
-        self._wanted = _Setup(settings, accmodel, policy, chooses_b_frames)
+        self._wanted = _Setup(settings, accmodel, options)
 
     def flush(self) -> list[_Coded]:
         """What the encoder still holds."""
@@ -165,13 +156,17 @@ class PlannedEncoder:
             bitrate_bps=self._bitrate_bps,
             b_frames=self._b_frames,
         )
+        options = setup.options
+        if self._feedback is not None:
+            self._feedback.margin_macroblocks = options.map_margin
         return SteeredEncoder(
             settings,
             setup.accmodel,
             # What an AccModel's scores become while there are no answers.
-            "graded" if setup.policy in ("feedback", "none") else setup.policy,
-            every=max(1, self._every // divisor),
-            feedback=self._feedback if setup.policy == "feedback" else None,
+            "graded" if options.policy in ("feedback", "none") else options.policy,
+            every=max(1, options.every // divisor),
+            strength=options.map_strength,
+            feedback=self._feedback if options.follows_answers else None,
         )
 
 

@@ -41,7 +41,9 @@ LONG_SIDE_LIMIT_PX = 1280
 """AccModels read 640 pixels; one that asks for far more is a burden, whatever it was meant for."""
 AGAIN_S = 60.0
 """An AccModel that could not be fetched is tried for again after so long, and at each welcome."""
-_PROFILE_FIELDS = ("size_px", "b_frames", "mbtree_frames", "preset", "aq_mode")
+_PROFILE_FIELDS = (
+    "size_px", "b_frames", "mbtree_frames", "preset", "aq_mode", "every", "map_strength", "map_margin",
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +54,7 @@ class Adopted:
 
     settings: EncoderSettings
     accmodel: Scorer | None
-    policy: str
-    highest_bps: int
-    chooses_b_frames: bool
+    options: CameraOptions
 
 
 class OfferTaker(threading.Thread):
@@ -138,7 +138,7 @@ class OfferTaker(threading.Thread):
             "offer adopted",
             extra={
                 "size": f"{adopted.settings.width_px}x{adopted.settings.height_px}",
-                "policy": adopted.policy,
+                "policy": adopted.options.policy,
                 "accmodel": adopted.accmodel is not None,
             },
         )
@@ -161,9 +161,8 @@ class OfferTaker(threading.Thread):
         )
         Encoder(settings).close()
         if model is not None:
-            self._try(model, settings)
-        guarded = model and _Guarded(model)
-        return Adopted(settings, guarded, options.policy, options.highest_bps, options.chooses_b_frames)
+            self._try(model, settings, options.every)
+        return Adopted(settings, model and _Guarded(model), options)
 
     def _fitting(self, profile: OfferedProfile | None) -> OfferedProfile | None:
         """The profile, if it is for frames of this camera's size; an AccModel suits any size."""
@@ -211,7 +210,7 @@ class OfferTaker(threading.Thread):
             log.warning("AccModel not kept for the next start", extra={"reason": error.strerror})
         return model
 
-    def _try(self, model: AccModel, settings: EncoderSettings) -> None:
+    def _try(self, model: AccModel, settings: EncoderSettings, every: int) -> None:
         """One that fails or never ends must do so here, and one that holds frames up be left alone."""
         width_px, height_px = settings.width_px & ~1, settings.height_px & ~1
         grey = np.full((height_px * 3 // 2, width_px), 128, np.uint8)
@@ -220,7 +219,7 @@ class OfferTaker(threading.Thread):
         started_s = time.perf_counter()
         model.predict(frame)
         taken_s = time.perf_counter() - started_s
-        between_s = self._own.every / float(settings.frame_rate)
+        between_s = every / float(settings.frame_rate)
         if taken_s > between_s:
             raise AccModelError(
                 f"the AccModel {model.card.name} takes {1000 * taken_s:.0f} ms for a map, and one is due "

@@ -15,14 +15,20 @@ from accmpeg.media.codecs import (
     find_codec,
 )
 from accmpeg.options import Option
-from accmpeg.steering.encoder import Every
+from accmpeg.steering.encoder import Every, MapStrength
+from accmpeg.steering.feedback import MARGIN_MACROBLOCKS, MapMargin
 
 if TYPE_CHECKING:
     from accmpeg.media.source import SourceInfo
 
 __all__ = ["ADOPTABLE", "CameraKeywords", "CameraOptions"]
 
-ADOPTABLE = frozenset({"policy", "size_px", "b_frames", "mbtree_frames", "preset", "aq_mode", "highest_bps"})
+ADOPTABLE = frozenset(
+    {
+        "policy", "every", "map_strength", "map_margin", "size_px", "b_frames", "mbtree_frames", "preset",
+        "aq_mode", "highest_bps",
+    }
+)  # fmt: skip
 """The fields that a server's offer may change."""
 
 
@@ -51,6 +57,8 @@ class CameraOptions:
     dnn: Annotated[str | None, Option("Server DNN wanted.", default="the server's first")] = None
     policy: str = "graded"
     every: Every = 10
+    map_strength: MapStrength = 1.0
+    map_margin: MapMargin = MARGIN_MACROBLOCKS
     codec: CodecName = "libx264"
     preset: Preset = "veryfast"
     gop_frames: GopFrames = 300
@@ -158,6 +166,8 @@ class CameraKeywords(TypedDict, total=False):
     dnn: str | None
     policy: str
     every: int
+    map_strength: float
+    map_margin: int
     codec: str
     preset: str
     gop_frames: int

@@ -24,7 +24,7 @@ from accmpeg.media.codecs import (
 )
 from accmpeg.media.inputs import InputOptions
 from accmpeg.options import Option
-from accmpeg.steering.encoder import Every
+from accmpeg.steering.encoder import Every, MapStrength
 
 if TYPE_CHECKING:
     from accmpeg.accmodel.runtime import AccModel
@@ -98,6 +98,7 @@ def encode(
         PolicyName, typer.Option(help="How scores become QP offsets; none encodes plainly.")
     ] = PolicyName.GRADED,
     every: Every = 10,
+    map_strength: MapStrength = 1.0,
     site: SiteProfile = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     overlay: Annotated[
@@ -125,7 +126,9 @@ def encode(
         check_site(site, footage.info, accmodel=None if model is None else model.card)
         settings = coding.settings(footage, model)
         try:
-            opened = SteeredEncoder(settings, model, policy.value, every=every, times=times)
+            opened = SteeredEncoder(
+                settings, model, policy.value, every=every, strength=map_strength, times=times
+            )
         except EncoderError as error:  # at open, what it refuses are the options
             raise UsageError(str(error)) from error
         remarks = [*footage.info.remarks, *_shape_lost(settings)]

@@ -84,7 +84,6 @@ class ProfileSettings:
     ] = 1.0
     minutes: Annotated[float, Option("About how long the search may take.", min=0.1)] = 10.0
     server_ms: Annotated[float, Option("One pass of the server DNN in ms.", min=0.1)] = 10.0
-    every: int = 10
     workers: Annotated[int | None, Option("Processes.", min=1, default="as many as cores")] = None
 
     def __post_init__(self) -> None:

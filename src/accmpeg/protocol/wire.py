@@ -146,6 +146,9 @@ class OfferedProfile(_Header):
     policy: Literal["none", "graded", "binary", "feedback"] | None = None
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "veryfast"
     aq_mode: Annotated[int, Field(ge=0, le=3)] | None = None
+    every: Annotated[int, Field(ge=1, le=250)] = 10
+    map_strength: Annotated[float, Field(ge=0.1, le=3)] = 1.0
+    map_margin: Annotated[int, Field(ge=0, le=10)] = 2
     max_bitrate_bps: Annotated[int, Field(ge=1000, le=1_000_000_000)] | None = None
 
 

@@ -69,9 +69,8 @@ def _profile(path: Path, dnns: list[ModelIdentity]) -> tuple[OfferedProfile, Mod
         fields["size_px"] = parse_size(str(document["size"]), f"{option}: size")
     if "max-bitrate" in document:
         fields["max_bitrate_bps"] = parse_bitrate(str(document["max-bitrate"]), f"{option}: max-bitrate")
-    for key in ("b-frames", "mbtree-frames", "policy", "preset", "aq-mode"):
-        if key in document:
-            fields[key.replace("-", "_")] = document[key]
+    taken = {name.replace("_", "-"): name for name in OfferedProfile.model_fields if name not in fields}
+    fields |= {name: document[key] for key, name in taken.items() if key in document}
     try:
         return OfferedProfile(**fields), made_for
     except ValidationError as error:

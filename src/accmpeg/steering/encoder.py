@@ -27,9 +27,12 @@ from accmpeg.steering.feedback import FeedbackMap
 from accmpeg.steering.policy import QualityPolicy, bit_weights
 from accmpeg.steering.registry import make_policy
 
-__all__ = ["Every", "MapSource", "Scorer", "StageTimes", "SteeredEncoder"]
+__all__ = ["Every", "MapSource", "MapStrength", "Scorer", "StageTimes", "SteeredEncoder"]
 
 Every = Annotated[int, Option("Renew the quality map every so many frames.", min=1)]
+MapStrength = Annotated[
+    float, Option("Times the QP offsets of the policy's map; below 1 is weaker.", min=0.1, max=3)
+]
 MapSource = Literal["none", "accmodel", "answers"]
 
 
@@ -75,7 +78,7 @@ class SteeredEncoder(Closing):
     A new map is made from every `every`-th frame, for that frame and those after it: never from a frame that
     is still to come. Frames of another size are scaled to that of `settings`. With `feedback`, answers of the
     server make the map as soon as there are any, and the AccModel only before and where they stop. Without
-    an `accmodel` and `feedback` the stream is plain.
+    an `accmodel` and `feedback` the stream is plain. `strength` multiplies the offsets of every map.
 
     Raises EncoderError for settings the encoder refuses, MapIgnoredError where it would drop the maps.
     """
@@ -87,6 +90,7 @@ class SteeredEncoder(Closing):
         policy: QualityPolicy | str = "graded",
         *,
         every: int = 10,
+        strength: float = 1.0,
         times: StageTimes | None = None,
         feedback: FeedbackMap | None = None,
     ) -> None:
@@ -104,6 +108,7 @@ class SteeredEncoder(Closing):
         self._answered = 0
         self._accmodel = accmodel
         self._every = every
+        self._strength = strength
         self._frames = 0
         self._grid = MacroblockGrid(settings.width_px, settings.height_px)
         if isinstance(policy, str) and accmodel is not None:
@@ -155,10 +160,9 @@ class SteeredEncoder(Closing):
         self.map_source = "answers" if answered else "none"
         with self.times.measure("policy"):
             rate_controlled = self.settings.bitrate_bps is not None
+            offsets = feedback.qp_offsets(self._grid, rate_controlled=rate_controlled) if answered else None
             # What went stale would protect where objects were long ago.
-            self.qp_offsets = (
-                feedback.qp_offsets(self._grid, rate_controlled=rate_controlled) if answered else None
-            )
+            self.qp_offsets = None if offsets is None else self._scaled(offsets)
         return answered > 0
 
     def _renew_map(self, frame: av.VideoFrame) -> None:
@@ -171,4 +175,8 @@ class SteeredEncoder(Closing):
             weights = None
             if self.settings.bitrate_bps is not None:
                 weights = bit_weights(plane_view(frame, 0), *self._grid.shape)
-            self.qp_offsets = self._policy.qp_offsets(self.scores.accgrad, self.scores.objects, weights)
+            offsets = self._policy.qp_offsets(self.scores.accgrad, self.scores.objects, weights)
+            self.qp_offsets = self._scaled(offsets)
+
+    def _scaled(self, qp_offsets: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(np.rint(self._strength * qp_offsets), np.float32)

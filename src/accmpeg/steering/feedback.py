@@ -11,15 +11,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accmpeg.media.grid import MacroblockGrid, dilate
+from accmpeg.options import Option
 from accmpeg.steering.policy import centred
 
-__all__ = ["ANSWERS", "MARGIN_MACROBLOCKS", "SPAN_QP", "FeedbackMap"]
+__all__ = ["ANSWERS", "MARGIN_MACROBLOCKS", "SPAN_QP", "FeedbackMap", "MapMargin"]
 
 ANSWERS = 2
 """At least so many of the last answers count: an object that one of them misses is seldom gone."""
@@ -29,6 +30,10 @@ MARGIN_MACROBLOCKS = 2
 SPAN_QP = 8
 STALE_S = 2.0
 """Older answers say nothing of the picture any more."""
+
+MapMargin = Annotated[
+    int, Option("Macroblocks about the boxes of the server's answers that stay fine, too.", min=0, max=10)
+]
 
 FloatMap = NDArray[np.float32]
 Boxes = NDArray[np.float32]
@@ -60,7 +65,7 @@ class FeedbackMap:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source_px = source_px
-        self._span_qp, self._margin = span_qp, margin_macroblocks
+        self._span_qp, self.margin_macroblocks = span_qp, margin_macroblocks
         self._hold_s, self._stale_s, self._clock_s = hold_s, stale_s, clock_s
         self._lock = Lock()
         self._answers: deque[tuple[float, Boxes]] = deque()
@@ -101,9 +106,9 @@ class FeedbackMap:
             return None
         scale = grid.width_px / self._source_px[0], grid.height_px / self._source_px[1]
         scaled = np.concatenate(boxes) * np.asarray([*scale, *scale], np.float32)
-        offsets = np.where(dilate(grid.cover_boxes(scaled), self._margin), 0, self._span_qp).astype(
-            np.float32
-        )
+        offsets = np.where(
+            dilate(grid.cover_boxes(scaled), self.margin_macroblocks), 0, self._span_qp
+        ).astype(np.float32)
         if rate_controlled:
             span = self._span_qp + 1
             offsets += np.float32(round(centred(offsets.ravel(), -span, span)))

@@ -7,6 +7,7 @@ from accmpeg.errors import UsageError
 from accmpeg.evaluation.methods.whole_stream import StreamSetting
 from accmpeg.evaluation.profile.belief import LEVERS, believe, levers_of, prior_of
 from accmpeg.evaluation.profile.choice import choose, complexity
+from accmpeg.evaluation.profile.search import tunings
 
 SOURCE, SMALL = (1280, 720), (640, 360)
 PLAIN = StreamSetting()
@@ -94,12 +95,37 @@ def test_a_site_where_everything_hurts_keeps_plain_x264() -> None:
     assert [step.setting for step in choose(belief, ALL)] == [PLAIN]
 
 
-@pytest.mark.parametrize("setting", [*ALL, StreamSetting((416, 234), 2, 10, "accmodel", "medium", 0)])
+def test_a_map_is_tuned_in_strength_and_in_what_its_kind_has() -> None:
+    by_answers, by_model = (StreamSetting(SMALL, map=kind) for kind in ("feedback", "accmodel"))
+    assert not tunings(PLAIN)
+    assert [each.name.split("+", 2)[2] for each in tunings(by_answers)] == [
+        "strength0.5", "strength1.5", "margin1", "margin3",
+    ]  # fmt: skip
+    assert [each.name.split("+", 2)[2] for each in tunings(by_model)] == [
+        "strength0.5", "strength1.5", "every5", "every20",
+    ]  # fmt: skip
+    known = [PLAIN, by_answers, *tunings(by_answers)]
+    belief = prior_of(known, SOURCE, SMALL, 0.9)
+    assert all(complexity(each) == complexity(by_answers) + 1 for each in tunings(by_answers))
+    # Nothing is tuned unless it was measured to be better.
+    assert choose(belief, known)[-1].setting in (PLAIN, by_answers)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *ALL,
+        StreamSetting((416, 234), 2, 10, "accmodel", "medium", 0, map_strength=1.5, map_every=5),
+        StreamSetting(map="feedback", map_strength=0.5, map_margin=0),
+    ],
+)
 def test_names_come_back_as_settings(setting: StreamSetting) -> None:
     assert StreamSetting.of_name(setting.name) == setting
 
 
-@pytest.mark.parametrize("name", ["stream:", "stream:640", "stream:source+b", "stream:source+feeedback"])
+@pytest.mark.parametrize(
+    "name", ["stream:", "stream:640", "stream:source+b", "stream:source+feeedback", "stream:source+map1"]
+)
 def test_a_name_that_says_nothing_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=r"stream:"):
         StreamSetting.of_name(name)

@@ -23,7 +23,6 @@ from accmpeg.evaluation.methods.regions import (
     unpacked_boxes,
 )
 from accmpeg.media.encoder import EncoderSettings
-from accmpeg.media.grid import MacroblockGrid
 from accmpeg.steering.encoder import SteeredEncoder
 from accmpeg.steering.feedback import ANSWERS, MARGIN_MACROBLOCKS, SPAN_QP, FeedbackMap
 
@@ -79,18 +78,26 @@ ROWS = (*also_at_dnn_size(_FEEDBACK), *also_at_dnn_size(_B_FEEDBACK))
 class FeedbackStream(SteeredStream):
     """A stream whose map is the boxes of the server's last answers; UsageError where these have none."""
 
-    def __init__(self, session: Session, settings: EncoderSettings, point: OperatingPoint) -> None:
+    def __init__(
+        self,
+        session: Session,
+        settings: EncoderSettings,
+        point: OperatingPoint,
+        *,
+        strength: float = 1.0,
+        margin_macroblocks: int = MARGIN_MACROBLOCKS,
+    ) -> None:
         need_objects(session.context, "feedback")
-        super().__init__(session, SteeredEncoder(settings, None))
-        self._every = math.ceil(session.clip.frame_rate / ANSWERS_PER_SECOND)
-        self._grid = MacroblockGrid(settings.width_px, settings.height_px)
         self._map = FeedbackMap(
             (session.clip.width_px, session.clip.height_px),
             # As far as QPs go.
             span_qp=min(SPAN_QP, 51 - round(point.quality or 0)),
+            margin_macroblocks=margin_macroblocks,
             hold_s=0.0,
             clock_s=lambda: session.capture_s(max(0, session.index)),
         )
+        super().__init__(session, SteeredEncoder(settings, None, strength=strength, feedback=self._map))
+        self._every = math.ceil(session.clip.frame_rate / ANSWERS_PER_SECOND)
 
     def push(self, index: int, frame: av.VideoFrame) -> None:
         messages = self._session.arrived()
@@ -98,8 +105,6 @@ class FeedbackStream(SteeredStream):
             with self._session.camera("policy"):
                 for message in messages:
                     self._map.answer(unpacked_boxes(message)[1])
-                rate_controlled = self._steered.settings.bitrate_bps is not None
-                self._steered.qp_offsets = self._map.qp_offsets(self._grid, rate_controlled=rate_controlled)
         super().push(index, frame)
 
     def _deliver(self, frames: list[av.VideoFrame]) -> None:

@@ -1,6 +1,7 @@
 """Whole streams by name: size, B-frames, look-ahead, preset, AQ and map together, as `accmpeg profile` tries.
 
     stream:source          stream:640x360+b2+feedback          stream:640x360+b2+mbtree10+accmodel+medium+aq0
+    stream:source+feedback+strength0.5+margin1                 stream:source+accmodel+strength1.5+every5
 
 `stream:source` is `aq-1`, what an untouched x264 sends; every part that follows changes one thing.
 """
@@ -8,7 +9,7 @@
 import re
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from accmpeg.errors import UsageError
 from accmpeg.evaluation.bench.session import Session
@@ -24,19 +25,34 @@ from accmpeg.evaluation.methods.base import (
 )
 from accmpeg.evaluation.methods.feedback_boxes import FeedbackStream
 from accmpeg.steering.encoder import SteeredEncoder
+from accmpeg.steering.feedback import MARGIN_MACROBLOCKS
 
-__all__ = ["PREFIX", "MapKind", "StreamSetting", "whole_stream"]
+__all__ = ["MAP_EVERY", "PREFIX", "MapKind", "StreamSetting", "whole_stream"]
 
 PREFIX = "stream:"
 
 MapKind = Literal["none", "feedback", "accmodel"]
 
-_MAPS: dict[str, tuple[MapKind, Family, frozenset[Need]]] = {
-    "none": ("none", "stock", frozenset()),
-    "feedback": ("feedback", "feedback", frozenset({"boxes"})),
-    "accmodel": ("accmodel", "accmpeg", frozenset({"accmodel"})),
+_MAPS: dict[MapKind, tuple[Family, frozenset[Need]]] = {
+    "none": ("stock", frozenset()),
+    "feedback": ("feedback", frozenset({"boxes"})),
+    "accmodel": ("accmpeg", frozenset({"accmodel"})),
 }
 _PRESETS = ("superfast", "veryfast", "faster", "fast", "medium", "slow")
+MAP_EVERY = 10
+_PARTS = {
+    "b": "b_frames",
+    "mbtree": "mbtree_frames",
+    "map": "map",
+    "preset": "preset",
+    "aq": "aq_mode",
+    "strength": "map_strength",
+    "margin": "map_margin",
+    "every": "map_every",
+}
+"""What a name is made of after the size, in this order: a letter or word and a number."""
+_WORDS = ("map", "preset")
+"""These are words of their own."""
 
 
 @dataclass(frozen=True)
@@ -51,57 +67,59 @@ class StreamSetting:
     map: MapKind = "none"
     preset: str = "veryfast"
     aq_mode: int = 1
+    map_strength: float = 1.0
+    """Times the map's offsets."""
+    map_margin: int = MARGIN_MACROBLOCKS
+    """Of a map of the server's answers, in macroblocks."""
+    map_every: int | None = None
+    """Frames from one map of an AccModel to the next; None is as the sweep says, `MAP_EVERY` by default."""
 
     @property
     def name(self) -> str:
         """
-        >>> StreamSetting((640, 360), b_frames=2, map="feedback").name
-        'stream:640x360+b2+feedback'
+        >>> StreamSetting((640, 360), b_frames=2, map="feedback", map_margin=1).name
+        'stream:640x360+b2+feedback+margin1'
         """
+        plain = StreamSetting()
         parts = ["source" if self.size_px is None else f"{self.size_px[0]}x{self.size_px[1]}"]
-        parts += [f"b{self.b_frames}"] if self.b_frames else []
-        parts += [f"mbtree{self.mbtree_frames}"] if self.mbtree_frames else []
-        parts += [self.map] if self.map != "none" else []
-        parts += [self.preset] if self.preset != "veryfast" else []
-        parts += [f"aq{self.aq_mode}"] if self.aq_mode != 1 else []
+        for name, field in _PARTS.items():
+            value = getattr(self, field)
+            if value != getattr(plain, field):
+                parts.append(value if name in _WORDS else f"{name}{value:g}")
         return PREFIX + "+".join(parts)
 
     @classmethod
     def of_name(cls, name: str) -> "StreamSetting":
         """The setting of a name; raises UsageError for one that says nothing that is known.
 
-        >>> StreamSetting.of_name("stream:source+b2+aq0")
-        StreamSetting(size_px=None, b_frames=2, mbtree_frames=0, map='none', preset='veryfast', aq_mode=0)
+        >>> StreamSetting.of_name("stream:source+b2+aq0") == StreamSetting(b_frames=2, aq_mode=0)
+        True
         """
         size, *parts = name.removeprefix(PREFIX).split("+")
-        found = cls()
+        found: dict[str, Any] = {}
         if size != "source":
             if not (match := re.fullmatch(r"(\d{2,5})x(\d{2,5})", size)):
                 raise UsageError(f"{name}: {size!r} is no size: write {PREFIX}source or {PREFIX}640x360")
-            found = replace(found, size_px=(int(match[1]), int(match[2])))
+            found["size_px"] = int(match[1]), int(match[2])
         for part in parts:
-            if match := re.fullmatch(r"(b|mbtree|aq)(\d+)", part):
-                number = int(match[2])
-                if match[1] == "b":
-                    found = replace(found, b_frames=number)
-                elif match[1] == "mbtree":
-                    found = replace(found, mbtree_frames=number)
-                else:
-                    found = replace(found, aq_mode=number)
+            match = re.fullmatch(r"([a-z]+)(\d+|\d+\.\d+)", part)
+            if match and match[1] in _PARTS and match[1] not in _WORDS:
+                number = float(match[2])
+                found[_PARTS[match[1]]] = int(number) if number.is_integer() else number
             elif part in _MAPS:
-                found = replace(found, map=_MAPS[part][0])
+                found["map"] = part
             elif part in _PRESETS:
-                found = replace(found, preset=part)
+                found["preset"] = part
             else:
-                known = ("b2", "mbtree10", "aq0", *_MAPS, *_PRESETS)
+                known = ("b2", "mbtree10", *_MAPS, *_PRESETS, "aq0", "strength0.5", "margin1", "every5")
                 raise UsageError(f"{name}: {part!r} means nothing: use {', '.join(known)}")
-        return found
+        return cls(**found)
 
 
 def whole_stream(name: str) -> Method:
     """The method of a name that begins with `stream:`. Raises UsageError for one that can't be read."""
     setting = StreamSetting.of_name(name)
-    _, family, needs = _MAPS[setting.map]
+    family, needs = _MAPS[setting.map]
     return Method(
         name=name,
         family=family,
@@ -129,10 +147,16 @@ def _open(setting: StreamSetting, stream: StreamFormat, point: OperatingPoint, s
         b_frames=setting.b_frames,
         mbtree_frames=setting.mbtree_frames,
     )
+    strength = setting.map_strength
     if setting.map == "feedback":
-        return FeedbackStream(session, settings, point)
+        return FeedbackStream(
+            session, settings, point, strength=strength, margin_macroblocks=setting.map_margin
+        )
     if setting.map == "accmodel":
         context = session.context
         model = context.need_accmodel(setting.name)
-        return SteeredStream(session, SteeredEncoder(settings, model, "graded", every=context.every))
+        every = setting.map_every or context.every
+        return SteeredStream(
+            session, SteeredEncoder(settings, model, "graded", every=every, strength=strength)
+        )
     return SteeredStream(session, SteeredEncoder(settings, None))

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from accmpeg.evaluation.methods.whole_stream import StreamSetting
+from accmpeg.evaluation.methods.whole_stream import MAP_EVERY, StreamSetting
+from accmpeg.steering.feedback import MARGIN_MACROBLOCKS
 
 __all__ = ["Belief", "Lever", "believe", "levers_of", "prior_of"]
 
@@ -55,6 +56,9 @@ LEVERS: Mapping[str, Lever] = {
     # More where the picture is small: a fifth at 416 pixels, a twentieth at 640.
     "slower preset": Lever((-0.12, -0.12), 0.12),
     "aq": Lever((-0.02, -0.03), 0.08),
+    "map strength": Lever((0.0, 0.0), 0.05),
+    "map margin": Lever((0.0, 0.0), 0.03),
+    "map interval": Lever((0.0, 0.0), 0.03),
 }
 """From 14 clips with yolo11n and 10 with yolox_nano (results/)."""
 
@@ -112,6 +116,7 @@ def levers_of(
         found["slower preset"] = 0.6 if setting.preset == "faster" else 1.0
     if setting.aq_mode != 1:
         found["aq"] = 1.0
+    found |= {name: far for name, far in _tuning(setting).items() if far}
     return found
 
 
@@ -147,6 +152,15 @@ def believe(prior: Belief, measured: Mapping[StreamSetting, float], noise: Float
     mean = prior.mean + weight @ (gains - prior.mean[index])
     covariance = prior.covariance - weight @ shared.T
     return Belief(prior.settings, mean, (covariance + covariance.T) / 2)
+
+
+def _tuning(setting: StreamSetting) -> dict[str, float]:
+    """How far a map is from its defaults: in doublings, and in macroblocks."""
+    return {
+        "map strength": math.log2(setting.map_strength),
+        "map margin": setting.map_margin - MARGIN_MACROBLOCKS,
+        "map interval": math.log2((setting.map_every or MAP_EVERY) / MAP_EVERY),
+    }
 
 
 def _area(size_px: tuple[int, int]) -> float:

@@ -35,10 +35,7 @@ def complexity(setting: StreamSetting) -> int:
     2
     """
     plain = StreamSetting()
-    return sum(
-        getattr(setting, name) != getattr(plain, name)
-        for name in ("size_px", "b_frames", "mbtree_frames", "map", "preset", "aq_mode")
-    )
+    return sum(getattr(setting, name) != getattr(plain, name) for name in plain.__dataclass_fields__)
 
 
 def choose(belief: Belief, allowed: Sequence[StreamSetting], *, certainty: float = CERTAINTY) -> list[Step]:

@@ -10,7 +10,7 @@ import numpy as np
 import tomli_w
 
 from accmpeg.errors import SinkError
-from accmpeg.evaluation.methods.whole_stream import PREFIX, StreamSetting
+from accmpeg.evaluation.methods.whole_stream import MAP_EVERY, PREFIX, StreamSetting
 from accmpeg.evaluation.profile.gains import Seen
 from accmpeg.evaluation.profile.search import Outcome
 from accmpeg.version import __version__
@@ -109,6 +109,9 @@ def site_document(outcome: Outcome) -> dict[str, Any]:
         "b-frames": choice.b_frames,
         "mbtree-frames": choice.mbtree_frames,
         "policy": policy,
+        "map-strength": choice.map_strength,
+        "map-margin": choice.map_margin,
+        "every": choice.map_every or MAP_EVERY,
         "preset": choice.preset,
         "aq-mode": choice.aq_mode,
         "crf": round(chosen.crf, 1),
@@ -238,6 +241,10 @@ def _words(setting: StreamSetting) -> str:
     parts += [f"{setting.b_frames} B-frames"] if setting.b_frames else []
     parts += [f"mb-tree over {setting.mbtree_frames} frames"] if setting.mbtree_frames else []
     parts += [maps[setting.map]] if setting.map in maps else []
+    parts += [f"{setting.map_strength:g} times as strong"] if setting.map_strength != 1 else []
+    if setting.map_margin != StreamSetting.map_margin:
+        parts.append(f"with a margin of {setting.map_margin} macroblocks")
+    parts += [f"renewed every {setting.map_every} frames"] if setting.map_every is not None else []
     parts += [f"preset {setting.preset}"] if setting.preset != "veryfast" else []
     parts += ["AQ off"] if setting.aq_mode == 0 else []
     return ", ".join(parts)

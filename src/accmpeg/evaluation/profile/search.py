@@ -1,14 +1,15 @@
 """The search for a site's stream: rounds of measuring, each where the belief so far hopes for most.
 
 ```
-prior ─▶ opening settings on two parts ─▶ belief ─▶ the most hopeful next ─▶ … ─▶ finalists on all parts
-                                                        choice ─▶ judged on the other half of the footage
+prior ─▶ opening settings on two parts ─▶ belief ─▶ the most hopeful next ─▶ … ─▶ the best map, tuned
+                    choice ─▶ judged on the other half of the footage ◀─ finalists on all parts ◀─┘
 ```
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain as joined
 from pathlib import Path
 
 from accmpeg.errors import EvaluationError
@@ -16,15 +17,16 @@ from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, ReferenceName, read_rows
 from accmpeg.evaluation.bench.sweep import run_sweep
 from accmpeg.evaluation.link.link import Link
-from accmpeg.evaluation.methods.whole_stream import StreamSetting, whole_stream
+from accmpeg.evaluation.methods.whole_stream import MAP_EVERY, StreamSetting, whole_stream
 from accmpeg.evaluation.profile.belief import Belief, believe, prior_of
 from accmpeg.evaluation.profile.choice import Step, choose, complexity
 from accmpeg.evaluation.profile.gains import Gains, KneeCurve, Seen, measure_gains, site_curve
 from accmpeg.evaluation.profile.parts import Parts
 from accmpeg.evaluation.profile.reading import Reading
 from accmpeg.evaluation.settings import PROPAGATION_MS, ProfileSettings, SweepSettings
+from accmpeg.steering.feedback import MARGIN_MACROBLOCKS
 
-__all__ = ["Outcome", "candidates", "search"]
+__all__ = ["Outcome", "candidates", "search", "tunings"]
 
 _EARLY_PARTS, _ROUNDS, _PER_ROUND, _FINALISTS = 2, 2, 4, 3
 _EARLY_POINTS, _LATE_POINTS = 4, 5
@@ -93,6 +95,16 @@ def candidates(parts: Parts, dnn: DnnSpec, settings: ProfileSettings) -> list[St
     return [each for each in found if _delay_bound_ms(each, parts) <= settings.delay_budget_ms]
 
 
+def tunings(setting: StreamSetting) -> list[StreamSetting]:
+    """The same stream with its map stronger or weaker, wider or narrower, or renewed more or less often."""
+    if setting.map == "none":
+        return []
+    found = [replace(setting, map_strength=strength) for strength in (0.5, 1.5)]
+    if setting.map == "feedback":
+        return [*found, *(replace(setting, map_margin=MARGIN_MACROBLOCKS + more) for more in (-1, 1))]
+    return [*found, *(replace(setting, map_every=every) for every in (MAP_EVERY // 2, 2 * MAP_EVERY))]
+
+
 def search(
     parts: Parts,
     dnn: DnnSpec,
@@ -110,7 +122,8 @@ def search(
     known = candidates(parts, dnn, settings)
     plain = StreamSetting()
     small = dnn.card.input.stream_size_px(*parts.size_px)
-    prior = prior_of(known, parts.size_px, small, settings.keep)
+    tuned = [*joined.from_iterable(tunings(each) for each in known)]
+    prior = prior_of([*known, *tuned], parts.size_px, small, settings.keep)
     reference: ReferenceName = "own" if dnn.stronger is None else "confirmed"
     measured = _Measuring(dnn, folder, settings, progress)
     early = parts.choice[:_EARLY_PARTS]
@@ -118,17 +131,22 @@ def search(
     tried = [each for each in _opening(small, parts, b_frames) if each in known]
     gains = Gains(settings.keep, (), prior.covariance[:0, :0], 0)
     belief = prior
-    for number in range(_ROUNDS + 1):
+    for number in range(_ROUNDS + 2):
         rows = measured.sweep(early, tried, _EARLY_POINTS, f"round {number + 1}")
         gains = measure_gains(rows, reference, settings.keep)
         if gains.why:
             raise EvaluationError(f"nothing can be chosen by this footage: {gains.why}")
         belief = believe(prior, {each.setting: each.gain for each in gains.seen}, gains.noise)
         late = time.monotonic() - started_s > 60 * settings.minutes * _SEARCH_SHARE
-        if number == _ROUNDS or late:
+        if late or number > _ROUNDS:
             break
-        tried = [plain, *_hopeful(belief, gains, known, settings)]
-    finalists = _finalists(belief, gains, known, settings)
+        if number < _ROUNDS:
+            tried = [plain, *_hopeful(belief, gains, known, settings)]
+        elif tuned_best := tunings(_finalists(belief, gains, settings)[0]):
+            tried = [plain, *tuned_best]
+        else:
+            break
+    finalists = _finalists(belief, gains, settings)
     rows = measured.sweep(parts.choice, [plain, *finalists], _LATE_POINTS, "finalists")
     final = measure_gains(rows, reference, settings.keep)
     seen = final if len(final.seen) > 1 else gains
@@ -163,7 +181,6 @@ class _Measuring:
         self._dnn, self._folder, self._progress, self._workers = dnn, folder, progress, settings.workers
         self._settings = SweepSettings(
             step=_STEP,
-            every=settings.every,
             server_ms=settings.server_ms,
             links={"good link": Link(bandwidth_bps=20e6, propagation_ms=PROPAGATION_MS)},
             pictures=False,
@@ -229,10 +246,9 @@ def _hopeful(
     return sorted(free, key=promise)[:_PER_ROUND]
 
 
-def _finalists(
-    belief: Belief, gains: Gains, known: Sequence[StreamSetting], settings: ProfileSettings
-) -> list[StreamSetting]:
-    """The measured settings that are believed best, and what the choice would replace."""
+def _finalists(belief: Belief, gains: Gains, settings: ProfileSettings) -> list[StreamSetting]:
+    """The measured settings that are believed best, the best first, and what the choice would replace."""
+    known = set(belief.settings)
     fitting = [each.setting for each in gains.seen if _fits(each, settings) and each.setting in known]
     if not fitting:
         raise EvaluationError(_nearest(gains.seen, settings))
