@@ -142,7 +142,7 @@ def search(
             break
         if number < _ROUNDS:
             tried = [plain, *_hopeful(belief, gains, known, settings)]
-        elif tuned_best := tunings(_finalists(belief, gains, settings)[0]):
+        elif tuned_best := tunings(choose(belief, _fitting(belief, gains, settings))[-1].setting):
             tried = [plain, *tuned_best]
         else:
             break
@@ -246,12 +246,18 @@ def _hopeful(
     return sorted(free, key=promise)[:_PER_ROUND]
 
 
-def _finalists(belief: Belief, gains: Gains, settings: ProfileSettings) -> list[StreamSetting]:
-    """The measured settings that are believed best, the best first, and what the choice would replace."""
+def _fitting(belief: Belief, gains: Gains, settings: ProfileSettings) -> list[StreamSetting]:
+    """What was measured to keep the share within the budgets. Raises EvaluationError where nothing was."""
     known = set(belief.settings)
     fitting = [each.setting for each in gains.seen if _fits(each, settings) and each.setting in known]
     if not fitting:
         raise EvaluationError(_nearest(gains.seen, settings))
+    return fitting
+
+
+def _finalists(belief: Belief, gains: Gains, settings: ProfileSettings) -> list[StreamSetting]:
+    """The measured settings that are believed best, and what the choice would replace."""
+    fitting = _fitting(belief, gains, settings)
     best = sorted(fitting, key=lambda each: belief.of(each)[0])[:_FINALISTS]
     chain = [step.setting for step in choose(belief, fitting)]
     return list(dict.fromkeys([*best, *chain]))
