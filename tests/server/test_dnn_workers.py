@@ -63,13 +63,13 @@ def test_frames_of_a_camera_that_has_left_are_dropped(workers: DnnWorkers) -> No
 def test_frames_of_a_camera_that_leaves_are_no_loss_of_the_dnn(workers: DnnWorkers) -> None:
     stays, leaves = (workers.open_lane(name, 8, None, 30) for name in ("gate", "yard"))
     rate = workers.batchers["b"].result_rate
-    assert rate.per_s(0.0, 1) is None
+    assert rate.per_s(0.0, 1, 30) is None
     for _ in range(40):
         workers.saw(leaves, answered=True)
     workers.close_lane(leaves)
     for _ in range(8):  # what waited when it left
         workers.saw(leaves, answered=False)
-    assert rate.per_s(1.0, 1) is None, "nobody is told to send less"
+    assert rate.per_s(1.0, 1, 30) is None, "nobody is told to send less"
     workers.close_lane(stays)
 
 

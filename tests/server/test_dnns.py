@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from accmpeg.errors import DnnError
 from accmpeg.server import ServerSettings, models
 from accmpeg.server.dnns import load_all
+from tests.server.stubborn import Stubborn, write_card
 
 
 def copies(card: Path, **settings: int) -> int:
@@ -27,3 +29,22 @@ def test_a_quick_dnn_runs_on_every_core_and_a_slow_one_once(
 def test_what_the_settings_say_counts(card: Path) -> None:
     assert copies(card, copies=3) == 3
     assert copies(card, threads=2) == 1
+
+
+def test_a_dnn_that_is_put_in_place_has_inferred_before_frames_come(card: Path) -> None:
+    """Its first frame also sets up the runtime, which cameras that stream would wait for."""
+    settings = ServerSettings(dnns=(card,))
+    (first,) = models.load(settings, card).values()
+    (later,) = models.load(settings, card, {"cpu": 2}).values()
+    assert (first.frame_s, len(later.copies)) == (0.0, 2)
+    assert 0 < later.frame_s < 10
+
+
+def test_a_dnn_that_fails_is_not_put_in_place(tmp_path: Path) -> None:
+    failing = write_card(tmp_path)
+    Stubborn.fails.set()
+    try:
+        with pytest.raises(DnnError, match=r"stubborn failed on .*: device-side assert"):
+            models.load(ServerSettings(dnns=(failing,)), failing, {"cpu": 1})
+    finally:
+        Stubborn.fails.clear()

@@ -26,6 +26,7 @@ from typing import Any, Literal
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.patience import Patience
+from accmpeg.server.frame_cost import FrameCost
 from accmpeg.server.lanes import Job, Lane, Lanes, Outcome
 from accmpeg.server.models import LoadedDnn, ModelIdentity
 from accmpeg.server.quiet import OncePerSecond
@@ -54,6 +55,10 @@ class _Batch:
     jobs: list[Job]
     started_s: float = field(default_factory=time.perf_counter)
     given_up: bool = False
+
+    @property
+    def age_s(self) -> float:
+        return time.perf_counter() - self.started_s
 
     def finish(self, found: "_Found", infer_ms: float, identity: ModelIdentity) -> None:
         """Tells every job what became of it."""
@@ -108,8 +113,7 @@ class Batcher:
         """What live cameras may count on together."""
         self._changed = threading.Condition()
         self._closed = threading.Event()
-        self._frame_s = 0.0
-        """What a frame takes in a batch, a running mean."""
+        self._cost = FrameCost(loaded.frame_s)
         self._running: dict[int, _Batch] = {}
         self._failures = _Failures()
         self._threads = [
@@ -195,7 +199,7 @@ class Batcher:
         with self._changed:
             now_s = time.perf_counter()
             cameras = sum(lane.patience is not None and lane.is_busy(now_s) for lane in self._lanes)
-        return self.result_rate.per_s(now_s, cameras)
+            return self.result_rate.per_s(now_s, cameras, self._cost.per_s(self.copies))
 
     def close_lane(self, lane: Lane) -> None:
         """A camera leaves; what still waits is dropped."""
@@ -241,7 +245,9 @@ class Batcher:
             )
         with self._changed:
             self._loaded = loaded
-            self._failures.in_a_row, self._frame_s = 0, 0.0
+            self._failures.in_a_row = 0
+            self._cost = FrameCost(loaded.frame_s)
+        self.result_rate.exchanged(time.perf_counter())
 
     def close(self) -> bool:
         """Ends the threads after their batches, and says whether all have; what waits is dropped."""
@@ -261,7 +267,7 @@ class Batcher:
             loaded, batch = gathered
             frames = len(batch.jobs)
             found, failure = _infer(loaded.copies[copy], batch.jobs)
-            taken_s = time.perf_counter() - batch.started_s
+            taken_s = batch.age_s
             with self._changed:
                 del self._running[copy]
                 given_up = batch.given_up
@@ -269,14 +275,15 @@ class Batcher:
                     self._failures.count(failed, failure)
                 if failed < frames:
                     self._failures.in_a_row = 0
-                frame_s = min(taken_s, self._infer_timeout_s) / frames
-                self._frame_s += (0.2 if self._frame_s else 1.0) * (frame_s - self._frame_s)
             if given_up:
                 late = {"dnn": self.name, "after_s": round(taken_s, 1)}
                 log.warning("a hanging inference came back", extra=late)
             else:
                 self._observe(self.name, frames)
                 batch.finish(found, taken_s * 1000, loaded.identity)
+            with self._changed:
+                if loaded is self._loaded:  # with what it took to tell: nothing could run meanwhile
+                    self._cost.took(min(batch.age_s, self._infer_timeout_s), frames)
             del gathered, found, batch  # frames are large: none outlives its batch
 
     def _gather(self, copy: int) -> tuple[LoadedDnn, _Batch] | None:
@@ -288,7 +295,7 @@ class Batcher:
                 if wait_s is None or wait_s > 0:
                     self._changed.wait(wait_s)
                     continue
-                batch = self._running[copy] = _Batch(self._lanes.take(limit, self._frame_s, now_s))
+                batch = self._running[copy] = _Batch(self._lanes.take(limit, self._cost.frame_s, now_s))
                 return self._loaded, batch
         return None
 
@@ -296,8 +303,7 @@ class Batcher:
         limit = min(self._max_batch, self.dnn.network.max_batch or self._max_batch)
         if math.isfinite(self._infer_timeout_s):
             # A DNN that is only slow must not look like one that hangs.
-            in_time = int(self._infer_timeout_s / 2 / self._frame_s) if self._frame_s else 1
-            limit = min(limit, max(1, in_time))
+            limit = min(limit, max(1, int(self._infer_timeout_s / 2 * (self._cost.per_s(1) or 0.0))))
         return limit
 
     def _watch(self) -> None:

@@ -1,5 +1,6 @@
 """Frames give way before the delay does, where a machine is behind; not where the link is slow."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -34,17 +35,28 @@ class Run:
 
 
 def simulated(
-    service_ms: list[tuple[float, float]], *, seconds: float, rest_ms: float = 20.0, own_ms: float = 0.0
+    service_ms: list[tuple[float, float]],
+    *,
+    seconds: float,
+    rest_ms: float = 20.0,
+    own_ms: float = 0.0,
+    exchanged_s: float = math.inf,
+    told: bool = True,
 ) -> Run:
     """A camera in front of one machine that takes frames in turn, each `service_ms` (from when on, so long).
 
-    Service times scatter as those of a busy machine do; `own_ms` holds no other frame up.
+    At `exchanged_s` the machine stands still for half a second, and says that it has another DNN. Service
+    times scatter as those of a busy machine do; `own_ms` holds no other frame up.
     """
     pace, run, random = Pace(BUDGET_MS), Run(), np.random.default_rng(3)
     free_s, due_s = 0.0, 0.0
     coming: deque[tuple[float, float, float, float]] = deque()
     for index in range(round(seconds * FRAME_RATE)):
         now_s = index / FRAME_RATE
+        if now_s >= exchanged_s:
+            exchanged_s, free_s = math.inf, now_s + 0.5
+            if told:
+                pace.exchanged(now_s)
         while coming and coming[0][0] <= now_s:
             back_s, captured_s, delay_ms, lag = coming.popleft()
             pace.took(back_s, captured_s, delay_ms=delay_ms, lag_ms=lag)
@@ -76,9 +88,26 @@ def test_a_machine_that_is_behind_gets_fewer_frames_and_the_delay_holds(service_
 
 def test_what_a_neighbour_took_is_used_again_when_it_is_gone() -> None:
     run = simulated([(0, 25), (20, 60), (50, 25)], seconds=90)
-    assert run.p95_ms(40, 50) <= 0.8 * BUDGET_MS, "after two cuts, the first of which was too small"
+    assert run.p95_ms(30, 50) <= 0.8 * BUDGET_MS, "after two cuts, the first of which was too small"
     assert run.per_s(25, 50) >= 0.7 * 1000 / 60
     assert run.per_s(70, 90) == pytest.approx(FRAME_RATE, rel=0.03)
+
+
+@pytest.mark.parametrize("busy_ms", [60, 80, 120])
+@pytest.mark.parametrize("then_ms", [20, 36, 45, 60])
+def test_a_neighbour_that_takes_less_is_no_reason_for_a_jump(busy_ms: float, then_ms: float) -> None:
+    run = simulated([(0, 25), (20, busy_ms), (60, then_ms)], seconds=120)
+    for from_s in range(60, 100, 10):
+        assert run.p95_ms(from_s, from_s + 20) <= BUDGET_MS
+    assert run.per_s(90, 120) >= 0.7 * min(FRAME_RATE, 1000 / then_ms), "and what it can do is used"
+
+
+def test_a_dnn_put_in_place_is_no_queue() -> None:
+    run = simulated([(0, 20)], seconds=60, exchanged_s=30.0)
+    assert run.per_s(0, 60) == pytest.approx(FRAME_RATE), "no frame is left out"
+    assert simulated([(0, 20)], seconds=60, exchanged_s=30.0, told=False).per_s(30, 40) < 0.9 * FRAME_RATE
+    slower = simulated([(0, 20), (30, 80)], seconds=60, exchanged_s=30.0)
+    assert slower.p95_ms(40, 60) <= BUDGET_MS, "one that is slower is sent fewer"
 
 
 def test_a_slow_link_costs_no_frames() -> None:

@@ -88,6 +88,11 @@ class Adaptation:
         with self._lock:
             self._pace.took(now_s, captured_s, delay_ms=delay_ms, lag_ms=lag_ms)
 
+    def exchanged(self, now_s: float) -> None:
+        """The server has put another DNN in place; see `Pace`."""
+        with self._lock:
+            self._pace.exchanged(now_s)
+
     def refit(self, width_px: int, height_px: int, frame_rate: float, highest_bps: int) -> None:
         """The full stream has another size, and another bound of its rate."""
         with self._lock:
@@ -186,7 +191,7 @@ class Adaptation:
     def _b_frames(self, now_ms: float, level: Level) -> int:
         lag_ms, controller, link = self._pace.longest_ms, self._controller, self._controller.link
         if lag_ms is None or self._frame_ms is None:
-            return 0
+            return self._room.count
         if not self._room.count and controller.bitrate_bps >= controller.highest_bps:
             return 0  # there are bits enough: delay is dearer
         spare_ms = BUDGET_SHARE * controller.budget_ms - lag_ms - link.rtt_ms - link.queue_ms

@@ -243,6 +243,7 @@ class Connection:
 
     def _take_offer(self, message: wire.NewOffer) -> None:
         state = self._state
+        state.adaptation.exchanged(state.clock.now_us() / 1e6)
         try:
             offer = wire.read_offer(message)
         except WireError as error:

@@ -29,8 +29,12 @@ TRIED_OF, TRY_S = 5, 10.0
 DRAIN_SHARE, USED_SHARE, EASE_SHARE = 0.6, 0.9, 0.95
 """Of what comes back: sent while a queue drains, after that, and where a queue is about to build up."""
 LONGEST_DRAIN_S = 2.0
+STRANGE_S = 0.5
+"""So long after the server has put another DNN in place, frames say nothing of it."""
 GROWTH_PER_S = 0.02
 """By so much the rate grows in the first second after a cut, by twice as much every three more."""
+DOUBLINGS = 3
+"""What grows faster is past what the machines can do before results tell."""
 FREE_ABOVE = 1.5
 """A limit so many times what comes holds nothing down: there is none."""
 LEAST_PER_S = 1.0
@@ -51,7 +55,7 @@ class Pace:
     ```
     queue > 1      drain: 0.6 of what comes back, until what had gathered is through; then 0.9 of it
     queue > 0.7    0.95 of what comes back, each second
-    queue < 0.4    + 2 %/s, + 4 %/s, … + 64 %/s
+    queue < 0.4    + 2 %/s, + 4 %/s, … + 16 %/s
     ```
 
     >>> pace = Pace(budget_ms=300)
@@ -71,12 +75,20 @@ class Pace:
         self._cut_s = self._moved_s = float("-inf")
         self._drained_s: float | None = None
         """When what had gathered is through: frames captured before say nothing."""
-        self._used_per_s = 0.0
+        self._used_per_s: float | None = None
 
     @property
     def longest_ms(self) -> float | None:
         """The lag that one in twenty of the last results exceeded; None before there are enough."""
         return sorted(self._least)[-1 - len(self._least) // RECENT] if len(self._least) >= RECENT else None
+
+    def exchanged(self, now_s: float) -> None:
+        """Another DNN is in place: what frames took so far, and while all change over, is not its doing."""
+        if self._drained_s is None:
+            self._used_per_s = self.per_s
+        self._drained_s = max(self._drained_s or 0.0, now_s + STRANGE_S)
+        self._lags.clear()
+        self._least.clear()
 
     def took(self, now_s: float, captured_s: float, *, delay_ms: float, lag_ms: float) -> None:
         """A result has come, of a frame that was captured then."""
@@ -113,7 +125,7 @@ class Pace:
             self.per_s = max(LEAST_PER_S, EASE_SHARE * before)
             self._cut_s = now_s
         elif queue < GROW_BELOW and self.per_s is not None:
-            self.per_s *= 1 + GROWTH_PER_S * 2 ** min(5.0, (now_s - self._cut_s) / 3)
+            self.per_s *= 1 + GROWTH_PER_S * 2 ** min(DOUBLINGS, (now_s - self._cut_s) / 3)
             if self.per_s > FREE_ABOVE * come_per_s:
                 self.per_s = None
         self._moved_s = now_s
