@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 
 from accmpeg.accmodel import AccModel, AccModelCard, read_accmodel_card
-from accmpeg.accmodel.card import ServedDnn, card_path, sha256_of, write_accmodel_card
+from accmpeg.accmodel.card import ServedDnn, card_path, sha256_of
+from accmpeg.dnn.card import write_card
 from accmpeg.errors import MissingExtraError
 from accmpeg.media.planes import frame_planes
 from accmpeg.training.export import count_macs, count_parameters, export_onnx
@@ -62,7 +63,7 @@ def random_accmodel(folder: Path) -> Path:
         outputs=["accgrad", "objects"],
         dnn=ServedDnn(name="none", task="detection"),
     )
-    write_accmodel_card(card, card_path(path))
+    write_card(card, card_path(path))
     return path
 
 

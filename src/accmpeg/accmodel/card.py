@@ -1,15 +1,13 @@
 """The card of an AccModel, `NAME.card.toml` beside `NAME.onnx`: its DNN, training, cost and quality."""
 
 import hashlib
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from accmpeg.dnn.card import CARD_SUFFIX, InputCard, explain
-from accmpeg.errors import CardError, WeightsError
+from accmpeg.dnn.card import CARD_SUFFIX, InputCard, card_text, parse_card
+from accmpeg.errors import WeightsError
 from accmpeg.media.planes import LONG_SIDE_PX, SIZE_MULTIPLE_PX
 
 __all__ = [
@@ -22,11 +20,9 @@ __all__ = [
     "ServedDnn",
     "TrainingRecord",
     "card_path",
-    "parse_accmodel_card",
     "read_accmodel_card",
     "sha256_of",
     "verified_weights",
-    "write_accmodel_card",
 ]
 
 LEAST_TOP_SHARE = 0.65
@@ -167,29 +163,7 @@ def card_path(path: str | Path) -> Path:
 def read_accmodel_card(path: str | Path) -> AccModelCard:
     """Reads and checks a card; raises `CardError` naming the key that is missing, unknown or senseless."""
     path = card_path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CardError(f"the AccModel card {path} can't be read: {reason}") from error
-    return parse_accmodel_card(text, str(path))
-
-
-def parse_accmodel_card(text: str, where: str) -> AccModelCard:
-    """Checks the text of a card, which came from `where`; raises `CardError`."""
-    try:
-        return AccModelCard.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise CardError(f"{where} is not valid TOML: {error}") from error
-    except ValidationError as error:
-        raise CardError(f"{where}: {explain(error, AccModelCard)}") from error
-
-
-def write_accmodel_card(card: AccModelCard, path: Path) -> None:
-    """Stores a card in one step; raises `OSError`."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(tomli_w.dumps(card.model_dump(exclude_none=True, mode="json")).encode())
-    part.replace(path)
+    return parse_card(AccModelCard, card_text(path), str(path))
 
 
 def verified_weights(card: AccModelCard, card_file: Path) -> bytes:

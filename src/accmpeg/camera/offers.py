@@ -20,7 +20,7 @@ from typing import Any
 import av
 import numpy as np
 
-from accmpeg.accmodel.card import parse_accmodel_card
+from accmpeg.accmodel.card import AccModelCard
 from accmpeg.accmodel.inspection import check_onnx
 from accmpeg.accmodel.runtime import AccModel, Scores
 from accmpeg.camera.cache import OfferCache
@@ -28,6 +28,7 @@ from accmpeg.camera.options import CameraOptions
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.camera.uplink.fetch import fetch
+from accmpeg.dnn.card import parse_card
 from accmpeg.errors import AccModelError, AccmpegError, LinkError, UsageError, WeightsError
 from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.grid import MacroblockGrid
@@ -188,7 +189,7 @@ class OfferTaker(threading.Thread):
 
     def _model(self, offered: OfferedAccModel, dnn_sha256: str | None) -> AccModel:
         where = f"the AccModel offered by {self._server.shown}"
-        card = parse_accmodel_card(offered.card, where)
+        card = parse_card(AccModelCard, offered.card, where)
         if card.sha256 != offered.sha256:
             raise WeightsError(f"{where} has a card for other weights")
         if card.dnn.sha256 is not None and dnn_sha256 not in (None, card.dnn.sha256):

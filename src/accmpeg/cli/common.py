@@ -156,9 +156,9 @@ class _ProgressLines(Progress):
 
 
 @contextmanager
-def progress_bar(*, quiet: bool = False) -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     """Progress on stderr with count, elapsed and remaining time: a bar on a terminal, else lines in a log."""
-    if quiet or err.is_terminal:
+    if err.is_terminal:
         progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -167,7 +167,6 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Progress]:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=err,
-            disable=quiet,
         )
     else:
         progress = _ProgressLines()

@@ -30,7 +30,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -44,7 +44,9 @@ __all__ = [
     "HeadCard",
     "InputCard",
     "KeypointCard",
+    "card_text",
     "check_options",
+    "parse_card",
     "read_card",
     "write_card",
 ]
@@ -56,6 +58,7 @@ LEAST_SHRINKING = 1.4
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[float, Field(ge=-1000, le=1000)]
 Divisor = Annotated[float, Field(ge=1e-3, le=1e5)]
+C = TypeVar("C", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -154,21 +157,29 @@ class DnnCard(_Section):
 
 def read_card(path: str | Path) -> DnnCard:
     """Reads and checks a card; raises `CardError` naming the key that is missing, unknown or senseless."""
-    path = Path(path)
+    return parse_card(DnnCard, card_text(Path(path)), str(path))
+
+
+def card_text(path: Path) -> str:
+    """What stands in a card; raises `CardError`."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CardError(f"{path} can't be read as a card: {reason}") from error
+
+
+def parse_card(kind: type[C], text: str, where: str) -> C:
+    """Checks the text of a card of this kind, which came from `where`; raises `CardError`."""
     try:
-        return DnnCard.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise CardError(f"{path} is not valid TOML: {error}") from error
+        return kind.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise CardError(f"{where} is not valid TOML: {error}") from error
     except ValidationError as error:
-        raise CardError(f"{path}: {explain(error, DnnCard)}") from error
+        raise CardError(f"{where}: {explain(error, kind)}") from error
 
 
-def write_card(card: DnnCard, path: str | Path) -> None:
+def write_card(card: BaseModel, path: str | Path) -> None:
     """Stores a card as TOML, in one step; raises `OSError`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

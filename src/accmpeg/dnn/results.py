@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
 from accmpeg.tasks.base import Dense
+from accmpeg.tasks.keypoints import key_points
 from accmpeg.tasks.matching import nms
 from accmpeg.tasks.segmentation import ClassMap, class_map_type
 
@@ -41,13 +42,7 @@ def result_of(dense: Dense, card: DnnCard, *, sure_only: bool = False) -> Any:
     boxes = _boxes(dense, chosen)
     if card.task == "keypoints":
         points = np.asarray(dense.keypoints)[chosen].astype(np.float32)
-        return sv.KeyPoints(
-            xy=np.ascontiguousarray(points[..., :2]),
-            keypoint_confidence=np.ascontiguousarray(points[..., 2]),
-            detection_confidence=scores,
-            class_id=class_ids,
-            data={"xyxy": boxes},
-        )
+        return key_points(points, boxes, scores, class_ids)
     mask = None
     if card.task == "instances":
         mask = instance_masks(dense, chosen, boxes)

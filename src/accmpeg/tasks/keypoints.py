@@ -22,7 +22,7 @@ from accmpeg.tasks.base import ClipAccuracy, Dense, TaskName
 from accmpeg.tasks.detection import class_ids_of, detection_agreement, pooled_f1
 from accmpeg.tasks.matching import FrameMatches, clip_average_precision, match
 
-__all__ = ["KeypointTask", "oks_matrix", "oks_sigmas"]
+__all__ = ["KeypointTask", "key_points", "oks_matrix", "oks_sigmas"]
 
 COCO_SIGMAS = (
     *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
@@ -32,6 +32,22 @@ BOX_AREA_SHARE = 0.53
 OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MATCH_OKS = 0.5
 PCK_SHARE_OF_DIAGONAL = 0.2
+
+
+def key_points(
+    points: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    class_ids: NDArray[Any],
+) -> sv.KeyPoints:
+    """n results: points `(n, k, 3)` with their confidence, boxes `(n, 4)`, scores and classes `(n,)`."""
+    return sv.KeyPoints(
+        xy=np.ascontiguousarray(points[..., :2]),
+        keypoint_confidence=np.ascontiguousarray(points[..., 2]),
+        detection_confidence=scores,
+        class_id=class_ids,
+        data={"xyxy": boxes},
+    )
 
 
 @dataclass(frozen=True, slots=True)

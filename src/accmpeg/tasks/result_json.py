@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from accmpeg.errors import WireError
 from accmpeg.tasks.base import TaskName
-from accmpeg.tasks.keypoints import boxes_of
+from accmpeg.tasks.keypoints import boxes_of, key_points
 from accmpeg.tasks.segmentation import IGNORED, ClassMap
 
 __all__ = ["RUN_LIMIT", "from_json", "to_json"]
@@ -121,13 +121,7 @@ def _people(
 ) -> sv.KeyPoints:
     count = len(objects[0]["keypoints"]) if objects else 0
     points = np.array([each["keypoints"] for each in objects], np.float32).reshape(len(objects), count, 3)
-    return sv.KeyPoints(
-        xy=np.ascontiguousarray(points[..., :2]),
-        keypoint_confidence=np.ascontiguousarray(points[..., 2]),
-        detection_confidence=scores,
-        class_id=class_ids,
-        data={"xyxy": boxes},
-    )
+    return key_points(points, boxes, scores, class_ids)
 
 
 def _runs(flat: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:

@@ -21,9 +21,9 @@ from accmpeg.accmodel.card import (
     TrainingRecord,
     card_path,
     sha256_of,
-    write_accmodel_card,
 )
 from accmpeg.accmodel.runtime import AccModel
+from accmpeg.dnn.card import write_card
 from accmpeg.errors import TrainingError, UsageError
 from accmpeg.training.checkpoint import save_weights, write_whole
 from accmpeg.training.export import count_macs, count_parameters, export_onnx, measure_ms
@@ -120,14 +120,14 @@ def train_accmodel(
         ),
     )
     write_whole(output, weights)
-    write_accmodel_card(card, card_path(output))
+    write_card(card, card_path(output))
 
     # Judged through the door that the camera uses: the exported file in ONNX Runtime.
     runtime = AccModel.load(output)
     quality = [assess(runtime, trained.held_out, "held-out clips of the training footage")]
     quality += [assess(runtime, list(labels), labels.folder.name) for labels in validation_sets]
     card = card.model_copy(update={"quality": quality})
-    write_accmodel_card(card, card_path(output))
+    write_card(card, card_path(output))
     checkpoint.unlink(missing_ok=True)
     return card
 

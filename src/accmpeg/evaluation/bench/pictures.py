@@ -45,13 +45,11 @@ def drawn_result(frame: av.VideoFrame, result: Any, dnn: ServerDnn) -> NDArray[n
     return draw(rgb_of(frame), result, dnn.card.classes, score_threshold=dnn.card.score_threshold)
 
 
-def score_pictures(
-    frame: av.VideoFrame, model: AccModel, bit_weights: NDArray[np.float32] | None = None
-) -> list[Picture]:
+def score_pictures(frame: av.VideoFrame, model: AccModel) -> list[Picture]:
     """The AccModel's heat map over a frame, and the graded policy's offsets."""
     scores, rgb = model.predict(frame), rgb_of(frame)
     policy = GradedPolicy(object_threshold=model.object_threshold)
-    offsets = policy.qp_offsets(scores.accgrad, scores.objects, bit_weights)
+    offsets = policy.qp_offsets(scores.accgrad, scores.objects)
     return [
         ("Predicted accuracy gradient (log scale, bright is high)", heat_over(rgb, scores.accgrad)),
         ("QP offsets (green finer, violet coarser)", offsets_over(rgb, offsets)),

@@ -66,14 +66,11 @@ def object_mask(accmodel: AccModel, frame: av.VideoFrame) -> BoolMap:
     return np.asarray(objects >= accmodel.object_threshold, np.bool_)
 
 
-def region_policy(point: OperatingPoint, span_qp: int, *, grown_macroblocks: int = 1) -> BinaryPolicy:
+def region_policy(point: OperatingPoint, span_qp: int) -> BinaryPolicy:
     """Two levels: QP `quality` where the map is above 0, grown, and `span_qp` coarser elsewhere."""
     high = 30 if point.quality is None else round(point.quality)
     return BinaryPolicy(
-        qp_high=high,
-        qp_low=min(51, high + span_qp),
-        threshold_log2=0.0,
-        dilate_macroblocks=grown_macroblocks,
+        qp_high=high, qp_low=min(51, high + span_qp), threshold_log2=0.0, dilate_macroblocks=1
     )
 
 
