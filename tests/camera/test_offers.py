@@ -33,9 +33,6 @@ from accmpeg.server.settings import ServerSettings
 from accmpeg.server.tokens import Tokens
 from tests.camera.conftest import HEIGHT_PX, WIDTH_PX
 from tests.helpers import free_port, until
-from tests.server.conftest import certificate
-
-__all__ = ["certificate"]
 
 DETECTOR = assets_path() / "detector.card.toml"
 ACCMODEL = assets_path() / "accmodel.card.toml"
