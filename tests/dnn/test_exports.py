@@ -187,7 +187,7 @@ def test_operators_of_opset_18_and_later_have_a_gradient(tmp_path, case):
         inputs=[picture_input(shape=(1, 3, SIZE_PX, SIZE_PX))],
         opset=opset,
     )
-    dnn = load_dnn(imported(model, "detection", "yolo"))
+    dnn = load_dnn(imported(model, "detection", "yolo", head__parameters__units="fractions"))
     _, findings = check_dnn(dnn, frame())
     assert all(finding.ok for finding in findings), findings
 

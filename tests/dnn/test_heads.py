@@ -80,7 +80,7 @@ def test_nanodet_needs_the_strides_of_its_network(read):
 
 
 def test_detr_with_sigmoid_and_softmax(read):
-    boxes = [[0.5, 0.5, 0.25, 0.125]]
+    boxes = [[32.0, 32, 16, 8]]
     dense = read(DetrHead(2), [[0.0, np.log(3)]], boxes)
     assert dense["boxes_xyxy"].tolist() == [[48, 24, 80, 40]]
     assert dense["scores"] == pytest.approx(np.array([[0.5, 0.75]]))

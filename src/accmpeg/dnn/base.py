@@ -102,6 +102,11 @@ class ServerDnn:
             ]
         return results
 
+    def dense(self, frame: VideoFrame) -> Dense:
+        """Everything that the network says of a frame, before thresholds and suppression."""
+        picture, geometry = self._preprocess(frame)
+        return self._dense(of_picture(self._head, self.network.run(picture[None]), 0), geometry)
+
     def differentiable(self, device: str = "cpu") -> DifferentiableDnn:
         """The same DNN in PyTorch, for gradients; raises `NoGradientError` where it has none."""
         if not HEADS[self.card.head.name].has_gradient:
@@ -112,6 +117,9 @@ class ServerDnn:
         return DifferentiableDnn(self.card, self._head, self.network.differentiable(device), device)
 
     def _result(self, outputs: list[NDArray[Any]], geometry: InputGeometry, sure_only: bool) -> Any:
+        return result_of(self._dense(outputs, geometry), self.card, sure_only=sure_only)
+
+    def _dense(self, outputs: list[NDArray[Any]], geometry: InputGeometry) -> Dense:
         # Half precision is too coarse for pixel coordinates of large frames, and sums overflow.
         outputs = [output.astype(np.float32) if output.dtype == np.float16 else output for output in outputs]
         # A sum is NaN or infinite as soon as one value is, and costs a fraction of isfinite on each.
@@ -120,7 +128,7 @@ class ServerDnn:
                 f"{self.card.name} returned NaN or infinite values: check the card's mean, std and colour, "
                 "and the weights"
             )
-        return result_of(self._head.dense(outputs, geometry), self.card, sure_only=sure_only)
+        return self._head.dense(outputs, geometry)
 
 
 def load_dnn(card_path: str | Path, *, threads: int | None = None, device: str = "cpu") -> ServerDnn:

@@ -11,16 +11,21 @@ from av import VideoFrame
 from numpy.typing import NDArray
 
 from accmpeg.dnn.base import ServerDnn
-from accmpeg.dnn.preprocess import Preprocessor
+from accmpeg.dnn.preprocess import InputGeometry, Preprocessor
 from accmpeg.dnn.registry import get_adapter
+from accmpeg.dnn.results import SCORE_FLOOR
 from accmpeg.errors import NoGradientError
 
-__all__ = ["Finding", "check_dnn", "largest_difference"]
+__all__ = ["Finding", "check_dnn", "largest_difference", "misread"]
 
 MAX_DIFFERENCE = 1e-3
 """Largest allowed difference between runtime and PyTorch, as a share of the output's range."""
 MAX_DIFFERENCE_HALF = 2e-2
 """The same for a network of half precision, which PyTorch computes in single precision."""
+
+_SLACK = 1e-3
+_INVERTED = 0.1
+"""Of all sure boxes: networks that regress corners may swap a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +47,54 @@ def check_dnn(dnn: ServerDnn, frame: VideoFrame) -> tuple[Any, list[Finding]]:
     result = dnn.infer(frame)
     took_ms = 1000 * (time.perf_counter() - started)
     findings = [Finding("runs", f"{took_ms:.1f} ms, {_summary(dnn, result)}", True)]
+    wrong = misread(dnn, frame)
+    findings += [] if wrong is None else [Finding("meaning", wrong, False)]
     try:
         findings += _check_gradient(dnn, frame, result)
     except NoGradientError as error:
         # A network elsewhere has none by nature, and is no worse for it.
         findings.append(Finding("gradient", str(error), not get_adapter(dnn.card.adapter).runs_here))
     return result, findings
+
+
+def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
+    """What shows that the network gives other numbers than its head reads, with the way out; or None.
+
+    Shapes alone don't tell fractions from pixels, corners from centres, or logits from probabilities.
+    """
+    dense = dnn.dense(frame)
+    if dense.scores is None or not dense.scores.size:
+        return None
+    best = dense.scores.max(axis=1)
+    lowest, highest = float(dense.scores.min()), float(best.max())
+    if lowest < -_SLACK or highest > 1 + _SLACK:
+        return (
+            f"scores from {lowest:.3g} to {highest:.3g} are no probabilities: export the network with its "
+            "sigmoid or softmax, or correct head.name or head.parameters in the card"
+        )
+    boxes = np.asarray(dense.boxes_xyxy)[best >= max(dnn.card.score_threshold, SCORE_FLOOR)]
+    if not len(boxes):
+        return None
+    width_px, height_px = dense.frame_size_px
+    geometry = InputGeometry.of(dnn.card.input, width_px, height_px)
+    left, top, right, bottom = boxes.T
+    if np.ptp(boxes[:, ::2]) * geometry.scale_x < 2 and np.ptp(boxes[:, 1::2]) * geometry.scale_y < 2:
+        return (
+            "all boxes lie within a pixel: they are fractions of the input, so say head.parameters.units = "
+            "'fractions' in the card"
+        )
+    if np.mean((right < left) | (bottom < top)) > _INVERTED:
+        return (
+            "boxes end before they begin: they are no corners, so say head.parameters.columns = 'cx,cy,w,h' "
+            "in the card, or another head.name"
+        )
+    middle_x, middle_y = np.median(left + right) / 2, np.median(top + bottom) / 2
+    if not (-width_px < middle_x < 2 * width_px and -height_px < middle_y < 2 * height_px):
+        return (
+            "boxes lie far outside of the picture: if they are in pixels, say head.parameters.units = "
+            "'pixels' in the card, else correct head.name"
+        )
+    return None
 
 
 def largest_difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> float:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.dnn.card import CARD_SUFFIX, DnnCard, explain, write_card
+from accmpeg.dnn.check import misread
 from accmpeg.dnn.heads import HEADS, get_head
 from accmpeg.dnn.onnx_adapter import OnnxNetwork, open_session
 from accmpeg.dnn.picture_input import PictureInput
@@ -115,11 +116,14 @@ def import_model(
     card_path = cards / f"{draft.get('name', model.stem)}{CARD_SUFFIX}"
     card = _build(draft, model, card_path, data)
     dnn = ServerDnn(card, OnnxNetwork(card, model, session), get_head(card))
-    dnn.infer(VideoFrame.from_ndarray(np.full((96, 160, 3), 114, np.uint8), format="rgb24"))
+    grey = VideoFrame.from_ndarray(np.full((96, 160, 3), 114, np.uint8), format="rgb24")
+    dnn.infer(grey)
+    wrong = misread(dnn, grey)
     if card_path.exists() and not replace:
         raise CardError(f"{card_path} exists: give --replace to write it anew")
     write_card(card, card_path)
-    return Imported(model, card_path, f"{card.task}, head {card.head.name}")
+    doubt = "" if wrong is None else f"; wrong as it stands: {wrong}"
+    return Imported(model, card_path, f"{card.task}, head {card.head.name}{doubt}")
 
 
 def _from_input(picture: PictureInput) -> Answers:

@@ -8,7 +8,7 @@ Letterboxing scales by r = min(W/w, H/h), W × H being the card's size. With a s
 only as large as needed: 1280×720 at 640×640 and multiple 32 becomes 640×384, not 640×640.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,9 @@ class InputGeometry:
     content_height: int
     pad_x: int
     pad_y: int
+    unit_x: float = 1.0
+    unit_y: float = 1.0
+    """Input pixels for 1 in the network's coordinates."""
 
     @classmethod
     def of(cls, card: InputCard, frame_width: int, frame_height: int) -> "InputGeometry":
@@ -77,13 +80,17 @@ class InputGeometry:
     def scale_y(self) -> float:
         return self.content_height / self.frame_height
 
+    def of_fractions(self) -> "InputGeometry":
+        """The same for a network whose coordinates are fractions of its input."""
+        return replace(self, unit_x=float(self.width), unit_y=float(self.height))
+
     def x_to_frame(self, x: Array) -> Array:
-        """Input x coordinates (array or tensor) as frame pixels."""
-        return (x - self.pad_x) * (1 / self.scale_x)
+        """The network's x coordinates (array or tensor) as frame pixels."""
+        return (x * self.unit_x - self.pad_x) * (1 / self.scale_x)
 
     def y_to_frame(self, y: Array) -> Array:
-        """Input y coordinates (array or tensor) as frame pixels."""
-        return (y - self.pad_y) * (1 / self.scale_y)
+        """The network's y coordinates (array or tensor) as frame pixels."""
+        return (y * self.unit_y - self.pad_y) * (1 / self.scale_y)
 
     def crop(self, planes: Array) -> Array:
         """The part of `(…, h, w)` output planes, of any size covering the input, that shows the frame."""

@@ -1,7 +1,7 @@
 """Heads: how a network's raw outputs are read. One file per layout, one row here, named by the card."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -15,7 +15,9 @@ from accmpeg.dnn.heads.logits import BinaryHead, ClassMapHead, LogitsHead
 from accmpeg.dnn.heads.nanodet import NanodetHead
 from accmpeg.dnn.heads.yolo import YoloHead, YoloPoseHead, YoloSegHead
 from accmpeg.dnn.heads.yolo_objectness import YoloObjectnessHead
+from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.errors import CardError
+from accmpeg.tasks.base import Array, Dense
 
 __all__ = ["HEADS", "Head", "HeadRow", "get_head"]
 
@@ -27,6 +29,22 @@ class HeadRow:
     make: Callable[..., Head]
     task: str
     has_gradient: bool = True
+    units: str | None = "pixels"
+    """Of the network's coordinates, where the card does not say; None: the head makes them itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OfFractions:
+    """A head of a network whose coordinates are fractions of its input."""
+
+    head: Head
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        return self.head.ranks
+
+    def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        return self.head.dense(outputs, geometry.of_fractions())
 
 
 HEADS: Mapping[str, HeadRow] = {
@@ -34,18 +52,18 @@ HEADS: Mapping[str, HeadRow] = {
     "yolo_pose": HeadRow(YoloPoseHead, "keypoints"),
     "yolo_seg": HeadRow(YoloSegHead, "instances"),
     "yolo_objectness": HeadRow(YoloObjectnessHead, "detection"),
-    "nanodet": HeadRow(NanodetHead, "detection"),
-    "detr": HeadRow(DetrHead, "detection"),
-    "rtdetr": HeadRow(RtDetrHead, "detection"),
+    "nanodet": HeadRow(NanodetHead, "detection", units=None),
+    "detr": HeadRow(DetrHead, "detection", units="fractions"),
+    "rtdetr": HeadRow(RtDetrHead, "detection", units="fractions"),
     "end2end": HeadRow(End2EndHead, "detection"),
     "end2end_pose": HeadRow(End2EndPoseHead, "keypoints"),
     "end2end_seg": HeadRow(End2EndSegHead, "instances"),
     "boxes": HeadRow(BoxesHead, "detection"),
     "final": HeadRow(FinalHead, "detection"),
     "final_keypoints": HeadRow(FinalKeypointsHead, "keypoints"),
-    "logits": HeadRow(LogitsHead, "segmentation"),
-    "binary": HeadRow(BinaryHead, "segmentation"),
-    "class_map": HeadRow(ClassMapHead, "segmentation", has_gradient=False),
+    "logits": HeadRow(LogitsHead, "segmentation", units=None),
+    "binary": HeadRow(BinaryHead, "segmentation", units=None),
+    "class_map": HeadRow(ClassMapHead, "segmentation", has_gradient=False, units=None),
 }
 
 
@@ -67,15 +85,23 @@ def get_head(card: DnnCard) -> Head:
     if "keypoints" in known and card.keypoints is not None:
         given["keypoints"] = len(card.keypoints.names)
     own = [name for name in known if name not in given]
-    for name, value in card.head.parameters.items():
+    parameters = dict(card.head.parameters)
+    units = parameters.pop("units", row.units) if row.units else None
+    if units not in (None, "pixels", "fractions"):
+        raise CardError(
+            f"{card.name}: head.parameters.units is 'pixels' or 'fractions' of the input, not {units!r}"
+        )
+    for name, value in parameters.items():
         if name not in own:
-            raise CardError(f"{card.name}: the head has no parameter '{name}': {_hint(name, own)}")
+            near = _hint(name, [*own, "units"] if row.units else own)
+            raise CardError(f"{card.name}: the head has no parameter '{name}': {near}")
         wanted = signature(row.make).parameters[name].default
         if not _is_like(value, wanted):
             raise CardError(
                 f"{card.name}: head.parameters.{name} = {value!r}: give something like {wanted!r}"
             )
-    return row.make(**given, **card.head.parameters)
+    head = row.make(**given, **parameters)
+    return _OfFractions(head) if units == "fractions" else head
 
 
 def _is_like(value: object, default: object) -> bool:

@@ -2,18 +2,21 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from accmpeg.dnn.preprocess import InputGeometry
-from accmpeg.errors import DnnError
+from accmpeg.errors import CardError, DnnError
 from accmpeg.tasks.base import Array, Dense
 
 __all__ = [
+    "CENTRES",
+    "CORNERS",
     "Head",
-    "boxes_from_centres",
+    "box_names",
     "expect",
+    "frame_boxes",
     "has_batch_axes",
     "namespace",
     "of_picture",
@@ -22,11 +25,17 @@ __all__ = [
 ]
 
 
+CORNERS, CENTRES = ("x1", "y1", "x2", "y2"), ("cx", "cy", "w", "h")
+"""How columns of boxes are called."""
+
+
 class Head(Protocol):
     """One output layout; made with the card's `head.parameters` as keyword arguments."""
 
-    ranks: ClassVar[tuple[int, ...]]
-    """How many axes each output of one picture has: a network's outputs have one more, or no batch axis."""
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """How many axes each output of one picture has: a network's have one more, or no batch axis."""
+        ...
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         """Reads the outputs of one picture (no batch axis); raises `DnnError` for other shapes."""
@@ -52,18 +61,33 @@ def softmax(values: Array) -> Array:
     return powers / powers.sum(-1)[..., None]
 
 
-def boxes_from_centres(centres: Array, geometry: InputGeometry) -> Array:
-    """Columns centre x, centre y, width, height in input pixels `(N, 4)` to frame-pixel corners `(N, 4)`."""
-    x, y, half_w, half_h = centres[:, 0], centres[:, 1], centres[:, 2] / 2, centres[:, 3] / 2
-    return namespace(centres).stack(
-        [
-            geometry.x_to_frame(x - half_w),
-            geometry.y_to_frame(y - half_h),
-            geometry.x_to_frame(x + half_w),
-            geometry.y_to_frame(y + half_h),
-        ],
-        -1,
-    )
+def box_names(columns: str, others: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names of columns, separated by commas. They must name a box, and `others`, each once."""
+    names = tuple(name.strip() for name in columns.split(","))
+    if not any(all(names.count(name) == 1 for name in (*box, *others)) for box in (CORNERS, CENTRES)):
+        more = "".join(f",{name}" for name in others)
+        raise CardError(
+            f"head.parameters.columns is '{columns}': it must name each of {','.join(CORNERS)}{more} once, "
+            f"in any order, or {','.join(CENTRES)}{more}"
+        )
+    return names
+
+
+def frame_boxes(rows: Array, names: Sequence[str], geometry: InputGeometry) -> Array:
+    """Corners in frame pixels `(N, 4)` of rows whose columns are called so, in the input's units."""
+    column = {name: rows[:, index] for index, name in enumerate(names)}
+    if "x1" in column:
+        left, top, right, bottom = (column[name] for name in CORNERS)
+    else:
+        x, y, half_w, half_h = column["cx"], column["cy"], column["w"] / 2, column["h"] / 2
+        left, top, right, bottom = x - half_w, y - half_h, x + half_w, y + half_h
+    corners = [
+        geometry.x_to_frame(left),
+        geometry.y_to_frame(top),
+        geometry.x_to_frame(right),
+        geometry.y_to_frame(bottom),
+    ]
+    return namespace(rows).stack(corners, -1)
 
 
 def has_batch_axes(head: Head, outputs: Sequence[Array]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import expect, namespace
+from accmpeg.dnn.heads.base import CORNERS, box_names, expect, frame_boxes, namespace
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
 
@@ -19,14 +19,18 @@ __all__ = ["BoxesHead", "FinalHead", "FinalKeypointsHead", "dense_boxes", "scatt
 
 @dataclass(frozen=True, slots=True)
 class BoxesHead:
-    """Detection by candidates: outputs boxes, scores."""
+    """Detection by candidates: outputs boxes, scores; `columns` says what the boxes' four numbers are."""
 
     classes: int
+    columns: str = ",".join(CORNERS)
     ranks: ClassVar[tuple[int, ...]] = (2, 2)
+
+    def __post_init__(self) -> None:
+        box_names(self.columns)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "boxes", [(None, 4), (None, self.classes)])
-        return dense_boxes(outputs[0], outputs[1], geometry)
+        return dense_boxes(outputs[0], outputs[1], geometry, columns=box_names(self.columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,17 @@ class FinalHead:
 
     classes: int
     first_label: int = 0
+    columns: str = ",".join(CORNERS)
     ranks: ClassVar[tuple[int, ...]] = (2, 1, 1)
+
+    def __post_init__(self) -> None:
+        box_names(self.columns)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "final", [(None, 4), (None,), (None,)])
         boxes, scores, labels = outputs
-        return dense_boxes(boxes, scatter_scores(scores, labels, self.first_label, self.classes), geometry)
+        scattered = scatter_scores(scores, labels, self.first_label, self.classes)
+        return dense_boxes(boxes, scattered, geometry, columns=box_names(self.columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +81,13 @@ def dense_boxes(
     geometry: InputGeometry,
     keypoints: Array | None = None,
     *,
+    columns: Sequence[str] = CORNERS,
     mask_coefficients: Array | None = None,
     prototypes: Array | None = None,
 ) -> Dense:
-    """`Dense` of corners `(N, 4)` in input pixels and scores `(N, C)`; the rest is in the frame's already."""
-    corners = [
-        geometry.x_to_frame(boxes[:, 0]),
-        geometry.y_to_frame(boxes[:, 1]),
-        geometry.x_to_frame(boxes[:, 2]),
-        geometry.y_to_frame(boxes[:, 3]),
-    ]
+    """`Dense` of boxes, whose columns are called so, and scores `(N, C)`; the rest is the frame's already."""
     return Dense(
-        boxes_xyxy=namespace(boxes).stack(corners, -1),
+        boxes_xyxy=frame_boxes(boxes, columns, geometry),
         scores=scores,
         keypoints=keypoints,
         mask_coefficients=mask_coefficients,

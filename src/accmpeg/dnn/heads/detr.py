@@ -1,4 +1,4 @@
-"""DETR-type outputs: class logits `(N, C)` and boxes `(N, 4)`, fractions of the input; no suppression.
+"""DETR-type outputs: class logits `(N, C)` and boxes `(N, 4)`; no suppression.
 
 `detr` reads the two; `rtdetr` reads both in one output `(N, 4 + C)` whose scores are probabilities already,
 as Ultralytics exports RT-DETR. Boxes are centre x, centre y, width, height.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import boxes_from_centres, expect, namespace, sigmoid, softmax
+from accmpeg.dnn.heads.base import CENTRES, expect, frame_boxes, sigmoid, softmax
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.errors import CardError
 from accmpeg.tasks.base import Array, Dense
@@ -34,55 +34,33 @@ class DetrHead:
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         softmaxed = self.activation == "softmax"
         expect(outputs, "detr", [(None, self.classes + softmaxed), (None, 4)])
-        logits, fractions = outputs
+        logits, boxes = outputs
         scores = softmax(logits)[:, : self.classes] if softmaxed else sigmoid(logits)
-        return _dense(_in_pixels(fractions, geometry), scores, geometry)
+        return _dense(boxes, scores, geometry)
 
 
 @dataclass(frozen=True, slots=True)
 class RtDetrHead:
-    """Detection by queries: one output of boxes and class probabilities.
-
-    `units` says whether boxes are "fractions" of the input or "pixels"; `activation` "sigmoid" is for scores
-    that still are logits.
-    """
+    """Detection by queries: one output of boxes and class probabilities; `activation` "sigmoid" is for scores
+    that still are logits."""
 
     classes: int
     activation: str = "none"
-    units: str = "fractions"
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def __post_init__(self) -> None:
         if self.activation not in ("none", "sigmoid"):
             raise CardError(f"head.parameters.activation is 'none' or 'sigmoid', not '{self.activation}'")
-        if self.units not in ("fractions", "pixels"):
-            raise CardError(f"head.parameters.units is 'fractions' or 'pixels', not '{self.units}'")
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "rtdetr", [(None, 4 + self.classes)])
         boxes, scores = outputs[0][:, :4], outputs[0][:, 4:]
-        return _dense(
-            _in_pixels(boxes, geometry) if self.units == "fractions" else boxes,
-            sigmoid(scores) if self.activation == "sigmoid" else scores,
-            geometry,
-        )
-
-
-def _in_pixels(fractions: Array, geometry: InputGeometry) -> Array:
-    return namespace(fractions).stack(
-        [
-            fractions[:, 0] * geometry.width,
-            fractions[:, 1] * geometry.height,
-            fractions[:, 2] * geometry.width,
-            fractions[:, 3] * geometry.height,
-        ],
-        -1,
-    )
+        return _dense(boxes, sigmoid(scores) if self.activation == "sigmoid" else scores, geometry)
 
 
 def _dense(centres: Array, scores: Array, geometry: InputGeometry) -> Dense:
     return Dense(
-        boxes_xyxy=boxes_from_centres(centres, geometry),
+        boxes_xyxy=frame_boxes(centres, CENTRES, geometry),
         scores=scores,
         frame_size_px=(geometry.frame_width, geometry.frame_height),
     )

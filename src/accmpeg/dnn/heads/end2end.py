@@ -10,16 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import expect, namespace
+from accmpeg.dnn.heads.base import box_names, expect, namespace
 from accmpeg.dnn.heads.boxes import dense_boxes, scatter_scores
 from accmpeg.dnn.preprocess import InputGeometry
-from accmpeg.errors import CardError
 from accmpeg.tasks.base import Array, Dense
 
 __all__ = ["End2EndHead", "End2EndPoseHead", "End2EndSegHead"]
 
 COLUMNS = "x1,y1,x2,y2,score,class"
-REQUIRED = tuple(COLUMNS.split(","))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +30,14 @@ class End2EndHead:
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def __post_init__(self) -> None:
-        for name in REQUIRED:
-            if self._names().count(name) != 1:
-                raise CardError(
-                    f"head.parameters.columns is '{self.columns}': it must name each of {COLUMNS} once"
-                )
+        box_names(self.columns, ("score", "class"))
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        names = self._names()
+        names = box_names(self.columns, ("score", "class"))
         expect(outputs, "end2end", [(None, len(names))])
-        column = {name: outputs[0][:, index] for index, name in enumerate(names)}
-        boxes = namespace(outputs[0]).stack([column[name] for name in ("x1", "y1", "x2", "y2")], -1)
-        scores = scatter_scores(column["score"], column["class"], self.first_label, self.classes)
-        return dense_boxes(boxes, scores, geometry)
-
-    def _names(self) -> list[str]:
-        return [name.strip() for name in self.columns.split(",")]
+        score, label = (outputs[0][:, names.index(name)] for name in ("score", "class"))
+        scores = scatter_scores(score, label, self.first_label, self.classes)
+        return dense_boxes(outputs[0], scores, geometry, columns=names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Semantic segmentation outputs at any resolution: logits, one channel for two classes, or finished classes.
 
-`logits` reads `(C, h, w)`, one logit per class and pixel. `binary` reads one channel, `(1, h, w)` or
-`(h, w)`: the probability (with `activation = "sigmoid"` the logit) of the second of the card's two classes.
+`logits` reads `(C, h, w)` or `(h, w, C)`, one logit per class and pixel. `binary` reads one channel,
+`(1, h, w)` or `(h, w)`: the probability (with `activation = "sigmoid"` the logit) of the second of the card's
+two classes.
 `class_map` reads the number of each pixel's class, as after argmax: it has no gradient.
 """
 
@@ -43,6 +44,8 @@ class LogitsHead:
                 f"the head 'logits' reads {self.classes} channels, the network gave one: say head.name = "
                 "'binary' for a probability or logit (and two classes), 'class_map' for finished classes"
             )
+        if len(outputs) == 1 and outputs[0].shape[-1:] == (self.classes,) != outputs[0].shape[:1]:
+            outputs = [namespace(outputs[0]).moveaxis(outputs[0], -1, 0)]  # channels last
         expect(outputs, "logits", [(self.classes, None, None)])
         return Dense(
             logits=geometry.crop(outputs[0]), frame_size_px=(geometry.frame_width, geometry.frame_height)

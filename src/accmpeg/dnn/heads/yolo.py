@@ -1,4 +1,4 @@
-"""YOLOv8-type outputs: one row per quantity, one column per anchor; no objectness.
+"""YOLOv8-type outputs: one row per quantity, one column per anchor, or the other way round; no objectness.
 
 Rows 0 to 3 are centre x, centre y, width, height in input pixels, then one probability per class, then three
 values per keypoint (x, y, visibility) or the mask coefficients.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import boxes_from_centres, expect, namespace
+from accmpeg.dnn.heads.base import CENTRES, expect, frame_boxes, namespace
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
 
@@ -23,10 +23,10 @@ class YoloHead:
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "yolo", [(4 + self.classes, None)])
+        rows = _of_anchors(outputs, "yolo", 4 + self.classes)
         return Dense(
-            boxes_xyxy=boxes_from_centres(outputs[0][:4].T, geometry),
-            scores=outputs[0][4:].T,
+            boxes_xyxy=frame_boxes(rows[:, :4], CENTRES, geometry),
+            scores=rows[:, 4:],
             frame_size_px=(geometry.frame_width, geometry.frame_height),
         )
 
@@ -40,13 +40,12 @@ class YoloPoseHead:
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "yolo_pose", [(4 + self.classes + 3 * self.keypoints, None)])
-        rows = outputs[0]
-        points = rows[4 + self.classes :].T.reshape(-1, self.keypoints, 3)
+        rows = _of_anchors(outputs, "yolo_pose", 4 + self.classes + 3 * self.keypoints)
+        points = rows[:, 4 + self.classes :].reshape(-1, self.keypoints, 3)
         x, y = geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1])
         return Dense(
-            boxes_xyxy=boxes_from_centres(rows[:4].T, geometry),
-            scores=rows[4 : 4 + self.classes].T,
+            boxes_xyxy=frame_boxes(rows[:, :4], CENTRES, geometry),
+            scores=rows[:, 4 : 4 + self.classes],
             keypoints=namespace(rows).stack([x, y, points[..., 2]], -1),
             frame_size_px=(geometry.frame_width, geometry.frame_height),
         )
@@ -65,9 +64,17 @@ class YoloSegHead:
         expect(outputs, "yolo_seg", [(first, None), (masks, None, None)])
         rows = outputs[0]
         return Dense(
-            boxes_xyxy=boxes_from_centres(rows[:4].T, geometry),
+            boxes_xyxy=frame_boxes(rows[:4].T, CENTRES, geometry),
             scores=rows[4 : 4 + self.classes].T,
             mask_coefficients=rows[4 + self.classes :].T,
             prototypes=geometry.crop(outputs[1]),
             frame_size_px=(geometry.frame_width, geometry.frame_height),
         )
+
+
+def _of_anchors(outputs: Sequence[Array], head: str, quantities: int) -> Array:
+    """The one output as a row per anchor; some exporters write it that way round already."""
+    if len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] == quantities:
+        return outputs[0]
+    expect(outputs, head, [(quantities, None)])
+    return outputs[0].T

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import boxes_from_centres, expect
+from accmpeg.dnn.heads.base import CENTRES, expect, frame_boxes
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
 
@@ -26,7 +26,7 @@ class YoloObjectnessHead:
         expect(outputs, "yolo_objectness", [(None, 5 + self.classes)])
         rows = outputs[0]
         return Dense(
-            boxes_xyxy=boxes_from_centres(rows[:, :4], geometry),
+            boxes_xyxy=frame_boxes(rows[:, :4], CENTRES, geometry),
             scores=rows[:, 5:] * rows[:, 4:5],
             frame_size_px=(geometry.frame_width, geometry.frame_height),
         )

@@ -1,0 +1,97 @@
+"""What the numbers of a network mean: all kinds of boxes are read, and what a card misreads is told."""
+
+import numpy as np
+import pytest
+
+from accmpeg.dnn.base import load_dnn
+from accmpeg.dnn.check import check_dnn
+from accmpeg.dnn.importer import import_model
+from accmpeg.errors import CardError
+from tests.dnn.exported import ANSWERS, SIZE_PX, fixed, frame, imported
+
+CORNERS = np.array([[[8, 8, 24, 20], [2, 4, 12, 30], [0, 0, 0, 0]]], np.float32)
+SCORES = np.array([[[0.9, 0.1, 0], [0.1, 0.6, 0.2], [0, 0, 0]]], np.float32)
+
+
+def centred(corners):
+    low, high = corners[..., :2], corners[..., 2:]
+    return np.concatenate([(low + high) / 2, high - low], -1)
+
+
+MEANT = [
+    ("boxes", CORNERS, {}),
+    ("boxes", CORNERS / SIZE_PX, {"head__parameters__units": "fractions"}),
+    ("boxes", centred(CORNERS), {"head__parameters__columns": "cx,cy,w,h"}),
+    ("boxes", CORNERS[..., [1, 0, 3, 2]], {"head__parameters__columns": "y1,x1,y2,x2"}),
+    ("yolo", centred(CORNERS) / SIZE_PX, {"head__parameters__units": "fractions"}),
+    ("yolo the other way round", centred(CORNERS), {}),
+    ("end2end", CORNERS / SIZE_PX, {"head__parameters__units": "fractions"}),
+    ("end2end", centred(CORNERS), {"head__parameters__columns": "cx,cy,w,h,score,class"}),
+    ("detr", centred(CORNERS) / SIZE_PX, {}),
+    ("detr", centred(CORNERS), {"head__parameters__units": "pixels"}),
+]
+
+
+def detector(folder, head, boxes, scores=SCORES):
+    if head == "boxes":
+        return fixed(folder / "n.onnx", boxes=boxes, scores=scores)
+    if head == "detr":
+        return fixed(folder / "n.onnx", logits=np.log(np.clip(scores, 1e-6, 1) / (1 - scores)), boxes=boxes)
+    if head == "end2end":
+        best, label = scores.max(-1, keepdims=True), scores.argmax(-1)[..., None].astype(np.float32)
+        return fixed(folder / "n.onnx", output=np.concatenate([boxes, best, label], -1))
+    rows = np.concatenate([boxes, scores], -1)
+    return fixed(folder / "n.onnx", output=rows if "round" in head else rows.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize(("head", "boxes", "parameters"), MEANT)
+def test_boxes_of_every_kind_are_read(tmp_path, head, boxes, parameters):
+    card = imported(detector(tmp_path, head, boxes), "detection", head.split()[0], **parameters)
+    result, findings = check_dnn(load_dnn(card), frame(64, 64))
+    sure = result[result.confidence > 0.25]
+    assert sure.xyxy == pytest.approx(2 * CORNERS[0, :2], abs=0.01)
+    assert sure.class_id.tolist() == [0, 1]
+    assert "meaning" not in [finding.name for finding in findings]
+
+
+@pytest.mark.parametrize(
+    ("head", "boxes", "scores", "way_out"),
+    [
+        ("boxes", CORNERS / SIZE_PX, SCORES, "units = 'fractions'"),
+        ("yolo", centred(CORNERS) / SIZE_PX, SCORES, "units = 'fractions'"),
+        ("end2end", CORNERS / SIZE_PX, SCORES, "units = 'fractions'"),
+        ("boxes", centred(CORNERS), SCORES, "columns = 'cx,cy,w,h'"),
+        ("detr", centred(CORNERS), SCORES, "units = 'pixels'"),
+        ("boxes", CORNERS, 8 * SCORES - 4, "no probabilities"),
+        ("boxes", CORNERS, 100 * SCORES, "no probabilities"),
+    ],
+)
+def test_what_is_misread_is_told_on_import_and_fails_the_check(tmp_path, head, boxes, scores, way_out):
+    model = detector(tmp_path, head, boxes, scores)
+    answers = {**ANSWERS, "task": "detection", "head.name": head}
+    done = import_model(model, tmp_path, answers=answers)
+    assert way_out in done.note
+    _, findings = check_dnn(load_dnn(done.card), frame())
+    (meaning,) = [finding for finding in findings if finding.name == "meaning"]
+    assert way_out in meaning.value
+    assert not meaning.ok
+
+
+def test_logits_with_channels_last(tmp_path):
+    logits = np.zeros((1, SIZE_PX, SIZE_PX, 3), np.float32)
+    logits[0, :, 16:, 1] = 1
+    card = imported(fixed(tmp_path / "n.onnx", logits=logits), "segmentation", "logits")
+    assert load_dnn(card).infer(frame())[0].tolist() == [2] * 16 + [1] * 16
+
+
+@pytest.mark.parametrize(
+    ("head", "parameters", "message"),
+    [
+        ("boxes", {"head__parameters__columns": "x,y,w,h"}, "must name each of x1,y1,x2,y2 once"),
+        ("boxes", {"head__parameters__units": "percent"}, "'pixels' or 'fractions'"),
+        ("boxes", {"head__parameters__unit": "fractions"}, "did you mean 'units'"),
+    ],
+)
+def test_senseless_parameters_of_boxes_are_one_line(tmp_path, head, parameters, message):
+    with pytest.raises(CardError, match=message):
+        imported(detector(tmp_path, head, CORNERS), "detection", head, **parameters)
