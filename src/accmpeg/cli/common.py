@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from accmpeg.accmodel.card import AccModelCard
 
 __all__ = [
+    "AsJson",
+    "CaFile",
+    "Insecure",
+    "Labels",
+    "Reference",
     "TranslatingGroup",
+    "Workers",
     "err",
     "interrupt_on_sigterm",
     "out",
@@ -46,6 +52,24 @@ out = Console(highlight=False, markup=False)
 
 FIRST_LINE_S, LINE_EVERY_S = 5.0, 30.0
 """When progress without a terminal is said: soon, so that a log shows life, and then seldom."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+CaFile = Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of certificates to trust.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Let the token cross the network unencrypted.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, file_okay=False, help="Folder with true labels, CLIP.json in COCO's detection format."
+    ),
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, help="Card of a stronger DNN that confirms the server DNN's answers."
+    ),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="as many as cores")]
+"""What several verbs take, in the words of all."""
 
 EXIT_FAILED = 1
 EXIT_BAD_USE = 2

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import err, out, print_json, warn_of
+from accmpeg.cli.common import AsJson, err, out, print_json, warn_of
 from accmpeg.cli.evaluate import scene_clip
 from accmpeg.errors import EvaluationError, UsageError
 
@@ -35,7 +35,7 @@ def demo(
     ] = None,
     step: Annotated[int, typer.Option(min=1, help="Measure answers on every so many frames.")] = 3,
     every: Annotated[int, typer.Option(min=1, help="Renew the quality map every so many frames.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare stock x264 and AccMPEG by the bytes they need for the same answers; write an HTML report.
 

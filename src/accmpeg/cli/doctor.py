@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from accmpeg.cli.common import out, print_json
+from accmpeg.cli.common import AsJson, CaFile, Insecure, out, print_json
 from accmpeg.cli.finding import Finding
 from accmpeg.version import __version__
 
@@ -45,11 +45,9 @@ def doctor(
     name: Annotated[
         str | None, typer.Option(help="The camera's name, for a token that only it may use.")
     ] = None,
-    ca: Annotated[Path | None, typer.Option(help="PEM file of certificates to trust.")] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let the token cross the network unencrypted.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    ca: CaFile = None,
+    insecure: Insecure = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what this machine can do: codecs, runtimes, GPU; or, with --server, how it reaches a server."""
     if server is not None:

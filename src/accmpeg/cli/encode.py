@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
+from accmpeg.cli.common import AsJson, err, out, print_json, progress_bar, warn_of
 from accmpeg.cli.site import SiteProfile, check_site
 from accmpeg.cli.sources import PolicyName, load_accmodel, open_any_source, stream_size
 from accmpeg.errors import AccmpegError, EncoderError, SinkError, SourceError, UsageError
@@ -105,7 +105,7 @@ def encode(
         Path | None, typer.Option(help="Also write a side-by-side video of scores, offsets and detections.")
     ] = None,
     dnn: Annotated[Path | None, typer.Option(help="Server DNN card, for the overlay's detections.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Encode a video so that its macroblock quality follows the server DNN's accuracy."""
     from accmpeg.media.addresses import describe

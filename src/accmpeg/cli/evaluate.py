@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
+from accmpeg.cli.common import AsJson, Labels, Reference, Workers, err, out, print_json, progress_bar, warn_of
 from accmpeg.cli.sources import EMBEDDED_SCENE
 from accmpeg.errors import UsageError
 from accmpeg.evaluation.link.link import Link, read_trace
@@ -32,22 +32,8 @@ def evaluate(
         Path, typer.Option("--output", "-o", help="Folder of the results; found there, a sweep goes on.")
     ],
     settings: SweepSettings,
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="Card of a stronger DNN that confirms the server DNN's answers.",
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Folder with true labels, CLIP.json in COCO's detection format.",
-        ),
-    ] = None,
+    reference: Reference = None,
+    labels: Labels = None,
     accmodel: Annotated[
         list[Path] | None, typer.Option(help="AccModel made for one of the server DNNs; may repeat.")
     ] = None,
@@ -86,15 +72,13 @@ def evaluate(
     trace: Annotated[
         list[Path] | None, typer.Option(help="Also emulate a link by this Mahimahi trace; may repeat.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes.", show_default="as many as cores")
-    ] = None,
+    workers: Workers = None,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A look of some minutes: 3 clips, 75 frames, every third measured."),
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed cells again.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare methods on clips: bytes and delay at equal answers, camera cost, with intervals and a report.
 

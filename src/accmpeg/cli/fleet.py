@@ -15,7 +15,7 @@ from rich.table import Table
 
 from accmpeg.camera.uplink.address import ServerAddress, read_token
 from accmpeg.camera.uplink.fetch import read
-from accmpeg.cli.common import EXIT_FAILED, out, print_json
+from accmpeg.cli.common import EXIT_FAILED, AsJson, CaFile, Insecure, out, print_json
 from accmpeg.errors import LinkError, UsageError, WireError
 from accmpeg.server.status import cameras_of
 
@@ -50,14 +50,10 @@ def fleet(
             metavar="FILE", help="File with a viewer's token for all servers; or set ACCMPEG_FLEET_TOKEN."
         ),
     ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="PEM file of certificates to trust.")
-    ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let the token cross the network unencrypted.")
-    ] = False,
+    ca: CaFile = None,
+    insecure: Insecure = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again every 2 s, until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the cameras of several servers in one table, and which servers are down.
 

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from accmpeg.cli.common import TranslatingGroup, err, out, print_json
+from accmpeg.cli.common import AsJson, TranslatingGroup, err, out, print_json
 from accmpeg.errors import AccmpegError, UsageError
 
 __all__ = ["models_app"]
@@ -18,8 +18,6 @@ __all__ = ["models_app"]
 models_app = typer.Typer(
     cls=TranslatingGroup, help="Make and check the cards of server DNNs.", no_args_is_help=True
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 @models_app.command("import")

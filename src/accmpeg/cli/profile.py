@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import err, out, print_json, progress_bar, warn_of
+from accmpeg.cli.common import AsJson, Labels, Reference, err, out, print_json, progress_bar, warn_of
 from accmpeg.errors import UsageError
 from accmpeg.evaluation.settings import ProfileSettings
 
@@ -21,12 +21,8 @@ def profile(
     output: Annotated[Path, typer.Option("--output", "-o", help="The profile, such as site.toml.")],
     settings: ProfileSettings,
     accmodel: Annotated[Path | None, typer.Option(help="AccModel made for the server DNN.")] = None,
-    reference: Annotated[
-        Path | None, typer.Option(help="Card of a stronger DNN that confirms the server DNN's answers.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Folder with true labels, CLIP.json in COCO's detection format.")
-    ] = None,
+    reference: Reference = None,
+    labels: Labels = None,
     results_per_second: Annotated[
         float | None,
         typer.Option(min=0.1, help="Send no more frames than this.", show_default="the source's rate"),
@@ -40,7 +36,7 @@ def profile(
             "--labels or --reference.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Choose the whole stream for a site: size, B-frames, map and the rest, by the server DNN's own answers.
 

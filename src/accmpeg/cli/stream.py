@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accmpeg.camera.options import ADOPTABLE, CameraOptions
-from accmpeg.cli.common import err, print_json
+from accmpeg.cli.common import CaFile, Insecure, err, print_json
 from accmpeg.cli.config import ConfigFile, log_effective_settings
 from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
 from accmpeg.cli.site import SiteProfile, check_site
@@ -62,10 +62,8 @@ def stream(
     token_file: Annotated[
         Path | None, typer.Option(help="File with the bearer token; or set ACCMPEG_STREAM_TOKEN.")
     ] = None,
-    ca: Annotated[Path | None, typer.Option(help="PEM file of certificates to trust.")] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let the token cross the network unencrypted.")
-    ] = False,
+    ca: CaFile = None,
+    insecure: Insecure = False,
     results: Annotated[
         list[str],
         typer.Option(
