@@ -37,7 +37,6 @@ __all__ = [
     "Labels",
     "Reference",
     "TranslatingGroup",
-    "Workers",
     "err",
     "interrupt_on_sigterm",
     "out",
@@ -68,7 +67,6 @@ Reference = Annotated[
         exists=True, dir_okay=False, help="Card of a stronger DNN that confirms the server DNN's answers."
     ),
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="as many as cores")]
 """What several verbs take, in the words of all."""
 
 EXIT_FAILED = 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from accmpeg.cli.common import AsJson, Labels, Reference, Workers, err, out, print_json, progress_bar, warn_of
+from accmpeg.cli.common import AsJson, Labels, Reference, err, out, print_json, progress_bar, warn_of
 from accmpeg.cli.sources import EMBEDDED_SCENE
 from accmpeg.errors import UsageError
 from accmpeg.evaluation.link.link import Link, read_trace
@@ -72,7 +72,9 @@ def evaluate(
     trace: Annotated[
         list[Path] | None, typer.Option(help="Also emulate a link by this Mahimahi trace; may repeat.")
     ] = None,
-    workers: Workers = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes.", show_default="as many as cores")
+    ] = None,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A look of some minutes: 3 clips, 75 frames, every third measured."),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from accmpeg.cli.common import AsJson, Workers, err, out, print_json, progress_bar
+from accmpeg.cli.common import AsJson, err, out, print_json, progress_bar
 from accmpeg.training.settings import LabelSettings, Sampling
 
 __all__ = ["label"]
@@ -20,7 +20,9 @@ def label(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the labels.")],
     sampling: Sampling,
     settings: LabelSettings,
-    workers: Workers = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes.", show_default="as many as cores, 8 at most; on a GPU 1")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     restart: Annotated[
         bool, typer.Option("--restart", help="Delete the labels in the folder first.")
