@@ -134,6 +134,8 @@ def _openvino(weights: bytes, file: Path, threads: int) -> Callable[[Planes], Fl
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",
+            # Pinned, one thread of each of two cameras would share the first core.
+            "ENABLE_CPU_PINNING": False,
         }
         compiled = core.compile_model(core.read_model(weights), "CPU", hints)
         request = compiled.create_infer_request()

@@ -73,7 +73,12 @@ class _OpenVinoSession:
             import openvino
         except ModuleNotFoundError as error:
             raise MissingExtraError("the adapter 'openvino'", "openvino") from error
-        hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1}
+        hints: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "NUM_STREAMS": 1,
+            # Pinned, one thread of each of two processes would share the first core.
+            "ENABLE_CPU_PINNING": False,
+        }
         if threads is not None:
             hints["INFERENCE_NUM_THREADS"] = threads
         try:
