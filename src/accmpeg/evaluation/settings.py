@@ -87,7 +87,7 @@ class ProfileSettings:
     workers: Annotated[int | None, Option("Processes.", min=1, default="as many as cores")] = None
 
     def __post_init__(self) -> None:
-        if round(self.keep, 2) not in LEVELS or self.keep > 0.95:
+        if self.keep not in LEVELS or self.keep > 0.95:
             raise UsageError(f"--keep {self.keep:g}: give 0.80 to 0.95, in hundredths")
         if min(self.delay_budget_ms, self.camera_budget, self.minutes) <= 0:
             raise UsageError("--delay-budget-ms, --camera-budget and --minutes must be above 0")

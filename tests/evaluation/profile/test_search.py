@@ -40,7 +40,8 @@ def searched(folder: Path, monkeypatch: pytest.MonkeyPatch, **factors: float) ->
     names = ("a@0", "a@40"), ("a@80", "a@120")
     choice, judging = (tuple(SimpleNamespace(name=name) for name in half) for half in names)
     parts: Any = Parts(choice, judging, SIZE_PX, Fraction(30))  # type: ignore[arg-type]
-    card = SimpleNamespace(task="detection", input=SimpleNamespace(stream_size_px=lambda w, h: (w, h)))
+    shape = SimpleNamespace(stream_size_px=lambda w, h: (w, h))
+    card = SimpleNamespace(name="tiny", task="detection", input=shape)
     dnn: Any = SimpleNamespace(card=card, accmodel=None, stronger=None)
     found = search(parts, dnn, folder / "cells", ProfileSettings())
     return found, {row.method for row in read_rows(folder / "cells" / CELLS_NAME)}

@@ -155,15 +155,21 @@ def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> lis
     """Videos and folders of numbered pictures; stills are no clips.
 
     A clip is called by its file's or folder's name where that is unique. `labels`: a folder with COCO files,
-    `NAME.json` for the clip NAME. Raises SourceError for a file that can't be read.
+    `NAME.json` for the clip NAME; some clips may have none. Raises SourceError for a file that can't be read,
+    UsageError where no clip has labels.
     """
     clips = [item for item in footage if item.kind != "still"]
-    names = Counter(item.path.stem for item in clips)
+    stems = Counter(item.path.stem for item in clips)
+    names = [item.path.stem if stems[item.path.stem] == 1 else item.clip for item in clips]
+    if labels is not None and names and not any((labels / f"{name}.json").exists() for name in names):
+        raise UsageError(
+            f"--labels {labels}: it has none of {', '.join(f'{name}.json' for name in names[:4])}: call each "
+            "file like its clip"
+        )
     specs = []
-    for item in clips:
-        name = item.path.stem if names[item.path.stem] == 1 else item.clip
-        coco = None if labels is None else labels / f"{item.path.stem}.json"
-        own = coco if coco is not None and coco.exists() else None
+    for name, item in zip(names, clips, strict=True):
+        own = None if labels is None else labels / f"{name}.json"
+        own = own if own is not None and own.exists() else None
         try:
             with local_file(item.location) as path:
                 size_bytes = sum(file.stat().st_size for file in _files_of(path))

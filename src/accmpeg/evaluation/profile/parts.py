@@ -10,6 +10,7 @@ import av
 from accmpeg.errors import SourceError, UsageError
 from accmpeg.evaluation.bench.plan import ClipSpec, footage_clips
 from accmpeg.media.footage import folder_pictures
+from accmpeg.media.shared_files import local_file
 from accmpeg.media.source import Footage, open_source
 
 __all__ = ["LEAST_FRAMES", "MOST_PARTS", "PART_FRAMES", "Parts", "cut"]
@@ -50,14 +51,16 @@ def cut(
     cuts: list[tuple[ClipSpec, int, int]] = []
     rate = Fraction(0)
     for spec, item in zip(specs, items, strict=True):
-        with open_source(item.path) as source:
-            info = source.info
+        with local_file(item.location) as path:
+            with open_source(path) as source:
+                info = source.info
+            frames = _frames(path)
         sizes.setdefault((info.width_px, info.height_px), spec.name)
         stride = 1
         if results_per_second is not None:
             stride = max(1, round(float(info.frame_rate) / results_per_second))
         rate = rate or info.frame_rate / stride
-        half = _frames(item) // 2 // stride
+        half = frames // 2 // stride
         if half >= LEAST_FRAMES:
             cuts.append((spec, half, stride))
     if len(sizes) > 1:
@@ -82,13 +85,12 @@ def cut(
     return Parts(tuple(choice), tuple(judging), size_px, rate)
 
 
-def _frames(item: Footage) -> int:
-    if item.path.is_dir():
-        return len(folder_pictures(item.path))
+def _frames(path: Path) -> int:
+    """As many as are there: what the head of a file says is more where its end is missing."""
+    if path.is_dir():
+        return len(folder_pictures(path))
     try:
-        with av.open(item.path) as container:
-            stream = container.streams.video[0]
-            counted = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+        with av.open(path) as container:
+            return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
     except (av.FFmpegError, IndexError) as error:
-        raise SourceError(f"can't read {item.path}: {error}") from error
-    return int(counted)
+        raise SourceError(f"can't read {path}: {error}") from error

@@ -25,7 +25,7 @@ from accmpeg.errors import UsageError
 from accmpeg.evaluation.bench.cache import content_hash, read_results, write_results
 from accmpeg.evaluation.bench.clip import Clip
 from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec
-from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, by_clip, read_rows
+from accmpeg.evaluation.bench.rows import CellRow, by_clip
 from accmpeg.evaluation.bench.sweep import run_sweep
 from accmpeg.evaluation.findings.curves import fit, reach
 from accmpeg.evaluation.findings.measured import cell_score
@@ -111,7 +111,7 @@ def compare_readings(
         clips = tuple(_labelled(clip, judge, folder, progress) for clip in clips)
     sweep = SweepSettings(step=_STEP, points=_POINTS, server_ms=settings.server_ms, pictures=False)
     plain = StreamSetting().name
-    run_sweep(
+    rows = run_sweep(
         clips,
         specs,
         [whole_stream(plain)],
@@ -120,7 +120,7 @@ def compare_readings(
         workers=settings.workers,
         progress=lambda kind, done, total: progress(f"reading sizes: {kind}", done, total),
     )
-    rows = [row for row in read_rows(folder / CELLS_NAME) if row.status == "ok"]
+    rows = [row for row in rows if row.status == "ok"]
     own = [row for row in rows if row.dnn == dnn.card.name]
     target = settings.keep * _best(own)
     return tuple(_reading(spec, [row for row in rows if row.dnn == spec.card.name], target) for spec in specs)

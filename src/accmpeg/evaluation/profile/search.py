@@ -203,7 +203,9 @@ class _Measuring:
 
     def rows(self, parts: Sequence[ClipSpec]) -> list[CellRow]:
         names = {part.name for part in parts}
-        return [row for row in read_rows(self._folder / CELLS_NAME) if row.clip in names]
+        # The folder may hold the cells of another server DNN too.
+        own = (row for row in read_rows(self._folder / CELLS_NAME) if row.dnn == self._dnn.card.name)
+        return [row for row in own if row.clip in names]
 
 
 def _opening(small: tuple[int, int], parts: Parts, b_frames: int) -> list[StreamSetting]:

@@ -1,0 +1,74 @@
+"""A site's footage cut into parts: by the frames that are there, wherever it lies, with its labels."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from accmpeg.errors import UsageError
+from accmpeg.evaluation.bench.plan import footage_clips
+from accmpeg.evaluation.profile.parts import cut
+from accmpeg.evaluation.settings import ProfileSettings
+from accmpeg.media.source import find_footage
+
+
+def write_video(path: Path, frames: int, **options: str) -> Path:
+    with av.open(path, "w", options=options) as file:
+        stream = file.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        noise = np.random.default_rng(0)
+        for _ in range(frames):
+            picture = noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "yard.mkv", 80)
+
+
+def test_a_file_without_its_end_is_cut_by_the_frames_that_are_there(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mp4", 240, movflags="faststart")
+    content = whole.read_bytes()
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(content[: len(content) * 2 // 3])
+    parts = cut(find_footage([broken]))
+    frames = [len(part.open(None).frames) for part in (*parts.choice, *parts.judging)]
+    assert max(frames) - min(frames) <= 1, "of the last frame a part is missing"
+
+
+def test_footage_at_an_address(clip: Path) -> None:
+    pytest.importorskip("fsspec")
+    parts = cut(find_footage([f"file://{clip}"]))
+    assert [part.name for part in (*parts.choice, *parts.judging)] == ["yard@0", "yard@40"]
+    assert len(parts.judging[0].open(None).frames) == 40
+
+
+def test_labels_that_no_clip_has_are_refused_and_not_passed_over(clip: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "other.json").write_text("{}")
+    for folder in (labels, tmp_path / "nowhere"):
+        with pytest.raises(UsageError, match=r"has none of yard\.json: call each file like its clip"):
+            footage_clips(find_footage([clip]), folder)
+
+
+def test_clips_of_one_name_have_their_own_labels(tmp_path: Path) -> None:
+    for folder in ("north", "south"):
+        (tmp_path / "site" / folder).mkdir(parents=True)
+        write_video(tmp_path / "site" / folder / "cam.mkv", 4)
+    labels = tmp_path / "labels" / "site" / "north"
+    labels.mkdir(parents=True)
+    (labels / "cam.json").write_text("{}")
+    (labels.parent.parent / "cam.json").write_text("{}")
+    both = footage_clips(find_footage([tmp_path / "site"]), tmp_path / "labels")
+    assert [spec.open.labels for spec in both] == [labels / "cam.json", None]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("keep", [0.901, 0.7, 0.98, float("nan")])
+def test_a_share_between_hundredths_is_refused(keep: float) -> None:
+    with pytest.raises(UsageError, match=r"give 0\.80 to 0\.95"):
+        ProfileSettings(keep=keep)
