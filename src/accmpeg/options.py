@@ -69,7 +69,7 @@ def parse_bytes(text: str, option: str) -> int:
     number, factor = text.strip(), 1
     if number[-1:].lower() in _UNITS:
         factor, number = _UNITS[number[-1].lower()], number[:-1]
-    if not number.isdigit() or int(number) * factor < 1 << 20:
+    if not number.isdecimal() or int(number) * factor < 1 << 20:
         raise UsageError(f"{option} {text}: give bytes, such as 256M or 4G, at least 1M")
     return int(number) * factor
 
@@ -77,7 +77,7 @@ def parse_bytes(text: str, option: str) -> int:
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     """Width and height in pixels from `640x360`."""
     width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) > 0 and int(height) > 0):
+    if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
         raise UsageError(f"{option} {text}: give width x height in pixels, such as 640x360")
     return int(width), int(height)
 

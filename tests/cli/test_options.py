@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import av
+import pytest
 import typer
 from typer.testing import CliRunner, Result
 
@@ -121,3 +123,60 @@ def test_the_older_spelling_of_output_goes_on_working(tmp_path: Path) -> None:
         given = ["evaluate", "--videos", "missing", "--dnn", "missing", spelling, str(tmp_path)]
         done = CliRunner().invoke(accmpeg, given)
         assert done.stderr == "error: no such file or folder: missing\n"
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("footage") / "grey.mp4"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream.width, stream.height = 320, 180
+        container.mux(stream.encode(av.VideoFrame(320, 180)))
+        container.mux(stream.encode(None))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "said"),
+    [
+        ("serve", "--device=tpu", "there is no device 'tpu'"),
+        ("serve", "--device=cpu,", "there is no device ''"),
+        ("serve", "--device=cuda:-1", "there is no device 'cuda:-1'"),
+        ("serve", "--threads=99999999999999999999", "--threads"),
+        ("serve", "--workers=0", "--workers 0"),
+        ("serve", "--publish-per-second=-1", "--publish-per-second"),
+        ("serve", "--dnn-folder=nowhere", "--dnn-folder nowhere is no folder"),
+        ("serve", "--tokens=.", "Is a directory"),
+        ("stream", "--codec=x", "no codec named 'x'"),
+        ("stream", "--preset=x", "no preset 'x'"),
+        ("stream", "--bitrate=99999999999999999999", "Numerical result out of range"),
+        ("stream", "--results=tcp:127.0.0.1:99999", "give tcp:127.0.0.1:PORT"),
+        ("stream", "--results-per-second=nan", "--results-per-second"),
+        ("stream", "--size=²x²", "--size ²x²"),
+        ("stream", "--to=ws://h:abc", "port"),
+        ("stream", "--token-file=.", "Is a directory"),
+        ("stream", "--profile=.", "Is a directory"),
+        ("encode", "--codec=x", "no codec named 'x'"),
+        ("fleet", "--token-file=.", "Is a directory"),
+    ],
+)
+def test_what_can_not_be_meant_is_bad_use_in_one_line(
+    footage: Path, tmp_path: Path, verb: str, option: str, said: str
+) -> None:
+    arguments = {
+        "serve": ["--port=0", "--dnn=nowhere.card.toml"],
+        "stream": [str(footage), "--policy=none", "--to=ws://127.0.0.1:1"],
+        "encode": [str(footage), "--policy=none", f"--output={tmp_path / 'out.mp4'}"],
+        "fleet": ["http://127.0.0.1:1"],
+    }[verb]
+    done = CliRunner().invoke(accmpeg, [verb, *arguments, option], env={"COLUMNS": "400"})
+    assert done.exit_code == 2, done.output
+    assert said in done.output
+    assert "Traceback" not in done.output
+
+
+def test_an_empty_accmodel_is_a_failure_like_one_that_is_not_there(footage: Path) -> None:
+    command = ["stream", str(footage), "--to=ws://127.0.0.1:1", "--accmodel="]
+    done = CliRunner().invoke(accmpeg, command)
+    assert done.exit_code == 1, done.output
+    assert "can't be read as a card" in done.output

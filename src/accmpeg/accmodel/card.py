@@ -157,7 +157,7 @@ class AccModelCard(_Section):
 def card_path(path: str | Path) -> Path:
     """The card of an AccModel that is named by its card or by its ONNX file."""
     path = Path(path)
-    return path if path.name.endswith(CARD_SUFFIX) else path.with_name(path.stem + CARD_SUFFIX)
+    return path if path.name.endswith(CARD_SUFFIX) else path.parent / (path.stem + CARD_SUFFIX)
 
 
 def read_accmodel_card(path: str | Path) -> AccModelCard:

@@ -90,6 +90,10 @@ def write_lines(result: FrameResult) -> None:
     sys.stdout.flush()
 
 
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and int(text[:6]) < 65536
+
+
 class ResultSocket:
     """A local socket, `unix:/run/results.sock` or `tcp:127.0.0.1:9000`: who connects gets the results.
 
@@ -102,7 +106,7 @@ class ResultSocket:
             raise UsageError(f"--results {address}: give -, unix:PATH or tcp:127.0.0.1:PORT")
         if self._kind == "tcp":
             host, _, port = self._where.rpartition(":")
-            if host not in ("127.0.0.1", "localhost", "[::1]") or not port.isdigit():
+            if host not in ("127.0.0.1", "localhost", "[::1]") or not _is_port(port):
                 raise UsageError(
                     f"--results {address}: give tcp:127.0.0.1:PORT; to send results to other "
                     "machines let them subscribe to the server"

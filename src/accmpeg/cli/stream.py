@@ -15,7 +15,7 @@ from accmpeg.cli.config import ConfigFile, log_effective_settings
 from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
 from accmpeg.cli.site import SiteProfile, check_site
 from accmpeg.cli.sources import EMBEDDED_SCENE, PolicyName, load_accmodel, open_any_source
-from accmpeg.errors import UsageError
+from accmpeg.errors import EncoderError, UsageError
 from accmpeg.media.inputs import InputOptions
 from accmpeg.options import parse_bitrate
 
@@ -173,7 +173,10 @@ def _run(camera: "Camera") -> float:
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        camera.start()
+        try:
+            camera.start()
+        except EncoderError as error:  # at open, what it refuses are the options
+            raise UsageError(str(error)) from error
         # In short waits, because a lock that is waited for holds signals up on some systems.
         while not camera.wait(0.2):
             pass

@@ -126,7 +126,7 @@ def _lacks_nothing() -> None:
 def _reach(address: str) -> None:
     """Ray tries for two minutes; people mistype ports."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal():
         raise UsageError(f"--address {address}: give HOST:PORT of the head, such as 10.0.0.1:6379")
     try:
         socket.create_connection((host, int(port)), timeout=_REACH_S).close()

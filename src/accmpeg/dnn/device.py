@@ -2,7 +2,7 @@
 
 import re
 
-from accmpeg.errors import DnnError
+from accmpeg.errors import UsageError
 
 __all__ = ["cuda_index"]
 
@@ -10,7 +10,7 @@ _CUDA = re.compile(r"cuda(?::(\d{1,3}))?")
 
 
 def cuda_index(device: str) -> int | None:
-    """Which GPU `cuda` (the first) or `cuda:N` means; None for `cpu`. Raises `DnnError` for another name.
+    """Which GPU `cuda` (the first) or `cuda:N` means; None for `cpu`. Raises `UsageError` for another name.
 
     >>> cuda_index("cuda:1"), cuda_index("cuda"), cuda_index("cpu")
     (1, 0, None)
@@ -19,5 +19,5 @@ def cuda_index(device: str) -> int | None:
         return None
     found = _CUDA.fullmatch(device)
     if found is None:
-        raise DnnError(f"there is no device '{device}': use 'cpu', 'cuda' or 'cuda:N', the GPU of number N")
+        raise UsageError(f"there is no device '{device}': use 'cpu', 'cuda' or 'cuda:N', the GPU of number N")
     return int(found[1] or 0)

@@ -247,7 +247,7 @@ def _libx265(settings: EncoderSettings) -> dict[str, str]:
 
 def _libvpx_vp9(settings: EncoderSettings) -> dict[str, str]:
     preset = settings.preset
-    if not preset.isdigit():
+    if not preset.isdecimal():
         _check_preset(settings)
         preset = str(1 + _PRESETS.index(preset)) if preset in _PRESETS else "0"
     options = {
@@ -265,7 +265,7 @@ def _libvpx_vp9(settings: EncoderSettings) -> dict[str, str]:
 
 
 def _libsvtav1(settings: EncoderSettings) -> dict[str, str]:
-    options = {"preset": settings.preset if settings.preset.isdigit() else "10"}
+    options = {"preset": settings.preset if settings.preset.isdecimal() else "10"}
     quality = settings.qp if settings.qp is not None else settings.crf
     if quality is not None:
         options["crf"] = str(quality)

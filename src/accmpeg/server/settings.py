@@ -107,7 +107,7 @@ class ServerSettings:
     ] = None
     """None allows none."""
     threads: Annotated[
-        int | None, Option("CPU threads of each copy of a DNN.", min=1, default="found out")
+        int | None, Option("CPU threads of each copy of a DNN.", min=1, max=1024, default="found out")
     ] = None
     """CPU threads of each copy of a DNN; None: 1 where there are several copies, else all."""
     copies: Annotated[
@@ -149,7 +149,7 @@ class ServerSettings:
 
     @property
     def devices(self) -> list[str]:
-        """Those of `device`. Raises `DnnError` for one that can't be meant."""
+        """Those of `device`. Raises `UsageError` for one that can't be meant."""
         gpus = map(cuda_index, self.device.split(","))
         return ["cpu" if gpu is None else f"cuda:{gpu}" for gpu in gpus]
 
@@ -190,6 +190,8 @@ class ServerSettings:
         if not 1 <= self.workers <= most:
             why = f"there are {most} cores" if "cpu" in devices else "more only take the GPU's memory"
             raise UsageError(f"--workers {self.workers} on {self.device}: give 1 to {most}, {why}")
+        if self.dnn_folder is not None and not self.dnn_folder.is_dir():
+            raise UsageError(f"--dnn-folder {self.dnn_folder} is no folder")
         names = [name for name, _ in self.inputs]
         if len(set(names)) < len(names):
             raise UsageError(f"two --input have the same name: {', '.join(sorted(names))}")
