@@ -26,3 +26,20 @@ def test_nothing_done_is_nothing_said(capsys: pytest.CaptureFixture[str]) -> Non
     with common.progress_bar() as progress:
         progress.add_task("encoding", total=None)
     assert capsys.readouterr().err == ""
+
+
+def test_what_an_earlier_run_did_says_nothing_of_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(common, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(common, "LINE_EVERY_S", 0.0)
+    clock_s = [0.0]
+    with common.progress_bar() as progress:
+        progress.get_time = lambda: clock_s[0]
+        task = progress.add_task("costs", total=10)
+        for now_s, description, done in [(0, "costs", 0), (50, "cells", 800), (60, "cells", 810)]:
+            clock_s[0] = now_s
+            progress.update(task, description=description, completed=done, total=1000)
+    said = capsys.readouterr().err.splitlines()
+    assert said[1] == "cells 800/1000, 50 s"
+    assert said[2] == "cells 810/1000, 60 s, about 190 s left"

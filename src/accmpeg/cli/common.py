@@ -147,6 +147,9 @@ class _ProgressLines(Progress):
         super().__init__(console=err, disable=True)
         self._due_s = time.monotonic() + FIRST_LINE_S
         self._unsaid: TaskID | None = None
+        self._begun: dict[str, tuple[float, float]] = {}
+        """How much was done, and when in s, at the first word of each description: what an earlier run did
+        took no time of this one."""
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
         super().update(task_id, **fields)
@@ -163,15 +166,17 @@ class _ProgressLines(Progress):
 
     def _say(self, task_id: TaskID, *, at_once: bool = False) -> None:
         self._unsaid = task_id
+        task = next(task for task in self.tasks if task.id == task_id)
+        elapsed_s = task.elapsed or 0.0
+        found, begun_s = self._begun.setdefault(task.description, (task.completed, elapsed_s))
         if not at_once and time.monotonic() < self._due_s:
             return
-        task = next(task for task in self.tasks if task.id == task_id)
         total = "" if task.total is None else f"/{task.total:g}"
         left = ""
-        if task.total and task.completed and not at_once:
-            left_s = (task.elapsed or 0.0) * (task.total / task.completed - 1)
+        if task.total and task.completed > found and not at_once:
+            left_s = (elapsed_s - begun_s) * (task.total - task.completed) / (task.completed - found)
             left = f", about {max(0.0, left_s):.0f} s left"
-        line = f"{task.description} {task.completed:g}{total}, {task.elapsed or 0.0:.0f} s{left}"
+        line = f"{task.description} {task.completed:g}{total}, {elapsed_s:.0f} s{left}"
         err.print(line, soft_wrap=True)
         self._due_s = time.monotonic() + LINE_EVERY_S
         self._unsaid = None
