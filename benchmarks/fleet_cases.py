@@ -181,7 +181,7 @@ def check(cost: dict[str, Any], small: dict[str, Any], seed: int) -> list[dict[s
             case = f"{load['cameras']} cameras, {load['rate']:g} frames/s each"
             rows.append({"case": case, "what": name, "measured": load[name], "simulated": found[name]})
     rows += check_burst(plan, small["burst"], seed)
-    for loss in small["losses"]:
+    for loss in (small["killed"], small["silent"]):
         silent = loss["signal"] == "SIGSTOP"
         there = replace(
             plan,
@@ -209,7 +209,7 @@ def check(cost: dict[str, Any], small: dict[str, Any], seed: int) -> list[dict[s
 
 
 def check_burst(plan: Plan, burst: dict[str, Any], seed: int) -> list[dict[str, Any]]:
-    """So many cameras at once at one server, each trying once: how many are cut off, and the last welcome."""
+    """So many cameras at once at one server, each trying once: the last welcome."""
     there = replace(
         plan,
         replicas=2,

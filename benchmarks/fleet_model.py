@@ -64,7 +64,6 @@ class Plan:
     max_batch: int = 8
     window_s: float = 0.005
     max_cameras: int = 1 << 30
-    max_unproven: int = LIMITS.max_unproven
     round_trip_s: float = 0.02
     trips: int = 4
     """Round trips until the welcome: TCP, TLS, HTTP and the hello."""
@@ -76,8 +75,6 @@ class Plan:
     """Whether cameras send no more than the server says it can answer, as real ones do."""
     silent_s: float = SILENT_S
     """After so long without a message a camera leaves its server."""
-    close_s: float = 2.0
-    """The camera's `close_timeout`: so long it waits for a silent server to close the connection."""
     backoff: Callable[[Callable[[], float]], Backoff] = Backoff
     least_connections: bool = True
     """The balancer's choice; else by turns."""
@@ -125,12 +122,7 @@ class Replica:
     DECODE_THREADS: ClassVar[int] = 2
 
     def __init__(
-        self,
-        clock: Clock,
-        plan: Plan,
-        counted: Counted,
-        answered: Callable[[Attempt], None],
-        cut: Callable[[Attempt], None],
+        self, clock: Clock, plan: Plan, counted: Counted, answered: Callable[[Attempt], None]
     ) -> None:
         self.alive = True
         self.connections = 0
@@ -149,8 +141,7 @@ class Replica:
         self._told_s = 0.0
         self._free = plan.dnn_threads
         self._timer_s: float | None = None
-        self._unproven: dict[Attempt, None] = {}
-        self._answered, self._cut = answered, cut
+        self._answered = answered
 
     def open_lane(self, camera: Camera) -> None:
         """A camera is welcome."""
@@ -167,23 +158,12 @@ class Replica:
         return self._offered_per_s
 
     def handshake(self, attempt: Attempt) -> None:
-        """A connection came; where too many ask at once, the oldest of them is cut off."""
-        if attempt.over:
-            return
-        if len(self._unproven) >= self._plan.max_unproven:
-            self._cut(next(iter(self._unproven)))
-        self._unproven[attempt] = None
+        """A connection came."""
         done = partial(self._handshaken, attempt)
         self.loop.run(self._plan.costs.handshake_s, done, lambda: attempt.over)
 
-    def forget(self, attempt: Attempt) -> None:
-        """It is over."""
-        self._unproven.pop(attempt, None)
-        self.connections -= 1
-
     def _handshaken(self, attempt: Attempt) -> None:
         if self.alive and not attempt.over:
-            self._unproven.pop(attempt)
             self.handshakes_s.append(self._clock.now_s)
             self.counted.handshakes_s.append(self._clock.now_s)
             self._answered(attempt)
@@ -263,7 +243,7 @@ class Fleet:
         self.plan, self.clock, self.counted = plan, Clock(), Counted()
         self._random = random.Random(seed)
         self.replicas = [
-            Replica(self.clock, plan, self.counted, self._answered, self._cut) for _ in range(plan.replicas)
+            Replica(self.clock, plan, self.counted, self._answered) for _ in range(plan.replicas)
         ]
         self.cameras = [Camera(plan.backoff(self._random.random)) for _ in range(plan.cameras)]
         self._turns = itertools.count()
@@ -297,7 +277,7 @@ class Fleet:
             wait_s = self.plan.round_trip_s / 2
             if silent:
                 heard_s = self._random.random() * min(1.0, 1 / self.plan.frames_per_s)  # before
-                wait_s = self.plan.silent_s - heard_s + self.plan.close_s
+                wait_s = self.plan.silent_s - heard_s
             self.clock.after(wait_s, partial(self._lost, camera))
         return cameras
 
@@ -329,18 +309,15 @@ class Fleet:
             self.counted.timeouts += 1
             self._failed(attempt)
 
-    def _cut(self, attempt: Attempt) -> None:
-        self.counted.refused += 1
-        self._failed(attempt)
-
     def _failed(self, attempt: Attempt) -> None:
         attempt.over = True
-        attempt.replica.forget(attempt)
+        attempt.replica.connections -= 1
         self._come_back(attempt.camera)
 
     def _answered(self, attempt: Attempt) -> None:
         if attempt.replica.welcomed >= self.plan.max_cameras:
-            self._cut(attempt)
+            self.counted.refused += 1
+            self._failed(attempt)
         else:
             attempt.over = True
             self._welcome(attempt.camera, attempt.replica)

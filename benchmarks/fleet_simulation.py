@@ -153,10 +153,6 @@ def storms(plans: dict[str, Plan]) -> dict[str, tuple[Plan, bool]]:
         found[f"{name}; reset; no spare"] = (plans[name], False)
     name = KINDS[1].name
     found[f"{name}; silent; spare"] = (spare(plans[name]), True)
-    found[f"{name}; silent; spare; no wait for its closing"] = (
-        replace(spare(plans[name]), close_s=0.0),
-        True,
-    )
     # One result per second and camera: so a process holds very many, each of which comes back.
     few = replace(plans[KINDS[2].name], frames_per_s=1.0)
     each = max(1, int(PLANNED * capacity(few)[0]))

@@ -99,7 +99,7 @@ def test_costs_and_small_clusters_feed_the_simulation_of_large_ones(tmp_path: Pa
         assert 0 < stream["loop_ms"] < stream["cpu_ms"]
     small = figures("live_cluster.py", tmp_path, *short, "--seconds", "4", common=())
     assert small["burst"]["cut"] == 240 - len(small["burst"]["welcomes_s"])
-    for loss in small["losses"]:
+    for loss in (small["killed"], small["silent"]):
         assert len(loss["back_s"]) == loss["lost"]
     files = (
         "--cost",

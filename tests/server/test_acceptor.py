@@ -1,5 +1,6 @@
 """Connections that never ask for anything: they are counted when they come, and leave room for the others."""
 
+import asyncio
 import logging
 import socket
 import ssl
@@ -12,10 +13,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.asyncio.client import connect
 
+from accmpeg.protocol import wire
 from accmpeg.server import Limits, ServerThread
 from accmpeg.server.quiet import OncePerSecond
 from tests.helpers import WAIT_S, until
+from tests.server.clients import hello_of
 
 Start = Callable[..., ServerThread]
 
@@ -69,10 +73,46 @@ def test_silent_connections_give_way_to_whoever_asks(
     start: Start, certificate: tuple[Path, Path], crowd: Callable[..., list[socket.socket]], tls: bool
 ) -> None:
     files = {"tls_certificate": certificate[0], "tls_key": certificate[1]} if tls else {}
-    server = start(limits=Limits(max_connections=40, max_unproven=20, handshake_s=WAIT_S), **files)
+    server = start(limits=Limits(max_connections=20, handshake_s=WAIT_S), **files)
     silent = crowd(server, 100)
     until(lambda: sum(map(is_open, silent)) == 20)
     assert status_of(server) == 200, "the oldest silent one went for it"
+
+
+@pytest.mark.slow
+def test_all_cameras_of_a_lost_zone_get_in_at_once_beside_silent_connections(
+    start: Start, certificate: tuple[Path, Path], crowd: Callable[..., list[socket.socket]]
+) -> None:
+    cameras, addresses = 400, [f"127.0.0.{number}" for number in range(2, 7)]
+    limits = Limits(max_connections=cameras + 100, max_cameras=cameras, handshake_s=WAIT_S)
+    server = start(
+        tls_certificate=certificate[0], tls_key=certificate[1], limits=limits, memory_bytes=4 << 30
+    )
+    silent = crowd(server, 200, "127.0.0.9")
+    context = ssl.create_default_context(cafile=certificate[0])
+
+    async def camera(number: int, all_answered: asyncio.Barrier) -> type[wire.Message]:
+        hello = hello_of(camera=f"camera{number}", width_px=64, height_px=64)
+        async with connect(
+            f"{server.websocket_url}/v1/stream",
+            ssl=context,
+            subprotocols=[wire.SUBPROTOCOL],  # type: ignore[list-item]
+            compression=None,
+            open_timeout=WAIT_S,
+            local_addr=(addresses[number % len(addresses)], 0),
+        ) as connection:
+            await connection.send(wire.pack(hello))
+            answer = wire.unpack(await connection.recv(decode=False)).message
+            await all_answered.wait()
+            return type(answer)
+
+    async def storm() -> set[type[wire.Message]]:
+        all_answered = asyncio.Barrier(cameras)
+        return set(await asyncio.gather(*(camera(number, all_answered) for number in range(cameras))))
+
+    assert asyncio.run(storm()) == {wire.Welcome}
+    assert sum(map(is_open, silent)) <= 100, "they went for the cameras"
+    assert status_of(server, address="127.0.0.8") == 200
 
 
 def test_a_silent_tls_client_has_the_handshakes_time(

@@ -97,7 +97,7 @@ def _listen(settings: ServerSettings) -> socket.socket:
             host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         # The whole address: that of a link (fe80::…%eth0) has the interface behind host and port.
-        listener = socket.create_server(address, family=family, backlog=256)
+        listener = socket.create_server(address, family=family, backlog=1024)
         # asyncio turns Nagle's algorithm off only for sockets made as IPPROTO_TCP, which these are not. With
         # it every result waited for the camera's next frame, which carried the acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

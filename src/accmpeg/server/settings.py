@@ -27,8 +27,6 @@ class Limits:
     max_connections_per_address: Annotated[
         int, Option("Most connections from one address, such as a proxy's.", min=1)
     ] = 256
-    max_unproven: int = 128
-    """Connections that have not sent a whole request yet; beyond it, the oldest of them go."""
     max_cameras: Annotated[int, Option("Most cameras at once.", min=1)] = 64
     max_viewers: Annotated[int, Option("Most subscribers and dashboards at once.", min=1)] = 64
     max_frame_pixels: Annotated[int, Option("Largest frame, in pixels.", min=256)] = 3840 * 2160

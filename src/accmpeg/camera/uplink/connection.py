@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from websockets.asyncio.client import ClientConnection
@@ -104,7 +104,7 @@ class Connection:
             told = answered if self._own or stream_id in state.ledger.answered else had
             message = message.model_copy(update={"answered": told})
         await self._socket.send(wire.pack(message, hello.payload))
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        async with self._patience(ANSWER_TIMEOUT_S):
             welcome = _unpacked(await self._socket.recv())
         if isinstance(welcome, wire.Refused):
             raise _refusal(welcome)
@@ -192,7 +192,7 @@ class Connection:
 
     async def _receive(self) -> None:
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(SILENT_S) as patience:
+        async with self._patience(SILENT_S) as patience:
             async for data in self._socket:
                 patience.reschedule(loop.time() + SILENT_S)
                 if self._was_last(_unpacked(data)):
@@ -201,6 +201,16 @@ class Connection:
             raise LinkError("the server closed the connection")
         self._heard_all = True
         self._state.wake.set()
+
+    @contextlib.asynccontextmanager
+    async def _patience(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+        """The time that the server has to speak. A silent one would not answer a closing either."""
+        try:
+            async with asyncio.timeout(seconds) as patience:
+                yield patience
+        except TimeoutError:
+            self._socket.transport.abort()
+            raise
 
     def _was_last(self, message: wire.Message) -> bool:
         """Takes a message; says whether it is the server's last."""

@@ -2,8 +2,11 @@
 
 ```
 listener ─▶ accept ─▶ [TLS, at most handshake_s] ─▶ HTTP, a whole request within handshake_s ─▶ proven
-              └─ too many: the oldest unproven one of the address with the most of them is cut off
+              └─ no place left: the oldest unproven one of the address with the most of them is cut off
 ```
+
+Whoever has a place may take its time, so that all cameras of a lost server can come at once. A lower limit
+of unproven connections would cut off honest ones: their handshakes wait for one another.
 
 asyncio's own server gives silent TLS clients a minute, counts none of them, and writes a traceback for each
 that it has no descriptor for.
@@ -138,7 +141,7 @@ class Acceptor:
         limits = self._limits
         if self._of_address[address] >= limits.max_connections_per_address:
             return self._cut_oldest(address)
-        if sum(self._of_address.values()) >= self._most or len(self._unproven) >= limits.max_unproven:
+        if sum(self._of_address.values()) >= self._most:
             most = Counter(each.address for each in self._unproven).most_common(1)
             return bool(most) and self._cut_oldest(most[0][0])
         return True

@@ -1,0 +1,84 @@
+"""A server that falls silent: real connections through a relay that passes nothing on any more."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import accmpeg
+from accmpeg.camera import FrameResult
+from accmpeg.protocol.backoff import Backoff
+from tests.camera.peer import peer
+from tests.helpers import until
+
+SILENT_S, FIRST_WAIT_S = 0.5, 0.1
+CLOSING_S = 2.0
+"""What the camera's WebSocket allows for a closing."""
+
+
+class Relay:
+    """Passes bytes on until `freeze`: the connections of then stay open, and carry nothing any more.
+
+    New ones pass, as they do at a balancer that has taken the lost server out.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._frozen = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def freeze(self) -> None:
+        self._frozen.set()
+        self._frozen = threading.Event()
+
+    def close(self) -> None:
+        for each in [self._listener, *self._sockets]:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)  # wakes its thread
+            each.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                here, there = self._listener.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+                self._sockets += [here, there]
+                for ends in ((here, there), (there, here)):
+                    threading.Thread(target=self._pump, args=(*ends, self._frozen), daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket, frozen: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if frozen.is_set():
+                    return
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    with peer() as server, contextlib.closing(Relay(server.port)) as running:
+        yield running
+
+
+def test_a_server_that_falls_silent_is_left_without_waiting_for_a_closing(
+    scene: Any, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accmpeg.camera.uplink.connection.SILENT_S", SILENT_S)
+    monkeypatch.setattr(Backoff, "FIRST_S", FIRST_WAIT_S)
+    results: list[FrameResult] = []
+    with accmpeg.stream(scene(10_000), relay.url, on_result=results.append) as camera:
+        until(lambda: len(results) >= 5)
+        relay.freeze()
+        frozen_s, had = time.monotonic(), len(results)
+        until(lambda: camera.snapshot()["connections"] == 2)
+        took_s = time.monotonic() - frozen_s
+        until(lambda: len(results) > had + 5)
+    assert SILENT_S / 2 < took_s < CLOSING_S
