@@ -38,7 +38,7 @@ SiteProfile = Annotated[
         is_eager=True,  # before the options whose defaults it brings
         callback=_load,
         metavar="FILE",
-        help="What `accmpeg profile` chose for this camera; flags, environment and --config win over it.",
+        help="What `accmpeg profile` chose for this camera; what is set by hand wins over it.",
     ),
 ]
 
