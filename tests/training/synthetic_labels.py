@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from accmpeg.files import write_whole
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.planes import Planes, model_size
-from accmpeg.training.labels import Journal, Label, label_file, pack_label, write_label, write_manifest
+from accmpeg.training.labels import Journal, Label, label_file, pack_label, write_manifest
 
 SHA256 = "ab" * 32
 SMALL = {"batch_size": 4, "view_height_px": 160, "view_width_px": 224}
@@ -63,7 +64,7 @@ def write_synthetic_labels(
     journal = Journal(folder / "journal.jsonl")
     for number in range(frames):
         size = [(320, 192), (250, 170), (192, 256)][number % 3]
-        write_label(
+        write_whole(
             label_file(folder, number),
             pack_label(synthetic_label(rng, *size, objects=objects, class_maps=class_maps)),
         )

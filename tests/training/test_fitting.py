@@ -1,6 +1,5 @@
 import hashlib
 import math
-import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from accmpeg.accmodel import AccModel, read_accmodel_card
 from accmpeg.errors import TrainingError, UsageError
 from accmpeg.tasks.segmentation import IGNORED
 from accmpeg.training.build import checkpoint_path, train_accmodel
-from accmpeg.training.checkpoint import write_whole
 from accmpeg.training.export import count_macs, count_parameters, export_onnx
 from accmpeg.training.fitting import Progress, predict_maps, train_network
 from accmpeg.training.labels import read_labels
@@ -260,20 +258,6 @@ def test_frames_without_objects_do_not_teach_the_ranking() -> None:
         batch = collate([random_view(label, np.random.default_rng(1), 160, 224) for _ in range(4)])
         loss = accmodel_loss(network(batch.y, batch.uv), batch, network.heads, weights)
         assert (float(loss.detach()) > 0) == learns
-
-
-def test_a_failed_write_names_its_file_and_keeps_the_old_one(tmp_path: Path) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    try:
-        file = tmp_path / "weights.safetensors"
-        write_whole(file, b"old")
-        with pytest.raises(OSError, match=r"weights\.safetensors"):
-            write_whole(file, bytes(2000))
-    finally:
-        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
-    assert file.read_bytes() == b"old"
 
 
 def test_what_cannot_be_trained_from_is_said(labels: Path, tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from accmpeg.files import write_whole
 from accmpeg.protocol.wire import ACCMODEL_LIMIT_BYTES, Offer
 
 __all__ = ["OfferCache", "default_folder"]
@@ -80,11 +80,4 @@ def _read(file: Path, limit_bytes: int) -> bytes | None:
 
 def _write(file: Path, data: bytes) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=file.stem, suffix=".part", delete=False) as part:
-        try:
-            part.write(data)
-            part.flush()
-            Path(part.name).replace(file)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    write_whole(file, data)

@@ -36,6 +36,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from accmpeg.errors import CardError
+from accmpeg.files import write_whole
 from accmpeg.tasks.base import TaskName
 
 __all__ = [
@@ -181,11 +182,7 @@ def parse_card(kind: type[C], text: str, where: str) -> C:
 
 def write_card(card: BaseModel, path: str | Path) -> None:
     """Stores a card as TOML, in one step; raises `OSError`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(tomli_w.dumps(card.model_dump(exclude_none=True, mode="json")).encode())
-    part.replace(path)
+    write_whole(Path(path), tomli_w.dumps(card.model_dump(exclude_none=True, mode="json")).encode())
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -25,7 +25,8 @@ from accmpeg.accmodel.card import (
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.dnn.card import write_card
 from accmpeg.errors import TrainingError, UsageError
-from accmpeg.training.checkpoint import save_weights, write_whole
+from accmpeg.files import write_whole
+from accmpeg.training.checkpoint import save_weights
 from accmpeg.training.export import count_macs, count_parameters, export_onnx, measure_ms
 from accmpeg.training.fitting import Progress, Trained, predict_maps, train_network
 from accmpeg.training.labels import LabelItem, LabelSet, read_labels

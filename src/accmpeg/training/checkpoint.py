@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from accmpeg.errors import TrainingError
+from accmpeg.files import write_whole
 
 __all__ = [
     "load_checkpoint",
@@ -18,7 +19,6 @@ __all__ = [
     "restore_optimizer",
     "save_checkpoint",
     "save_weights",
-    "write_whole",
 ]
 
 
@@ -29,20 +29,7 @@ def save_checkpoint(path: Path, groups: dict[str, dict[str, Tensor]], state: dic
         for group, tensors in groups.items()
         for name, tensor in tensors.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, safetensors.torch.save(flat, metadata={"state": json.dumps(state)}))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replaces a file in one step; raises `OSError` that names it (full disk), leaving the old one."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        # A failed write, unlike a failed open, does not say of which file.
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:

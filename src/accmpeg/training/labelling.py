@@ -20,6 +20,7 @@ from typing import Any
 
 from accmpeg.dnn.card import DnnCard, read_card
 from accmpeg.errors import AccmpegError, LabelError, UsageError
+from accmpeg.files import write_whole
 from accmpeg.media.source import Footage, find_footage
 from accmpeg.training.labeller import Outcome, work_here
 from accmpeg.training.labels import (
@@ -28,7 +29,6 @@ from accmpeg.training.labels import (
     Journal,
     label_file,
     read_manifest,
-    write_label,
     write_manifest,
 )
 from accmpeg.training.reading import Passed, Reading, expected_frames, read_jobs
@@ -217,7 +217,7 @@ class _Run:
         if made.reason is not None:
             self._skip(made.source, made.clip, made.frame_index, made.reason)
             return
-        write_label(label_file(self._folder, number), made.packed)
+        write_whole(label_file(self._folder, number), made.packed)
         self.journal.add(made.source, made.frame_index, made.clip, label_file(Path(), number))
         self.new += 1
         self.flat += made.flat

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accmpeg.errors import LabelError
+from accmpeg.files import write_whole
 from accmpeg.media.planes import Planes
 
 __all__ = [
@@ -38,7 +39,6 @@ __all__ = [
     "pack_label",
     "read_labels",
     "read_manifest",
-    "write_label",
     "write_manifest",
 ]
 
@@ -140,18 +140,6 @@ def pack_label(label: Label) -> bytes:
     return packed.getvalue()
 
 
-def write_label(file: Path, packed: bytes) -> None:
-    """Writes a packed label so that either the whole file exists or none; raises `OSError`."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    try:
-        part.write_bytes(packed)
-        part.replace(file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def read_labels(folder: str | Path) -> LabelSet:
     """Opens a label set; labels are read one by one through `LabelItem.load`.
 
@@ -191,9 +179,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Replaces the manifest in one step; raises `OSError`."""
-    part = folder / f"{MANIFEST_NAME}.part"
-    part.write_text(json.dumps({"format": FORMAT_VERSION, **manifest}, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / MANIFEST_NAME)
+    text = json.dumps({"format": FORMAT_VERSION, **manifest}, indent=1) + "\n"
+    write_whole(folder / MANIFEST_NAME, text.encode())
 
 
 @dataclass

@@ -17,6 +17,7 @@ from statistics import fmean, median
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from accmpeg.errors import EvaluationError
+from accmpeg.files import write_whole
 
 __all__ = ["ROUNDS", "Costs", "StageTimings", "read_costs", "settle", "write_costs"]
 
@@ -71,7 +72,5 @@ def read_costs(path: Path) -> dict[str, Costs]:
 
 def write_costs(path: Path, costs: Mapping[str, Costs]) -> None:
     """Keeps costs by method, in one step; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({name: each.model_dump() for name, each in costs.items()}, indent=1) + "\n")
-    part.replace(path)
+    text = json.dumps({name: each.model_dump() for name, each in costs.items()}, indent=1) + "\n"
+    write_whole(path, text.encode())
