@@ -87,7 +87,14 @@ def test_a_card_that_can_not_be_read(tmp_path, content):
     [
         ({"head": HeadCard(name="yolo_poze")}, "no head 'yolo_poze': did you mean 'yolo_pose'"),
         ({"head": HeadCard(name="yolo")}, "is for detection, the card's task is keypoints"),
-        ({"head": HeadCard(name="yolo_pose", parameters={"bins": 8})}, "no parameter 'bins': it has none"),
+        (
+            {"head": HeadCard(name="yolo_pose", parameters={"bins": 8})},
+            "no parameter 'bins': choose one of units",
+        ),
+        (
+            {"head": HeadCard(name="final_keypoints", parameters={"bins": 8})},
+            "no parameter 'bins': it has none",
+        ),
         (
             {"task": "detection", "head": HeadCard(name="nanodet", parameters={"stride": [8]})},
             "no parameter 'stride': did you mean 'strides'",
