@@ -92,7 +92,7 @@ def test_a_card_that_can_not_be_read(tmp_path, content):
             "no parameter 'bins': choose one of units",
         ),
         (
-            {"head": HeadCard(name="final_keypoints", parameters={"bins": 8})},
+            {"task": "segmentation", "head": HeadCard(name="class_map", parameters={"bins": 8})},
             "no parameter 'bins': it has none",
         ),
         (
