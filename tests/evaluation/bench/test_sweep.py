@@ -96,6 +96,7 @@ def test_a_finished_sweep_measures_nothing_again(
     assert again == rows
     assert contents(out) == before
     assert {what for what, _, _ in seen} == {"costs", "cells"}
+    assert seen[-1] == ("cells", len(rows), len(rows))
 
 
 def test_pictures_of_the_map_are_kept(whole: tuple[Path, list[CellRow]]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from accmpeg.errors import EvaluationError
 from accmpeg.evaluation.bench.cache import is_disk_failure
 from accmpeg.evaluation.bench.measure import Bench
-from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, Group
+from accmpeg.evaluation.bench.plan import NULL_METHOD, ClipSpec, DnnSpec, Group
 from accmpeg.evaluation.bench.record import write_record
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.methods import Method
@@ -78,7 +78,9 @@ def run_sweep(
             lambda done: progress("costs", done, len(groups)),
             alone=True,
         )
-        total = len(groups) * (len(methods) * settings.points + 2)
+        # Ceiling and uncoded frames; the null comparison lies between points.
+        others = 2 + (settings.points - 1 if NULL_METHOD in names else 0)
+        total = len(groups) * (len(methods) * settings.points + others)
         clip_names = {group.clip.name for group in groups}
         ours = sum(
             row.clip in clip_names and row.method in names and (row.status == "ok" or not retry_failed)
