@@ -43,11 +43,12 @@ class CameraOptions:
     the folder that keeps frames of an outage, `spool_limit_bytes` its bound. `publish` are further
     addresses for the same stream; size and frame rate then stay as they are. `policy` is `graded` or
     `binary`, maps of an AccModel, or `feedback`, maps of the server's last answers and of an AccModel only
-    while there are none; `none` is a plain stream. `b_frames` save bytes and cost one frame of delay more
-    than they are, `mbtree_frames` as many as they are. `tolerance` is the share of predicted accuracy that is
-    not worth more bits. `results_per_s` sends no more frames than that, evenly by their time of capture; the
-    server may ask for fewer. `adopts` names the fields, of `ADOPTABLE`, that the server's offer may change;
-    with none of them, the offer and its AccModel are ignored. `drain_s` bounds the end.
+    while there are none; `none` is a plain stream. `map_strength` multiplies a map's offsets, `map_margin` is
+    what stays fine about the boxes of answers, in macroblocks. `b_frames` save bytes and cost one frame of
+    delay more than they are, `mbtree_frames` as many as they are. `tolerance` is the share of predicted
+    accuracy that is not worth more bits. `results_per_s` sends no more frames than that, evenly by their time
+    of capture; the server may ask for fewer. `adopts` names the fields, of `ADOPTABLE`, that the server's
+    offer may change; with none of them, the offer and its AccModel are ignored. `drain_s` bounds the end.
     """
 
     name: Annotated[

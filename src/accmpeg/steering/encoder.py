@@ -30,9 +30,7 @@ from accmpeg.steering.registry import make_policy
 __all__ = ["Every", "MapSource", "MapStrength", "Scorer", "StageTimes", "SteeredEncoder"]
 
 Every = Annotated[int, Option("Renew the quality map every so many frames.", min=1)]
-MapStrength = Annotated[
-    float, Option("Times the QP offsets of the policy's map; below 1 is weaker.", min=0.1, max=3)
-]
+MapStrength = Annotated[float, Option("Multiply the quality map's QP offsets by this.", min=0.1, max=3)]
 MapSource = Literal["none", "accmodel", "answers"]
 
 

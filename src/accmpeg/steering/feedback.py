@@ -32,7 +32,7 @@ STALE_S = 2.0
 """Older answers say nothing of the picture any more."""
 
 MapMargin = Annotated[
-    int, Option("Macroblocks about the boxes of the server's answers that stay fine, too.", min=0, max=10)
+    int, Option("Keep so many macroblocks about the boxes of the server's answers fine, too.", min=0, max=10)
 ]
 
 FloatMap = NDArray[np.float32]
