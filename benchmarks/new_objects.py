@@ -156,21 +156,20 @@ def main(
         with open_source(item.path) as source:
             kept[name] = study(read_clip(source, limit=limit), reader, dnn, model)
         out.write_text(json.dumps(kept, indent=1))
-    table = Table("stream", *MEASURES, "clips")
+    table = Table("stream, clips in brackets", *MEASURES)
     random = np.random.default_rng(0)
     for stream in next(iter(kept.values())):
-        cells, clips = [], 0
+        cells = []
         for number in range(len(MEASURES)):
             values = np.asarray([[each[stream][number], each[PLAIN][number]] for each in kept.values()])
             values = values[np.isfinite(values).all(axis=1)]
             if stream == PLAIN:
-                cells.append(f"{values[:, 0].mean():.3f}")
-            else:
-                gaps = values[:, 0] - values[:, 1]
-                low, high = np.percentile(random.choice(gaps, (DRAWS, len(gaps))).mean(axis=1), (2.5, 97.5))
-                cells.append(f"{gaps.mean():+.3f} [{low:+.3f}, {high:+.3f}]")
-            clips = max(clips, len(values))
-        table.add_row(stream, *cells, str(clips))
+                cells.append(f"{values[:, 0].mean():.3g} ({len(values)})")
+                continue
+            gaps = values[:, 0] - values[:, 1]
+            low, high = np.percentile(random.choice(gaps, (DRAWS, len(gaps))).mean(axis=1), (2.5, 97.5))
+            cells.append(f"{gaps.mean():+.3g} [{low:+.3g}, {high:+.3g}] ({len(gaps)})")
+        table.add_row(stream, *cells)
     Console().print(table)
 
 
