@@ -277,3 +277,34 @@ def test_what_is_no_onnx_file_is_refused_and_no_crash(tmp_path, content):
     model.write_bytes(content)
     with pytest.raises(AccmpegError, match="can't be opened as an ONNX network"):
         imported(model, "detection", "yolo")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda model: setattr(model.opset_import[0], "version", 99),
+            "its Opset 99 is newer .*: update onnxrun",
+        ),
+        (lambda model: setattr(model, "ir_version", 99), "its IR version 99 is newer .*: update onnxruntime"),
+        (lambda model: setattr(model.graph.node[0], "domain", "trt"), "without operators of other programs"),
+    ],
+)
+def test_what_this_runtime_does_not_know_is_refused_with_a_way_out(tmp_path, change, message):
+    path = convolution(tmp_path / "n.onnx", FLOAT, np.float32)
+    model = onnx.load(path)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsError, match=message) as caught:
+        imported(path, "segmentation", "logits")
+    assert "/onnxruntime_src" not in str(caught.value)
+
+
+def test_missing_weights_beside_the_file_are_named_on_import(tmp_path):
+    path = convolution(tmp_path / "n.onnx", FLOAT, np.float32)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="n.data", size_threshold=0)
+    (tmp_path / "n.data").unlink()
+    with pytest.raises(
+        WeightsError, match=r"weights are in n\.data, which is missing: put it beside n\.onnx"
+    ):
+        imported(path, "segmentation", "logits")

@@ -125,6 +125,8 @@ def test_without_anybody_to_ask_everything_open_is_named(model, tmp_path):
         ({"input.mean": "1,2"}, CardError, "input.mean"),
         ({"input.colour": "purple"}, CardError, "input.colour: Input should be 'rgb' or 'bgr'"),
         ({"head.name": "yoyo"}, CardError, "no head 'yoyo': did you mean 'yolo'"),
+        ({"task": "detect"}, UsageError, "task: choose one of detection, .*, not 'detect'"),
+        ({"classes": "nowhere/coco.names"}, UsageError, "there is no file nowhere/coco.names"),
         ({"classes": "a,b,c"}, DnnError, "correct head.name, head.outputs or classes"),
     ],
 )

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from av import VideoFrame
@@ -26,6 +26,7 @@ from accmpeg.dnn.onnx_adapter import OnnxNetwork, open_session
 from accmpeg.dnn.picture_input import PictureInput
 from accmpeg.dnn.weights import sha256_of
 from accmpeg.errors import CardError, UsageError
+from accmpeg.tasks.base import TaskName
 
 __all__ = ["QUESTIONS", "Ask", "Imported", "find_models", "import_model"]
 
@@ -310,12 +311,16 @@ def _parse(key: str, text: str) -> Any:
             named = Path(text).read_text(encoding="utf-8-sig").splitlines() if Path(text).is_file() else None
         except (OSError, UnicodeDecodeError):
             named = None
+        if named is None and text.endswith((".txt", ".names")):
+            raise UsageError(f"{key}: there is no file {text} that can be read")
         return [name.strip() for name in named or text.split(",") if name.strip()]
     if key in _MAY_BE_NONE and text.lower() == "none":
         return None
     if key not in QUESTIONS and key not in OPTIONAL:
         known = ", ".join((*QUESTIONS, *OPTIONAL, f"{PARAMETERS}NAME"))
         raise UsageError(f"--set {key}: choose one of {known}")
+    if key == "task" and text not in get_args(TaskName):
+        raise UsageError(f"task: choose one of {', '.join(get_args(TaskName))}, not '{text}'")
     if key in ("input.mean", "input.std"):
         try:
             return [float(value) for value in text.replace(",", " ").split()]

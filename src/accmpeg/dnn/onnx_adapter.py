@@ -1,5 +1,6 @@
 """ONNX files: inference in ONNX Runtime, gradients through PyTorch (`onnx_gradient`)."""
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.device import cuda_index
+from accmpeg.dnn.onnx_files import external_files
 from accmpeg.dnn.picture_input import PictureInput, Tensor
 from accmpeg.errors import DnnError, NoGradientError, WeightsError, one_line
 
@@ -54,13 +56,32 @@ def open_session(model: Path, threads: int | None = None, device: str = "cpu") -
     except Exception as error:
         if gpu is not None and "CUDA" in str(error):
             raise DnnError(f"'{device}' can't be used by ONNX Runtime: {one_line(error)}") from error
-        raise WeightsError(f"{model} can't be opened as an ONNX network: {one_line(error)}") from error
+        raise WeightsError(f"{model} can't be opened as an ONNX network: {_told(model, error)}") from error
     if gpu is not None and "CUDAExecutionProvider" not in session.get_providers():
         raise DnnError(
             f"'{device}' can't be used by ONNX Runtime: there is no GPU, or a library of CUDA or cuDNN is "
             "missing (its own message above says which); put it right, or use the device 'cpu'"
         )
     return session
+
+
+def _told(model: Path, error: Exception) -> str:
+    """What ONNX Runtime says, with the way out where it is known."""
+    missing = [file for file in external_files(model) if not file.exists()] if model.is_file() else []
+    if missing:
+        names = ", ".join(file.name for file in missing)
+        return f"its weights are in {names}, which is missing: put it beside {model.name}"
+    newer = re.search(r"(Opset|IR version):? (\d+)", str(error))
+    if newer:
+        return (
+            f"its {newer[1]} {newer[2]} is newer than this ONNX Runtime: update onnxruntime, or export the "
+            "network with an older opset"
+        )
+    # Without the places in its own source.
+    said = one_line(re.sub(r"^.* failed:(/\S+:\d+ .*?\) (?=[A-Z]))?", "", str(error), count=1))
+    if "not a registered function/op" in said or "No opset import" in said:
+        return f"{said}; export it without operators of other programs, such as TensorRT's suppression"
+    return said
 
 
 class Session(Protocol):
