@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 
 from accmpeg.camera.uplink.connection import ANSWER_TIMEOUT_S, SILENT_S
 from accmpeg.protocol.backoff import Backoff
+from accmpeg.server.frame_cost import FrameCost
 from accmpeg.server.lanes import Job, Lane, Lanes, Outcome
 from accmpeg.server.result_rate import ResultRate
 from accmpeg.server.session import FEEDBACK_S
@@ -136,7 +137,7 @@ class Replica:
         self._clock, self._plan, self.counted = clock, plan, counted
         self._decoders = Threads(self.cores, max(self.DECODE_THREADS, int(plan.cores)))
         self._gpu_free_s = 0.0
-        self._lanes, self._rate = Lanes(), ResultRate()
+        self._lanes, self._rate, self._cost = Lanes(), ResultRate(), FrameCost()
         self._offered_per_s: float | None = None
         self._told_s = 0.0
         self._free = plan.dnn_threads
@@ -154,7 +155,8 @@ class Replica:
         now_s = self._clock.now_s
         if now_s >= self._told_s + FEEDBACK_S:
             busy = sum(lane.is_busy(now_s) for lane in self._lanes)
-            self._offered_per_s, self._told_s = self._rate.per_s(now_s, busy), now_s
+            capacity_per_s = self._cost.per_s(self._plan.dnn_threads)
+            self._offered_per_s, self._told_s = self._rate.per_s(now_s, busy, capacity_per_s), now_s
         return self._offered_per_s
 
     def handshake(self, attempt: Attempt) -> None:
@@ -198,22 +200,23 @@ class Replica:
                     self._timer_s = now_s + wait_s
                     self._clock.at(self._timer_s, self._gather)
                 return
-            jobs = self._lanes.take(limit, 0.0, now_s)
+            jobs = self._lanes.take(limit, self._cost.frame_s, now_s)
             self._free -= 1
             work_s = self._plan.costs.dnn_batch_s + self._plan.costs.dnn_s * len(jobs)
-            self.cores.run(work_s, partial(self._to_gpu, jobs))
+            self.cores.run(work_s, partial(self._to_gpu, jobs, now_s))
 
-    def _to_gpu(self, jobs: list[Job]) -> None:
+    def _to_gpu(self, jobs: list[Job], begun_s: float) -> None:
         costs = self._plan.costs
         taken_s = costs.gpu_batch_s + costs.gpu_frame_s * len(jobs)
         if not taken_s:
-            self._inferred(jobs)
+            self._inferred(jobs, begun_s)
             return
         self.gpu_s += taken_s
         self._gpu_free_s = max(self._gpu_free_s, self._clock.now_s) + taken_s
-        self._clock.at(self._gpu_free_s, partial(self._inferred, jobs))
+        self._clock.at(self._gpu_free_s, partial(self._inferred, jobs, begun_s))
 
-    def _inferred(self, jobs: list[Job]) -> None:
+    def _inferred(self, jobs: list[Job], begun_s: float) -> None:
+        self._cost.took(self._clock.now_s - begun_s, len(jobs))
         self._free += 1
         for job in jobs:
             job.finish(_DONE)
