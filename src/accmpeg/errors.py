@@ -166,9 +166,9 @@ class LinkError(AccmpegError, ConnectionError):
         self.final = final
 
 
-def one_line(said: object) -> str:
+def one_line(said: object, part: slice = slice(300)) -> str:
     """What a library says, in paragraphs and colours, as one line of bearable length."""
-    return " ".join(_COLOUR.sub("", str(said)).split())[:300] or type(said).__name__
+    return " ".join(_COLOUR.sub("", str(said)).split())[part] or type(said).__name__
 
 
 def reason(error: Exception) -> str:

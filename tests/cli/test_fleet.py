@@ -65,7 +65,7 @@ def test_a_token_is_asked_for_by_name_and_never_shown(
     with ServerThread(settings_of(CARD, tokens=tokens(gate=TOKEN))) as server:
         done = accmpeg("fleet", server.websocket_url)
         assert done.returncode == 1
-        assert "refused the token (HTTP 401): check --token-file" in done.stdout
+        assert "wants a token (HTTP 401): give --token-file" in done.stdout
         file = tmp_path / "viewer.token"
         file.write_text(VIEWER)
         done = accmpeg("fleet", server.websocket_url, "--token-file", str(file))

@@ -1,5 +1,9 @@
 """Footage at addresses: found, read where it is needed, and called by its address."""
 
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -72,3 +76,35 @@ def test_nothing_under_an_address_is_no_footage() -> None:
     assert shared_files("memory://nowhere") == []
     with pytest.raises(SourceError, match="no videos or pictures in memory://nowhere"):
         find_footage(["memory://nowhere"])
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web_server(tmp_path: Path) -> Iterator[str]:
+    """A real one, of the files in `tmp_path`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_footage_on_a_web_server_is_found_fetched_and_missed_by_its_address(
+    web_server: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("aiohttp")
+    (tmp_path / "footage" / "north").mkdir(parents=True)
+    for name in ("north/clip.mp4", "2.png", "notes.txt"):
+        (tmp_path / "footage" / name).write_bytes(b"content of " + name.encode())
+    found = find_footage([f"{web_server}/footage/"])
+    assert [each.source for each in found] == [
+        f"{web_server}/footage/{name}" for name in ("2.png", "north/clip.mp4")
+    ]
+    with local_file(found[-1].location) as path:
+        assert path.read_bytes() == b"content of north/clip.mp4"
+    lost = f"{web_server}/footage/lost.mp4"
+    with pytest.raises(SourceError, match=f"can't read {lost}"), local_file(lost):
+        pass

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from accmpeg.cli.common import TranslatingGroup
+from accmpeg.cli.common import TranslatingGroup, err
 from accmpeg.cli.evaluate import evaluate
 from accmpeg.cli.label import label
 from accmpeg.cli.options import with_options
@@ -54,7 +54,11 @@ def _on_cluster(
         from accmpeg.cluster.workers import RayWorkers
 
         given = {name: _absolute(value) for name, value in given.items()}
-        with connected(address):
+        with connected(address) as joined:
+            if address is None:
+                err.print(
+                    f"on the Ray cluster at {joined}, which this machine is part of (--address: another)"
+                )
             written, own_cards = (map(Path, _listed(given, names)) for names in (writes, cards))
             folders = [each.parent if each.suffix == ".onnx" else each for each in written]
             check_needs(_listed(given, reads), list(own_cards), folders)

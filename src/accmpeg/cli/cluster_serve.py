@@ -56,13 +56,14 @@ def cluster_serve(
     set_up_logs(access.log_format, access.log_level)
     log_effective_settings(context, SECRETS)
     files = (meant.site_profile, meant.accmodel, meant.tls_certificate, meant.tls_key)
-    with connected(address):
+    with connected(address) as joined:
         check_needs([file for file in files if file is not None], meant.dnns, [])
         logs = partial(set_up_logs, access.log_format, access.log_level)
         serving.start(
             serving.application(meant, scale, logs), meant, scale, "every" if every_node else "head"
         )
-        log.info("serving", extra={"host": meant.host, "port": meant.port, "proxies": _where(every_node)})
+        where = {"host": meant.host, "port": meant.port, "proxies": _where(every_node)}
+        log.info("serving", extra={"cluster": joined, **where})
         if detach:
             return
         told = ""

@@ -27,8 +27,8 @@ _REACH_S, _LOOK_S = 5.0, 120.0
 
 
 @contextmanager
-def connected(address: str | None = None) -> Iterator[None]:
-    """A connection to a running cluster; never starts one.
+def connected(address: str | None = None) -> Iterator[str]:
+    """A connection to a running cluster, and the address of its head; never starts one.
 
     Args:
         address: `HOST:PORT` of the head. None: `RAY_ADDRESS`, else the cluster that this machine is part of.
@@ -61,7 +61,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, ends)  # Ray has put its own in place, which ends the process at once
     try:
-        yield
+        yield ray.get_runtime_context().gcs_address
     finally:
         ray.shutdown()
 

@@ -26,7 +26,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, HTTPOptions, 
 from ray.serve.exceptions import RayServeException
 
 from accmpeg.cluster.scaling import CamerasAndDelay, Scale
-from accmpeg.errors import ClusterError
+from accmpeg.errors import ClusterError, one_line
 from accmpeg.server.run import open_server
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.status import joined
@@ -42,6 +42,8 @@ DEPLOYMENT = "Server"
 STATUS_S = 1.0
 """What the replicas say of themselves is asked for no more often, however many dashboards watch."""
 ANSWER_S = 3.0
+_LAST = slice(-300, None)
+"""Of what Ray says: it tells in paragraphs, and last of what happened last."""
 
 
 @serve.deployment(name=DEPLOYMENT)
@@ -172,7 +174,7 @@ def start(application: Application, settings: ServerSettings, scale: Scale, prox
     except (RayError, RuntimeError) as error:
         raise ClusterError(
             f"Ray Serve's proxy does not start on {settings.host}:{settings.port} of the head; is the port "
-            f"free there? {_line(error)}"
+            f"free there? {one_line(error, _LAST)}"
         ) from error
     is_new = state()[0] == "GONE"
     try:
@@ -181,12 +183,7 @@ def start(application: Application, settings: ServerSettings, scale: Scale, prox
         message = state()[1]
         if is_new:  # else what ran before goes on where it can
             remove()
-        raise ClusterError(f"the replicas do not start: {_line(message or error)}") from error
-
-
-def _line(said: object) -> str:
-    """The end of Ray's paragraphs as one line: it says what happened last."""
-    return " ".join(str(said).split())[-300:]
+        raise ClusterError(f"the replicas do not start: {one_line(message or error, _LAST)}") from error
 
 
 def state() -> tuple[str, str]:

@@ -23,7 +23,8 @@ def shared_files(address: str) -> list[str]:
     """The addresses of all files under one, without hidden ones; raises SourceError."""
     files, path = _opened(address)
     try:
-        if files.isfile(path):
+        # On a web server a folder's page is a file too: there its address ends with a slash.
+        if not address.endswith("/") and files.isfile(path):
             return [address]
         found = files.find(path)
     except Exception as error:  # every file system has its own

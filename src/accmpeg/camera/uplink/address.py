@@ -140,6 +140,13 @@ class ServerAddress:
         """HTTP headers of the handshake."""
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
+    def refused(self, status: int) -> str:
+        """What such an HTTP status of the server means, in words."""
+        where = f"{self.host}:{self.port}"
+        if self.token is None:
+            return f"{where} wants a token (HTTP {status}): give --token-file"
+        return f"{where} refused the token (HTTP {status}): check --token-file"
+
     def tls(self) -> ssl.SSLContext | None:
         """What verifies the server. Raises LinkError for a certificate file that can't be read."""
         if not self.secure:
@@ -240,7 +247,7 @@ def _direct_problem(error: BaseException, address: ServerAddress) -> Problem:
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         if status in (401, 403):
-            return Problem(f"{where} refused the token (HTTP {status}): check --token-file", final=True)
+            return Problem(address.refused(status), final=True)
         return Problem(f"{where} answered HTTP {status} instead of a WebSocket: check the address")
     if isinstance(error, NegotiationError):
         return Problem(f"{where} does not speak this wire version: update it or this camera", final=True)

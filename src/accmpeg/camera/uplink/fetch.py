@@ -44,7 +44,7 @@ def read(server: ServerAddress, name: str, limit_bytes: int, *, within_s: float)
         connection.request("GET", server.beside(name), headers=headers)
         answer = connection.getresponse()
         if answer.status in (401, 403):
-            raise WireError(f"the server refused the token (HTTP {answer.status}): check --token-file")
+            raise WireError(server.refused(answer.status))
         if answer.status != 200:
             raise WireError(f"the server answered HTTP {answer.status} to the request for {name}")
         data = bytearray()
