@@ -1,7 +1,7 @@
 """`Workers` on the nodes of a Ray cluster: Ray places tasks and moves what they need; nothing here schedules.
 
 ```
-source ─▶ reader task ─▶ item, item, … in the object store ─▶ a task each ─▶ taken here, in order
+source ─▶ reader task ─▶ item, item, … in the object store ─▶ a task for a few ─▶ taken here, in order
           (some ahead, each stops when its items wait)
 ```
 
@@ -9,8 +9,11 @@ A task that a worker's or a node's death interrupted is begun again, a few times
 made again by Ray. Errors of the work itself end it, as they do on one machine.
 """
 
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 import ray
@@ -33,6 +36,11 @@ _WORK_CPUS, _READ_CPUS = 0.9, 0.05
 """On a node of one CPU a reader or two still fit beside the work that they read for."""
 _ITEMS_WAITING = 8
 _WORKERS_PER_READER = 8
+_READERS = {"env_vars": {"ACCMPEG_READER": "1"}}
+"""Ray gives them processes of their own. Otherwise work would come to one that has just read, and that would
+have to load the network for it."""
+_TASK_S, _MOST_PER_TASK = 0.5, 16
+"""A task takes so many items as last so long: between two tasks a worker waits for Ray."""
 _POLL_S = 0.5
 _remote: Any = ray.remote  # its types know neither generators nor their limits
 
@@ -64,26 +72,35 @@ class RayWorkers(Workers):
         # Left to itself Ray works where a frame was read, and the other nodes idle.
         task = _remote(max_retries=0, scheduling_strategy="SPREAD", **self._resources)(_worked)
         shared = ray.put(work)
-        running: deque[tuple[Any, Any]] = deque()
+        running: deque[tuple[Sequence[Any], Any]] = deque()
+        each_s = _TASK_S
+
+        def begun(items: Sequence[Any]) -> tuple[Sequence[Any], Any]:
+            return items, task.remote(__version__, shared, *items)
 
         def take_oldest() -> None:
-            item, made = running[0]
+            nonlocal each_s
             for left in reversed(range(TRIES)):
+                items, made = running[0]
                 try:
-                    outcome = _got(made)
+                    outcomes, took_s = _got(made)
                 except RayError as error:
                     if not left:
-                        raise _given_up(_named(item), error) from error
-                    made = task.remote(__version__, shared, item)
-                    running[0] = item, made
+                        raise _given_up(_named(items[0]), error) from error
+                    running.popleft()
+                    # Each by itself, so that the one is found that its worker dies of.
+                    running.extendleft(begun([item]) for item in reversed(items))
                 else:
                     running.popleft()
-                    take(outcome)
+                    each_s = max(took_s / len(items), each_s / 2)  # what a source ends with takes no time
+                    for outcome in outcomes:
+                        take(outcome)
                     return
 
+        items = self._read(sources, read)
         try:
-            for item in self._read(sources, read):
-                running.append((item, task.remote(__version__, shared, item)))
+            while group := list(islice(items, min(_MOST_PER_TASK, math.ceil(_TASK_S / each_s)))):
+                running.append(begun(group))
                 while len(running) >= AHEAD_PER_WORKER * self._count:
                     take_oldest()
             while running:
@@ -102,6 +119,7 @@ class RayWorkers(Workers):
             num_returns="streaming",
             num_cpus=_READ_CPUS,
             max_retries=TRIES - 1,
+            runtime_env=_READERS,
             _generator_backpressure_num_objects=_ITEMS_WAITING,
         )(_read_here)
         waiting, begun = iter(sources), deque[Any]()
@@ -113,7 +131,8 @@ class RayWorkers(Workers):
                     break
             if not begun:
                 return
-            yield from begun.popleft()
+            for item in begun.popleft():  # noqa: UP028 (`yield from` would close it, which Ray's can't be)
+                yield item
 
     def as_finished(
         self,
@@ -170,9 +189,11 @@ def _same_version(version: str) -> None:
         raise ClusterError(f"a node that joined has accmpeg {__version__}, and this is {version}")
 
 
-def _worked(version: str, work: Callable[[Item], Made], item: Item) -> Made:
+def _worked(version: str, work: Callable[[Item], Made], *items: Item) -> tuple[list[Made], float]:
+    """What came of the items, and the seconds that it took."""
     _same_version(version)
-    return work(item)
+    begun_s = time.perf_counter()
+    return [work(item) for item in items], time.perf_counter() - begun_s
 
 
 def _read_here(version: str, read: Callable[[Source], Iterator[Item]], source: Source) -> Iterator[Item]:
