@@ -3,7 +3,9 @@
 And how people write quantities, the same in all of them.
 """
 
+import difflib
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,8 +13,13 @@ from typing import Any
 
 from accmpeg.errors import UsageError
 
-__all__ = ["Option", "parse_bitrate", "parse_bytes", "parse_rate", "parse_size", "read_toml"]
+__all__ = ["Option", "parse_bitrate", "parse_bytes", "parse_rate", "parse_size", "read_site", "read_toml"]
 
+_SITE_KEYS = frozenset({
+    "size", "b-frames", "mbtree-frames", "policy", "map-strength", "map-margin", "every", "preset", "aq-mode",
+    "crf", "max-bitrate", "profile",
+})  # fmt: skip
+"""What `accmpeg profile` writes; `profile` is the table that says what for."""
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -102,3 +109,18 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
         raise UsageError(f"{option} {path}: can't be read: {said}") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{option} {path}: not valid TOML: {error}") from error
+
+
+def read_site(path: Path, option: str, also: Collection[str] = ()) -> dict[str, Any]:
+    """A profile that `accmpeg profile` wrote, and that may have been edited; `also` are more keys for it.
+
+    Raises UsageError, also for a key that nobody would read.
+    """
+    document = {key.replace("_", "-"): value for key, value in read_toml(path, option).items()}
+    known = _SITE_KEYS | set(also)
+    for key in document:
+        if key not in known and "profile" in document:  # without it, it is no profile: that is said elsewhere
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"valid keys are {', '.join(sorted(known))}"
+            raise UsageError(f"{option} {path}: unknown key '{key}': {hint}")
+    return document

@@ -314,6 +314,7 @@ def test_a_fetch_follows_no_redirection_and_ends_in_time(elsewhere: ServerAddres
         (PROFILE.replace("b-frames = 2", "b-frames = 99"), ACCMODEL, "b-frames: .*16"),
         (PROFILE.replace("superfast", "placebo"), ACCMODEL, "preset: "),
         (PROFILE.replace("160x90", "dnn"), ACCMODEL, "size dnn: give width x height"),
+        (PROFILE.replace("b-frames", "b-frame"), ACCMODEL, "unknown key 'b-frame': did you mean 'b-frames'"),
         (PROFILE.replace("[profile]", "[other]"), ACCMODEL, "has no .profile. table"),
         ("size = ", ACCMODEL, "not valid TOML"),
         (None, Path("nowhere.card.toml"), "can't be read"),

@@ -177,6 +177,7 @@ def test_a_profile_for_another_camera_is_refused(footage: Path, tmp_path: Path) 
         (SITE.format(policy="none", source="1280x720"), "for frames of 1280x720, not 640x360"),
         ("size = 3 4", "not valid TOML"),
         ('size = "320x180"', "no [profile] table"),
+        ("b-frame = 2\n" + SITE.format(policy="none", source="640x360"), "did you mean 'b-frames'?"),
     ):
         site.write_text(text)
         code, _, stderr = encode(footage, tmp_path / "out.mp4", "--profile", site, "--policy", "none")

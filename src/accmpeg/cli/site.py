@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accmpeg.errors import UsageError
-from accmpeg.options import read_toml
+from accmpeg.options import read_site, read_toml
 
 if TYPE_CHECKING:
     from accmpeg.accmodel.card import AccModelCard
@@ -23,7 +23,8 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
         return None
     options = {option.name: option for option in context.command.params}
     flags = {flag.removeprefix("--"): name for name, each in options.items() for flag in each.opts}
-    chosen = {str(flags[key]): value for key, value in read_toml(path, "--profile").items() if key in flags}
+    document = read_site(path, "--profile", flags)
+    chosen = {str(flags[key]): value for key, value in document.items() if key in flags}
     if "to" not in options and chosen.get("policy") == "feedback":
         chosen["policy"] = "none"  # a file gets no answers
     # Below what --config brings, whichever is read first.

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from accmpeg.accmodel.card import card_path, read_accmodel_card, verified_weights
 from accmpeg.accmodel.inspection import check_onnx
 from accmpeg.errors import UsageError
-from accmpeg.options import parse_bitrate, parse_size, read_toml
+from accmpeg.options import parse_bitrate, parse_size, read_site
 from accmpeg.protocol.wire import Offer, OfferedAccModel, OfferedProfile
 from accmpeg.server.models import ModelIdentity
 
@@ -56,7 +56,7 @@ def announce(
 
 def _profile(path: Path, dnns: list[ModelIdentity]) -> tuple[OfferedProfile, ModelIdentity]:
     option = f"--site-profile {path}"
-    document = read_toml(path, "--site-profile")
+    document = read_site(path, "--site-profile")
     record = document.get("profile")
     if not isinstance(record, dict):
         raise UsageError(f"{option} has no [profile] table: make one with accmpeg profile")
