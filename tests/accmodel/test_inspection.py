@@ -57,6 +57,15 @@ def with_domain() -> onnx.ModelProto:
     return made
 
 
+def sized_by_pictures() -> onnx.ModelProto:
+    return model(
+        helper.make_node("ReduceMean", ["y"], ["mean"]),
+        helper.make_node("Mul", ["mean", "w"], ["scales"]),
+        helper.make_node("Resize", ["y", "", "scales"], ["z"]),
+        tensors=(a_tensor(),),
+    )
+
+
 def test_the_demos_own_passes() -> None:
     check_onnx(DEMO)
     check_onnx(model().SerializeToString())
@@ -77,12 +86,32 @@ def test_the_demos_own_passes() -> None:
             lambda: model(helper.make_node("Constant", [], ["z"], value=elsewhere(a_tensor()))),
             "from other files",
         ),
+        (sized_by_pictures, "a Resize by what it sees"),
+        (
+            lambda: model(helper.make_node("Relu", ["x"], ["z"]), helper.make_node("Relu", ["y"], ["x"])),
+            "in no order",
+        ),
         (lambda: onnx.ModelProto(ir_version=8), "there is no network in it"),
     ],
 )
 def test_what_no_accmodel_needs_is_refused(make: Callable[[], onnx.ModelProto], reason: str) -> None:
     with pytest.raises(WeightsError, match=reason):
         check_onnx(make().SerializeToString())
+
+
+def test_two_halves_of_a_network_are_one() -> None:
+    """Protobuf joins them."""
+    halves = helper.make_node("Relu", ["y"], ["s"]), helper.make_node("Resize", ["y", "", "s"], ["z"])
+    with pytest.raises(WeightsError, match="a Resize by what it sees"):
+        check_onnx(b"".join(model(half).SerializeToString() for half in halves))
+
+
+def test_sizes_may_follow_from_the_size_of_a_picture() -> None:
+    check_onnx(
+        model(
+            helper.make_node("Shape", ["y"], ["shape"]), helper.make_node("Reshape", ["y", "shape"], ["z"])
+        ).SerializeToString()
+    )
 
 
 def test_a_second_name_hides_no_operator() -> None:

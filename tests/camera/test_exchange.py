@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -211,6 +212,30 @@ def test_nonsense_is_refused_in_one_line_and_the_stream_goes_on(
         assert running.stats.get("connections") == 1
     (line,) = [record for record in caplog.records if record.message == "offer refused"]
     assert "\n" not in line.reason  # type: ignore[attr-defined]
+
+
+def test_offers_that_change_without_end_are_looked_at_now_and_then(
+    scene: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accmpeg.camera.offers.OFFERS_S", 2.0)
+    with (
+        ServerThread(settings(tmp_path)) as server,
+        camera(scene, server.websocket_url, tmp_path / "cache", preset="ultrafast") as running,
+    ):
+        until(lambda: running.snapshot().get("map") == "accmodel")
+        (session,) = server.running.sessions.values()
+        for count in range(200):
+            size = [160 + 2 * (count % 50), 90]
+            offer = {"profile": {"source_px": [WIDTH_PX, HEIGHT_PX], "size_px": size, "policy": "feedback"}}
+            session._outbox.say(NewOffer(offer=offer))
+            time.sleep(0.02)
+        seen = running.stats.get("results")
+        until(lambda: running.stats.get("results") > seen + 5)
+        until(lambda: server.running.core.book.records["gate"].width_px == 160 + 2 * (199 % 50))
+        assert running.stats.get("connections") == 1
+    messages = [record.message for record in caplog.records]
+    assert messages.count("offer adopted") < 30
+    assert "offers change too often" in messages
 
 
 def test_an_offer_is_read_as_the_welcome_has_it() -> None:

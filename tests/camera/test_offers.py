@@ -31,6 +31,7 @@ from accmpeg.server.announcement import Announcement
 from accmpeg.server.run import ServerThread
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.tokens import Tokens
+from tests.accmodel.test_trial import doubling
 from tests.camera.conftest import HEIGHT_PX, WIDTH_PX
 from tests.helpers import free_port, until
 
@@ -211,11 +212,16 @@ def lying(weights: bytes | None = None, **accmodel: Any) -> Callable[[Announceme
 GARBAGE = b"\x08\x07garbage" * 1000
 
 
-def garbage(made: Announcement) -> Announcement:
-    assert made.offer.accmodel is not None
-    sha256 = hashlib.sha256(GARBAGE).hexdigest()
-    card = made.offer.accmodel.card.replace(made.offer.accmodel.sha256, sha256)
-    return lying(GARBAGE, sha256=sha256, size_bytes=len(GARBAGE), card=card)(made)
+def holding(weights: bytes) -> Callable[[Announcement], Announcement]:
+    """All that is said of them is true."""
+
+    def change(made: Announcement) -> Announcement:
+        assert made.offer.accmodel is not None
+        sha256 = hashlib.sha256(weights).hexdigest()
+        card = made.offer.accmodel.card.replace(made.offer.accmodel.sha256, sha256)
+        return lying(weights, sha256=sha256, size_bytes=len(weights), card=card)(made)
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -223,7 +229,9 @@ def garbage(made: Announcement) -> Announcement:
     [
         (lying(GARBAGE), "bytes in place of"),
         (lying(size_bytes=1000), "has more bytes in place of the 1000"),
-        (garbage, "no ONNX file"),
+        (holding(GARBAGE), "no ONNX file"),
+        (holding(doubling(30)), "takes more than 512 MiB of memory"),
+        (holding(doubling(30, constant=True)), "takes more than 512 MiB of memory"),
         (lying(sha256="0" * 64), "a card for other weights"),
         (lying(card="name = ["), "not valid TOML"),
     ],
@@ -484,7 +492,7 @@ def test_an_address_and_a_token_are_enough(scene: Any, tmp_path: Path) -> None:
             str(video),
             "--loop",
             "--limit",
-            "120",
+            "200",
             "--json",
         ]
         command += ["--to", server.websocket_url, "--token-file", str(token)]

@@ -2,7 +2,7 @@
 
 ```
 ModelProto ─▶ opset_import: ONNX's own
-           └▶ graph ─▶ node: operators on the list, no graphs within
+           └▶ graph ─▶ node: operators on the list, no graphs within; no picture says how large another is
                     └▶ initializer: stored in the file itself
 ```
 ONNX Runtime would already open files that the weights name, and compute constants, while it loads them. So
@@ -10,6 +10,7 @@ the bytes are read here first, field by field as protobuf defines them, in time 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from accmpeg.errors import WeightsError
 
@@ -25,6 +26,8 @@ OPERATORS = frozenset(
 )
 """What networks of the kind are made of: nothing that loops, branches, draws random numbers or repeats."""
 
+_SIZED_BY_INPUTS = frozenset({"ReduceMean", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Unsqueeze"})
+"""Their other inputs say how large the output is, or which axes it has."""
 _FIELDS_LIMIT = 100_000
 """The demo's AccModel has a few hundred nodes and tensors; each counts a handful."""
 _OWN_DOMAINS = (b"", b"ai.onnx")
@@ -33,15 +36,22 @@ _OWN_DOMAINS = (b"", b"ai.onnx")
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25
 _OPSET_DOMAIN = 1
 _GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_SPARSE = 1, 5, 15
-_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_UNWANTED = (5, 10), (6, 11, 22, 23)  # graphs and sparse tensors
 _TENSOR_ELSEWHERE, _TENSOR_LOCATION = 13, 14
+
+
+@dataclass
+class _Node:
+    operator: str = ""
+    inputs: list[bytes] = field(default_factory=list)
+    outputs: list[bytes] = field(default_factory=list)
 
 
 def check_onnx(weights: bytes) -> None:
     """Raises WeightsError for bytes that are no ONNX file, or that hold more than an AccModel needs."""
     reader = _Reader()
-    nodes = 0
+    nodes: list[_Node] = []
     for number, value in reader.fields(memoryview(weights)):
         if number in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
             raise WeightsError("the ONNX file brings functions of its own, an AccModel has none")
@@ -53,10 +63,11 @@ def check_onnx(weights: bytes) -> None:
             nodes += _check_graph(reader, value)
     if not nodes:
         raise WeightsError("no ONNX file: there is no network in it")
+    _check_sizes(nodes)  # of all graphs: protobuf makes one of them
 
 
-def _check_graph(reader: "_Reader", graph: memoryview) -> int:
-    nodes = 0
+def _check_graph(reader: "_Reader", graph: memoryview) -> list[_Node]:
+    nodes: list[_Node] = []
     for number, value in reader.fields(graph):
         if number == _GRAPH_SPARSE:
             raise WeightsError("the ONNX file has sparse weights, an AccModel has none")
@@ -65,15 +76,33 @@ def _check_graph(reader: "_Reader", graph: memoryview) -> int:
         if number == _GRAPH_TENSOR:
             _check_tensor(reader, value)
         elif number == _GRAPH_NODE:
-            nodes += 1
-            _check_node(reader, value)
+            nodes.append(_check_node(reader, value))
     return nodes
 
 
-def _check_node(reader: "_Reader", node: memoryview) -> None:
+def _check_sizes(nodes: list[_Node]) -> None:
+    """What a trial on one picture takes must be what any picture takes: none says how large a tensor is."""
+    later = {name for node in nodes for name in node.outputs if name}
+    of_pictures = {b"y", b"uv"}
+    for node in nodes:
+        if not later.isdisjoint(node.inputs):
+            raise WeightsError("the ONNX file has its operators in no order")
+        later.difference_update(node.outputs)
+        if node.operator in _SIZED_BY_INPUTS and not of_pictures.isdisjoint(node.inputs[1:]):
+            raise WeightsError(f"the ONNX file has a {node.operator} by what it sees, no AccModel needs that")
+        if node.operator != "Shape" and not of_pictures.isdisjoint(node.inputs):
+            of_pictures.update(node.outputs)
+
+
+def _check_node(reader: "_Reader", node: memoryview) -> _Node:
+    found = _Node()
     operators = []
     for number, value in reader.fields(node):
-        if number == _NODE_OPERATOR and isinstance(value, memoryview):
+        if number == _NODE_INPUT and isinstance(value, memoryview):
+            found.inputs.append(value.tobytes())
+        elif number == _NODE_OUTPUT and isinstance(value, memoryview):
+            found.outputs.append(value.tobytes())
+        elif number == _NODE_OPERATOR and isinstance(value, memoryview):
             operators.append(bytes(value[:64]).decode("utf-8", "replace"))
         elif number == _NODE_DOMAIN:
             _check_domain(value)
@@ -87,6 +116,8 @@ def _check_node(reader: "_Reader", node: memoryview) -> None:
     unknown = [ascii(each) for each in operators or [""] if each not in OPERATORS]
     if unknown:
         raise WeightsError(f"the ONNX file has the operator {unknown[0]}, which no AccModel needs")
+    found.operator = operators[-1]
+    return found
 
 
 def _check_tensor(reader: "_Reader", tensor: memoryview) -> None:

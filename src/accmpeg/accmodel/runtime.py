@@ -21,7 +21,7 @@ from accmpeg.errors import AccModelError, MissingExtraError, UsageError
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.planes import Planes, frame_planes
 
-__all__ = ["AccModel", "Runtime", "Scores"]
+__all__ = ["AccModel", "Runtime", "Scores", "first_line"]
 
 Runtime = Literal["onnxruntime", "openvino"]
 FloatMap = NDArray[np.float32]
@@ -106,7 +106,7 @@ def _onnxruntime(weights: bytes, file: str, threads: int) -> Callable[[Planes], 
     try:
         session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise AccModelError(f"ONNX Runtime can't load the weights of {file}: {_first_line(error)}") from error
+        raise AccModelError(f"ONNX Runtime can't load the weights of {file}: {first_line(error)}") from error
     names = sorted(value.name for value in session.get_inputs())
     if names != sorted(_INPUTS):
         raise AccModelError(f"the weights of {file} have the inputs {names}, an AccModel has {list(_INPUTS)}")
@@ -115,7 +115,7 @@ def _onnxruntime(weights: bytes, file: str, threads: int) -> Callable[[Planes], 
         try:
             (output,) = session.run(None, {"y": planes.y[None, None], "uv": planes.uv[None]})
         except Exception as error:
-            raise AccModelError(f"the AccModel of {file} failed: {_first_line(error)}") from error
+            raise AccModelError(f"the AccModel of {file} failed: {first_line(error)}") from error
         maps: FloatMap = np.asarray(output)[0]
         return maps
 
@@ -140,18 +140,19 @@ def _openvino(weights: bytes, file: Path, threads: int) -> Callable[[Planes], Fl
         compiled = core.compile_model(core.read_model(weights), "CPU", hints)
         request = compiled.create_infer_request()
     except Exception as error:
-        raise AccModelError(f"OpenVINO can't load the weights of {file}: {_first_line(error)}") from error
+        raise AccModelError(f"OpenVINO can't load the weights of {file}: {first_line(error)}") from error
 
     def infer(planes: Planes) -> FloatMap:
         try:
             result = request.infer({"y": planes.y[None, None], "uv": planes.uv[None]})
         except Exception as error:
-            raise AccModelError(f"the AccModel of {file} failed: {_first_line(error)}") from error
+            raise AccModelError(f"the AccModel of {file} failed: {first_line(error)}") from error
         maps: FloatMap = np.array(result[0][0])
         return maps
 
     return infer
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library's error says, short."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

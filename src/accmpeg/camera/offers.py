@@ -2,19 +2,18 @@
 
 ```
 welcome ─▶ take ─▶ profile ─▶ does it fit this camera? ───────────────────▶ adopt
-                   AccModel ─▶ cache, else HTTP ─▶ hash, operators, a trial ──┘
+                   AccModel ─▶ cache, else HTTP ─▶ hash, operators, trials ───┘
 ```
 A server may be hostile or wrong: what does not pass is one line in the log, and the camera goes on as it is.
 """
 
-import contextlib
 import hashlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import av
@@ -23,6 +22,7 @@ import numpy as np
 from accmpeg.accmodel.card import AccModelCard
 from accmpeg.accmodel.inspection import check_onnx
 from accmpeg.accmodel.runtime import AccModel, Scores
+from accmpeg.accmodel.trial import grey_frame, try_apart
 from accmpeg.camera.cache import OfferCache
 from accmpeg.camera.options import CameraOptions
 from accmpeg.camera.stats import CameraStats
@@ -42,6 +42,8 @@ LONG_SIDE_LIMIT_PX = 1280
 """AccModels read 640 pixels; one that asks for far more is a burden, whatever it was meant for."""
 AGAIN_S = 60.0
 """An AccModel that could not be fetched is tried for again after so long, and at each welcome."""
+MOST_OFFERS, OFFERS_S = 6, 60.0
+"""No more offers than that are looked at in so long."""
 _PROFILE_FIELDS = (
     "size_px", "b_frames", "mbtree_frames", "preset", "aq_mode", "every", "map_strength", "map_margin",
 )  # fmt: skip
@@ -89,19 +91,23 @@ class OfferTaker(threading.Thread):
         self._cache = cache
         self._adopt = adopt
         self._stats = stats
-        self._offers: SimpleQueue[tuple[Offer | None] | None] = SimpleQueue()
+        self._newest: tuple[Offer | None] | None = None
+        self._wake, self._ended = threading.Event(), threading.Event()
+        self._judged_s: deque[float] = deque(maxlen=MOST_OFFERS)
         self._judged: Offer | None = None
         """The last one, whether adopted or refused."""
         self._again = False
         """It could not be fetched, which may be over later."""
 
     def take(self, offer: Offer | None) -> None:
-        """What a welcome offers; never waits."""
-        self._offers.put((offer,))
+        """What a welcome offers, in place of what waits; never waits itself."""
+        self._newest = (offer,)
+        self._wake.set()
 
     def end(self) -> None:
         """No more offers matter."""
-        self._offers.put(None)
+        self._ended.set()
+        self._wake.set()
         if self.ident is not None:
             self.join(3.0)
 
@@ -109,17 +115,28 @@ class OfferTaker(threading.Thread):
         remembered = self._cache.offer()
         if remembered is not None:
             self._judge(remembered)
-        come: tuple[Offer | None] | None = (remembered,)
         while True:
-            with contextlib.suppress(Empty):
-                come = self._offers.get(timeout=AGAIN_S if self._again else None)
-            if come is None:
+            self._wake.wait(AGAIN_S if self._again else None)
+            self._rest()
+            self._wake.clear()
+            if self._ended.is_set():
                 return
-            if self._again or come[0] != self._judged:
-                self._judge(come[0])
+            (offer,) = self._newest or (remembered,)
+            if self._again or offer != self._judged:
+                self._judge(offer)
+
+    def _rest(self) -> None:
+        """Offers that change without end cost fetches, trials and keyframes; the newest can wait."""
+        if len(self._judged_s) < MOST_OFFERS:
+            return
+        left_s = self._judged_s[0] + OFFERS_S - time.monotonic()
+        if left_s > 0 and not self._ended.is_set():
+            log.warning("offers change too often", extra={"next_in_s": round(left_s)})
+            self._ended.wait(left_s)
 
     def _judge(self, offer: Offer | None) -> None:
         self._judged, self._again = offer, False
+        self._judged_s.append(time.monotonic())
         try:
             adopted = self._adopted(offer)
             self._adopt(adopted)
@@ -204,6 +221,7 @@ class OfferTaker(threading.Thread):
         if hashlib.sha256(weights).hexdigest() != offered.sha256:
             raise WeightsError(f"{where} is not what was offered (sha256 differs)")
         check_onnx(weights)
+        try_apart(card, weights, (self._info.width_px, self._info.height_px), where)
         model = AccModel.of_weights(card, weights, where)
         try:
             self._cache.keep(offered.sha256, weights)
@@ -213,9 +231,7 @@ class OfferTaker(threading.Thread):
 
     def _try(self, model: AccModel, settings: EncoderSettings, every: int) -> None:
         """One that fails or never ends must do so here, and one that holds frames up be left alone."""
-        width_px, height_px = settings.width_px & ~1, settings.height_px & ~1
-        grey = np.full((height_px * 3 // 2, width_px), 128, np.uint8)
-        frame = av.VideoFrame.from_ndarray(grey, format="yuv420p")
+        frame = grey_frame(settings.width_px, settings.height_px)
         _check(model.predict(frame), frame)
         started_s = time.perf_counter()
         model.predict(frame)
