@@ -12,7 +12,7 @@ import torch
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import HeadCard, InputCard
 from accmpeg.dnn.weights import sha256_of
-from accmpeg.errors import CardError, DnnError, WeightsError
+from accmpeg.errors import CardError, DnnError, UsageError, WeightsError
 from tests.dnn.adapter_checks import open_and_check, rgb_frame, write_adapter_card
 from tests.dnn.user_networks import Grid
 
@@ -87,7 +87,7 @@ def test_cards_that_do_not_fit(files, tmp_path):
         loading("any_size.pt2", options={"size": 3})
     with pytest.raises(DnnError, match=r"no output 'logit' \(it has aux, logits\)"):
         loading("any_size.pt2", head=HeadCard(name="logits", outputs=["logit"])).infer(rgb_frame())
-    with pytest.raises(DnnError, match="no device 'gpu'"):
+    with pytest.raises(UsageError, match="no device 'gpu'"):
         load_dnn(write_segmentation_card(tmp_path, files / "any_size.pt2"), device="gpu")
 
 

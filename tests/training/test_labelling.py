@@ -11,6 +11,7 @@ import pytest
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.errors import LabelError, UsageError
+from accmpeg.files import write_whole
 from accmpeg.media.decoder import encode_still
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.media.planes import Planes, frame_planes
@@ -18,7 +19,7 @@ from accmpeg.media.source import read_still
 from accmpeg.training import labelling
 from accmpeg.training.gradient import accuracy_gradient
 from accmpeg.training.labelling import label_footage
-from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, pack_label, read_labels, write_label
+from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, pack_label, read_labels
 from accmpeg.training.reading import Job
 from accmpeg.training.settings import LabelSettings, Sampling
 
@@ -215,9 +216,9 @@ def test_a_full_disk_keeps_what_was_finished(segmenter_card, stills, tmp_path, m
         if written:
             raise OSError(errno.ENOSPC, "No space left on device")
         written.append(file)
-        write_label(file, packed)
+        write_whole(file, packed)
 
-    monkeypatch.setattr(labelling, "write_label", fill_up)
+    monkeypatch.setattr(labelling, "write_whole", fill_up)
     with pytest.raises(LabelError, match=r"No space left on device.*kept"):
         label(segmenter_card, stills, out)
     monkeypatch.undo()
@@ -233,7 +234,7 @@ def test_a_failed_write_leaves_no_half_label(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", fill_up)
     with pytest.raises(OSError, match="No space left"):
-        write_label(tmp_path / "0000" / "000000.npz", b"a label")
+        write_whole(tmp_path / "0000" / "000000.npz", b"a label")
     assert list((tmp_path / "0000").iterdir()) == []
 
 

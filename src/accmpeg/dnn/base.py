@@ -136,7 +136,7 @@ def load_dnn(card_path: str | Path, *, threads: int | None = None, device: str =
 
     `threads` is the number of CPU threads (None: the runtime's choice), `device` "cpu", "cuda" or "cuda:N".
     Raises `CardError` for a bad card, `WeightsError` for missing or changed weights, `DnnError` for a network
-    that does not fit its card.
+    that does not fit its card, `UsageError` for a device that there is not.
     """
     card_path = Path(card_path)
     card = read_card(card_path)

@@ -83,7 +83,9 @@ def run_sweep(
         total = len(groups) * (len(methods) * settings.points + others)
         clip_names = {group.clip.name for group in groups}
         ours = sum(
-            row.clip in clip_names and row.method in names and (row.status == "ok" or not retry_failed)
+            row.clip in clip_names
+            and (row.method in names or row.role in ("ceiling", "uncoded"))
+            and (row.status == "ok" or not retry_failed)
             for row in rows
         )
         before = _line_count(cells_file) - ours
