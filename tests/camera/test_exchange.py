@@ -143,7 +143,7 @@ def test_where_the_newest_frame_wins_an_exchange_costs_none(scene: Any, tmp_path
             for each, was in zip(cameras, before, strict=True):
                 now = each.snapshot()
                 (batcher,) = server.running.core.dnns.first.batchers.values()
-                if (batcher._cost.per_s(batcher.copies) or 0.0) < 3 * FRAME_RATE * len(CAMERAS):
+                if (batcher.frame_cost.per_s(batcher.copies) or 0.0) < 3 * FRAME_RATE * len(CAMERAS):
                     pytest.skip("the machine is too busy: its DNN can't answer these cameras anyway")
                 assert "offered_per_s" not in now
                 for reason in ("unanswered", "link", "offline", "late"):

@@ -113,7 +113,7 @@ class Batcher:
         """What live cameras may count on together."""
         self._changed = threading.Condition()
         self._closed = threading.Event()
-        self._cost = FrameCost(loaded.frame_s)
+        self.frame_cost = FrameCost(loaded.frame_s)
         self._running: dict[int, _Batch] = {}
         self._failures = _Failures()
         self._threads = [
@@ -199,7 +199,7 @@ class Batcher:
         with self._changed:
             now_s = time.perf_counter()
             cameras = sum(lane.patience is not None and lane.is_busy(now_s) for lane in self._lanes)
-            return self.result_rate.per_s(now_s, cameras, self._cost.per_s(self.copies))
+            return self.result_rate.per_s(now_s, cameras, self.frame_cost.per_s(self.copies))
 
     def close_lane(self, lane: Lane) -> None:
         """A camera leaves; what still waits is dropped."""
@@ -246,7 +246,7 @@ class Batcher:
         with self._changed:
             self._loaded = loaded
             self._failures.in_a_row = 0
-            self._cost = FrameCost(loaded.frame_s)
+            self.frame_cost = FrameCost(loaded.frame_s)
         self.result_rate.exchanged(time.perf_counter())
 
     def close(self) -> bool:
@@ -283,7 +283,7 @@ class Batcher:
                 batch.finish(found, taken_s * 1000, loaded.identity)
             with self._changed:
                 if loaded is self._loaded:  # with what it took to tell: nothing could run meanwhile
-                    self._cost.took(min(batch.age_s, self._infer_timeout_s), frames)
+                    self.frame_cost.took(min(batch.age_s, self._infer_timeout_s), frames)
             del gathered, found, batch  # frames are large: none outlives its batch
 
     def _gather(self, copy: int) -> tuple[LoadedDnn, _Batch] | None:
@@ -295,7 +295,7 @@ class Batcher:
                 if wait_s is None or wait_s > 0:
                     self._changed.wait(wait_s)
                     continue
-                batch = self._running[copy] = _Batch(self._lanes.take(limit, self._cost.frame_s, now_s))
+                batch = self._running[copy] = _Batch(self._lanes.take(limit, self.frame_cost.frame_s, now_s))
                 return self._loaded, batch
         return None
 
@@ -303,7 +303,7 @@ class Batcher:
         limit = min(self._max_batch, self.dnn.network.max_batch or self._max_batch)
         if math.isfinite(self._infer_timeout_s):
             # A DNN that is only slow must not look like one that hangs.
-            limit = min(limit, max(1, int(self._infer_timeout_s / 2 * (self._cost.per_s(1) or 0.0))))
+            limit = min(limit, max(1, int(self._infer_timeout_s / 2 * (self.frame_cost.per_s(1) or 0.0))))
         return limit
 
     def _watch(self) -> None:
