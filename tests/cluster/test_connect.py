@@ -25,6 +25,11 @@ def of_another_state() -> str:
 @pytest.mark.parametrize(
     ("address", "error", "said"),
     [
+        (
+            None,
+            UsageError,
+            "^which Ray cluster[?] give --address HOST:PORT of its head or RAY_ADDRESS, or --a",
+        ),
         ("nonsense", UsageError, "give HOST:PORT"),
         ("ray://10.0.0.1:10001", UsageError, "on a node of the cluster"),
         pytest.param(
@@ -33,8 +38,9 @@ def of_another_state() -> str:
     ],
 )
 def test_what_is_no_cluster_s_address_is_said_at_once(
-    address: str, error: type[Exception], said: str
+    address: str | None, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(error, match=said) as caught, connected(address):
         pass
     assert "\n" not in str(caught.value)

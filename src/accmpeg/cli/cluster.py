@@ -25,8 +25,7 @@ Address = Annotated[
     typer.Option(
         envvar="RAY_ADDRESS",
         metavar="HOST:PORT",
-        help="Head of the Ray cluster.",
-        show_default="the one that this machine is part of",
+        help="Head of the Ray cluster; 'auto' is the cluster that this machine is part of.",
     ),
 ]
 
@@ -55,10 +54,8 @@ def _on_cluster(
 
         given = {name: _absolute(value) for name, value in given.items()}
         with connected(address) as joined:
-            if address is None:
-                err.print(
-                    f"on the Ray cluster at {joined}, which this machine is part of (--address: another)"
-                )
+            if address == "auto":
+                err.print(f"on the Ray cluster at {joined}, which this machine is part of")
             written, own_cards = (map(Path, _listed(given, names)) for names in (writes, cards))
             folders = [each.parent if each.suffix == ".onnx" else each for each in written]
             check_needs(_listed(given, reads), list(own_cards), folders)

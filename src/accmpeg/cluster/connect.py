@@ -22,7 +22,9 @@ __all__ = ["Look", "check_nodes", "connected", "worker_nodes"]
 Look = Callable[[], str | None]
 """Runs on a node: what it lacks for the work, or None. It is pickled, so it is a function of a module."""
 
-_HELP = "start one with `ray start --head`, or name one with --address or RAY_ADDRESS"
+_HELP = "start one with `ray start --head`, or name another with --address or RAY_ADDRESS"
+_OWN = "auto"
+"""Ray's word for the cluster that this machine is part of; not joined unasked, as it may be a stranger's."""
 _REACH_S, _LOOK_S = 5.0, 120.0
 
 
@@ -31,19 +33,25 @@ def connected(address: str | None = None) -> Iterator[str]:
     """A connection to a running cluster, and the address of its head; never starts one.
 
     Args:
-        address: `HOST:PORT` of the head. None: `RAY_ADDRESS`, else the cluster that this machine is part of.
+        address: `HOST:PORT` of the head, or `auto` for the cluster that this machine is part of. None:
+            `RAY_ADDRESS`.
 
     Raises:
-        UsageError: The address is none of a head.
+        UsageError: There is no address, or it is none of a head.
         ClusterError: There is no cluster, or it runs other versions of Ray or Python.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or "auto"
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        raise UsageError(
+            "which Ray cluster? give --address HOST:PORT of its head or RAY_ADDRESS, "
+            f"or --address {_OWN} for the one that this machine is part of"
+        )
     if address.startswith("ray://"):
         raise UsageError(
             f"{address} is a Ray Client's address: run the command on a node of the cluster "
             "(`ray job submit`) with the head's HOST:PORT"
         )
-    if address != "auto":
+    if address != _OWN:
         _reach(address)
     ends = signal.getsignal(signal.SIGTERM)
     try:
@@ -53,7 +61,7 @@ def connected(address: str | None = None) -> Iterator[str]:
         ray._private.worker.print_to_stdstream = _say_nothing
     except ConnectionError as error:
         where = (
-            "this machine is part of no Ray cluster" if address == "auto" else f"no Ray cluster at {address}"
+            f"no Ray cluster at {address}" if address != _OWN else "this machine is part of no Ray cluster"
         )
         raise ClusterError(f"{where}: {_HELP}") from error
     except RuntimeError as error:  # of another Ray or Python
