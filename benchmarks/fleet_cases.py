@@ -165,7 +165,7 @@ def check(cost: dict[str, Any], small: dict[str, Any], seed: int) -> list[dict[s
         dnn_threads=2,
         replicas=1,
         cameras=1,
-        follows_offer=False,  # replayed cameras can't send less
+        adapts=False,  # replayed cameras can't send less
         round_trip_s=0.001,
         keyframe_s=0.0,
     )

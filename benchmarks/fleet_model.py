@@ -4,8 +4,9 @@
 camera ─ frame ─▶ event loop ─▶ decode threads ─▶ Lanes ─▶ DNN threads ─▶ event loop ─▶ result
 camera ─ attempt ─▶ balancer ─▶ event loop (handshake) ─▶ welcome, then a keyframe
 ```
-All threads of a replica share its cores. Lanes, their patience, the result rate, the backoff and all limits
-are the product's own code and constants. Pure: a seed decides everything, nothing reads a clock or a file.
+All threads of a replica share its cores. Lanes, their patience, the result rate, the camera's pace, the
+backoff and all limits are the product's own code and constants. Pure: a seed decides everything, nothing
+reads a clock or a file.
 """
 
 import itertools
@@ -15,7 +16,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, cast
 
+from accmpeg.camera.options import CameraOptions
 from accmpeg.camera.uplink.connection import ANSWER_TIMEOUT_S, SILENT_S
+from accmpeg.camera.uplink.pace import Pace
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.server.frame_cost import FrameCost
 from accmpeg.server.lanes import Job, Lane, Lanes, Outcome
@@ -27,6 +30,7 @@ from fleet_threads import Clock, Cores, Threads
 __all__ = ["Camera", "Costs", "Fleet", "Plan", "Replica"]
 
 LIMITS = Limits()
+BUDGET_MS = CameraOptions.delay_budget_ms
 _DONE, _BEHIND = Outcome(), Outcome(dropped="behind")
 
 
@@ -72,8 +76,8 @@ class Plan:
     """A frame is late by anything up to this; without it cameras would stay in step for ever."""
     keyframe_s: float = 0.1
     """A first frame's way through the camera's uplink."""
-    follows_offer: bool = True
-    """Whether cameras send no more than the server says it can answer, as real ones do."""
+    adapts: bool = True
+    """Whether cameras send no more than the server offers, nor than comes back within the delay budget."""
     silent_s: float = SILENT_S
     """After so long without a message a camera leaves its server."""
     backoff: Callable[[Callable[[], float]], Backoff] = Backoff
@@ -86,6 +90,7 @@ class Camera:
     """One camera: its connection, and the times of its results."""
 
     backoff: Backoff
+    pace: Pace
     lane: Lane | None = None
     replica: "Replica | None" = None
     first_frame: bool = False
@@ -170,21 +175,21 @@ class Replica:
             self.counted.handshakes_s.append(self._clock.now_s)
             self._answered(attempt)
 
-    def take(self, camera: Camera) -> None:
-        """A frame has come."""
+    def take(self, camera: Camera, captured_s: float) -> None:
+        """A frame has come, captured then."""
         came_s, costs = self._clock.now_s, self._plan.costs
         work_s = costs.keyframe_s if camera.first_frame else costs.decode_s
         camera.first_frame = False
         camera.waiting_units += 1
-        decode = partial(self._decoders.run, work_s, partial(self._decoded, camera, came_s))
+        decode = partial(self._decoders.run, work_s, partial(self._decoded, camera, captured_s, came_s))
         self.loop.run(costs.loop_s / 2, decode)
 
-    def _decoded(self, camera: Camera, came_s: float) -> None:
+    def _decoded(self, camera: Camera, captured_s: float, came_s: float) -> None:
         lane = camera.lane
         if lane is None or camera.replica is not self:
             return  # it was lost meanwhile
         camera.waiting_units -= 1
-        finish = partial(self._finish, camera, came_s)
+        finish = partial(self._finish, camera, captured_s, came_s)
         for job in lane.add(Job(cast(Any, None), (0, 0), finish, self._clock.now_s)):
             job.finish(_BEHIND)
         self._gather()
@@ -222,21 +227,26 @@ class Replica:
             job.finish(_DONE)
         self._gather()
 
-    def _finish(self, camera: Camera, came_s: float, outcome: Outcome) -> None:
+    def _finish(self, camera: Camera, captured_s: float, came_s: float, outcome: Outcome) -> None:
         self._rate.saw(answered=outcome.dropped is None)
         if outcome.dropped:
             self.counted.left_out += 1
-        told = partial(self._told, camera, came_s, outcome)
+        lag_s = self._clock.now_s - came_s
+        told = partial(self._told, camera, captured_s, came_s, lag_s, outcome)
         self.loop.run(self._plan.costs.loop_s / 2, told)
 
-    def _told(self, camera: Camera, came_s: float, outcome: Outcome) -> None:
+    def _told(self, camera: Camera, captured_s: float, came_s: float, lag_s: float, outcome: Outcome) -> None:
         if outcome.dropped or not self.alive:
             return
         counted, now_s = self.counted, self._clock.now_s
         counted.delays_s.append(now_s - came_s)
         counted.by_camera[camera] = counted.by_camera.get(camera, 0) + 1
-        if camera.lost_s is not None and camera.back_s is None and camera.replica is self:
-            camera.back_s = now_s + self._plan.round_trip_s / 2
+        heard_s = now_s + self._plan.round_trip_s / 2
+        if camera.replica is self:
+            delay_ms = 1000 * (heard_s - captured_s)
+            camera.pace.took(heard_s, captured_s, delay_ms=delay_ms, lag_ms=1000 * lag_s)
+            if camera.lost_s is not None and camera.back_s is None:
+                camera.back_s = heard_s
 
 
 class Fleet:
@@ -248,7 +258,9 @@ class Fleet:
         self.replicas = [
             Replica(self.clock, plan, self.counted, self._answered) for _ in range(plan.replicas)
         ]
-        self.cameras = [Camera(plan.backoff(self._random.random)) for _ in range(plan.cameras)]
+        self.cameras = [
+            Camera(plan.backoff(self._random.random), Pace(BUDGET_MS)) for _ in range(plan.cameras)
+        ]
         self._turns = itertools.count()
         for index, camera in enumerate(self.cameras):
             replica = self.replicas[index % plan.replicas]
@@ -336,15 +348,16 @@ class Fleet:
         # A camera whose units are not read keeps only the newest; TCP holds the rest back.
         if replica is None or now_s < camera.next_s or camera.waiting_units >= LIMITS.waiting_units:
             return
-        offered = replica.offered_per_s() if plan.follows_offer else None
-        if offered is not None and offered < plan.frames_per_s:
-            camera.next_s = max(camera.next_s + 1 / offered, now_s)
+        limits = (replica.offered_per_s(), camera.pace.per_s) if plan.adapts else ()
+        limit_per_s = min((each for each in limits if each is not None), default=plan.frames_per_s)
+        if limit_per_s < plan.frames_per_s:
+            camera.next_s = max(camera.next_s + 1 / limit_per_s, now_s)
         way_s = plan.keyframe_s if camera.first_frame else 0.0
         if way_s:
             camera.next_s = max(camera.next_s, now_s + way_s)
         way_s += self._random.random() * plan.jitter_s
-        self.clock.after(way_s, partial(self._arrived, camera, replica))
+        self.clock.after(way_s, partial(self._arrived, camera, replica, now_s))
 
-    def _arrived(self, camera: Camera, replica: Replica) -> None:
+    def _arrived(self, camera: Camera, replica: Replica, captured_s: float) -> None:
         if replica.alive and camera.replica is replica:
-            replica.take(camera)
+            replica.take(camera, captured_s)

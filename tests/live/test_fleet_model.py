@@ -77,11 +77,20 @@ def test_below_its_limit_every_frame_is_answered_and_the_cores_do_what_the_frame
     assert min(counted.delays_s) >= 0.024
 
 
+def test_cameras_of_a_server_with_too_many_send_what_comes_back_in_time(model: ModuleType) -> None:
+    fleet = model.Fleet(plan_of(model, cameras=20))  # 4 cores can answer 167 of their 200 frames a second
+    fleet.run(20)
+    counted = fleet.run(20)
+    assert counted.left_out == 0
+    assert 0.8 * 167 < len(counted.delays_s) / 20 <= 167
+    assert sorted(counted.delays_s)[int(0.95 * len(counted.delays_s))] < model.BUDGET_MS / 1000
+
+
 def test_a_saturated_gpu_answers_what_its_batches_allow_and_every_camera_alike(model: ModuleType) -> None:
     costs = model.Costs(
         loop_s=0.0001, decode_s=0, keyframe_s=0, dnn_s=0, handshake_s=0, gpu_batch_s=0.01, gpu_frame_s=0.01
     )
-    fleet = model.Fleet(plan_of(model, costs=costs, dnn_threads=1, cameras=20, follows_offer=False))
+    fleet = model.Fleet(plan_of(model, costs=costs, dnn_threads=1, cameras=20, adapts=False))
     fleet.run(5)
     counted = fleet.run(20)
     assert len(counted.delays_s) / 20 == pytest.approx(8 / (0.01 + 8 * 0.01), rel=0.02)
