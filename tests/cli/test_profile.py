@@ -61,7 +61,17 @@ def test_a_site_gets_its_profile_and_the_same_one_again(footage: Path, tmp_path:
     code, again, stderr = profile(*asked)
     assert code == 0, stderr
     assert (tmp_path / "site.cells" / "cells.jsonl").read_bytes().startswith(cells)
-    assert json.loads(again)["profile"]["size"] == written["size"]
+    same = json.loads(again)
+    del same["profile"]["profile"]["made"]
+    assert same == document
+    assert "cut the search short" in document["said"][-1]
+    # Cells that were measured otherwise, such as on every second frame.
+    file = tmp_path / "site.cells" / "cells.jsonl"
+    rows = [json.loads(line) | {"key": "0" * 64} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, stderr = profile(*asked)
+    assert code == 1
+    assert "start anew with another --output" in stderr
 
 
 def strong_card(folder: Path) -> Path:

@@ -13,9 +13,9 @@ from accmpeg.evaluation.settings import ProfileSettings
 from accmpeg.media.source import find_footage
 
 
-def write_video(path: Path, frames: int, **options: str) -> Path:
+def write_video(path: Path, frames: int, rate: int = 25, **options: str) -> Path:
     with av.open(path, "w", options=options) as file:
-        stream = file.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "1"})
+        stream = file.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "crf": "1"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         noise = np.random.default_rng(0)
         for _ in range(frames):
@@ -45,6 +45,48 @@ def test_footage_at_an_address(clip: Path) -> None:
     parts = cut(find_footage([f"file://{clip}"]))
     assert [part.name for part in (*parts.choice, *parts.judging)] == ["yard@0", "yard@40"]
     assert len(parts.judging[0].open(None).frames) == 40
+
+
+@pytest.mark.parametrize(
+    ("frames", "results_per_second", "lengths", "step"),
+    [
+        (300, 5, [30], 1),  # every fifth frame, all of them
+        (300, None, [150], 1),
+        (700, None, [116] * 3, 1),
+        (900, None, [96] * 4, 1),
+        (1540, 12.5, [96] * 4, 2),
+    ],
+)
+def test_short_footage_is_used_to_its_last_frame_and_measured_on_every_one(
+    frames: int, results_per_second: float | None, lengths: list[int], step: int, tmp_path: Path
+) -> None:
+    clip = find_footage([write_video(tmp_path / "yard.mkv", frames)])
+    parts = cut(clip, results_per_second=results_per_second)
+    for half in (parts.choice, parts.judging):
+        assert [len(part.open(None).frames) for part in half] == lengths
+    assert parts.step == step
+    starts = [int(part.name.split("@")[1]) for part in (*parts.choice, *parts.judging)]
+    assert starts == sorted(set(starts))
+
+
+def test_the_first_parts_are_of_several_clips(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        write_video(tmp_path / f"{name}.mkv", 400)
+    names = [part.name for part in cut(find_footage([tmp_path])).choice]
+    assert names == ["north@0", "south@0", "north@104", "south@104"]
+
+
+def test_clips_of_several_rates_are_refused(tmp_path: Path) -> None:
+    write_video(tmp_path / "north.mkv", 80, rate=25)
+    write_video(tmp_path / "south.mkv", 80, rate=30)
+    with pytest.raises(UsageError, match=r"north 25 frames/s, south 30 frames/s.*give one rate"):
+        cut(find_footage([tmp_path]))
+    # 29.97 and 30 are one, and so is what is sent of 25 and 50.
+    (tmp_path / "south.mkv").unlink()
+    write_video(tmp_path / "fast.mkv", 160, rate=50)
+    parts = cut(find_footage([tmp_path]), results_per_second=25)
+    assert parts.frame_rate == 25
+    assert {len(part.open(None).frames) for part in parts.choice} == {40}
 
 
 def test_labels_that_no_clip_has_are_refused_and_not_passed_over(clip: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import av
 from accmpeg.errors import SourceError
 from accmpeg.media.source import Source
 
-__all__ = ["Clip", "read_clip"]
+__all__ = ["Clip", "read_clip", "warm_frames"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,8 @@ class Clip:
 
     @property
     def warm_frames(self) -> int:
-        """Frames of the first second: encoders, maps and feedback settle in them, so they are not measured.
-
-        No more than a third of a clip.
-        """
-        return min(math.ceil(self.frame_rate), len(self.frames) // 3)
+        """Frames of the first second: encoders, maps and feedback settle in them; they aren't measured."""
+        return warm_frames(len(self.frames), self.frame_rate)
 
     def measured_frames(self, step: int) -> range:
         """Every `step`-th frame after the warm-up."""
@@ -49,6 +46,11 @@ class Clip:
         if frame.pts is None or first.pts is None:
             return index / float(self.frame_rate)
         return float((frame.pts - first.pts) * self.time_base)
+
+
+def warm_frames(frames: int, frame_rate: Fraction) -> int:
+    """How many of a clip's frames warm up: a second, no more than a third of the clip."""
+    return min(math.ceil(frame_rate), frames // 3)
 
 
 def read_clip(

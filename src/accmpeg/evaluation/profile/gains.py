@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from accmpeg.evaluation.bench.rows import CellRow, ReferenceName
 from accmpeg.evaluation.findings.findings import LEVELS
-from accmpeg.evaluation.findings.measured import MeasuredClip, measure_clips
+from accmpeg.evaluation.findings.measured import MeasuredClip, measure_clips, why_unused
 from accmpeg.evaluation.methods.whole_stream import StreamSetting
 
 __all__ = ["DRAWS", "Gains", "KneeCurve", "Seen", "measure_gains", "site_curve"]
@@ -26,6 +26,9 @@ NOISE_FLOOR = 0.02
 """Nothing is measured better than to two per cent: the smallest spread of a stream against itself."""
 NEVER_REACHED = 0.3
 """Added to the log bytes at the finest point where a setting does not reach the share: a bound, made dear."""
+
+FEW_OBJECTS = 0.5
+"""A frame; a score of fewer moves by steps."""
 
 Floats = NDArray[np.float64]
 
@@ -57,7 +60,7 @@ class Gains:
     noise: Floats
     parts: int
     why: str = ""
-    """Why nothing can be said, where nothing can."""
+    """Why nothing can be said, where nothing can, and the way out."""
 
     def of(self, setting: StreamSetting) -> Seen | None:
         return next((each for each in self.seen if each.setting == setting), None)
@@ -85,9 +88,7 @@ def measure_gains(rows: Sequence[CellRow], reference: ReferenceName, keep: float
     plain = StreamSetting().name
     usable = [clip for clip in clips if _log_bytes(clip, plain, level) is not None]
     if not usable:
-        reasons = {clip.why_left_out for clip in clips if clip.why_left_out}
-        why = "; ".join(sorted(reasons)) or f"the plain stream reaches {keep:.0%} of the ceiling nowhere"
-        return Gains(keep, (), np.empty((0, 0)), 0, why)
+        return Gains(keep, (), np.empty((0, 0)), 0, _why_nothing(rows, clips, reference, keep))
     names = list(dict.fromkeys(name for clip in usable for role, name in clip.curves if role == "method"))
     weights = np.asarray([clip.weight or 1.0 for clip in usable])
     weights = weights / weights.sum()
@@ -102,6 +103,41 @@ def measure_gains(rows: Sequence[CellRow], reference: ReferenceName, keep: float
         seen.append(_seen(name, mine, [each[1] for each in found if each], usable, level))
     noise = np.atleast_2d(np.cov(np.stack(drawn))) if drawn else np.empty((0, 0))
     return Gains(keep, tuple(seen), noise + np.eye(len(seen)) * NOISE_FLOOR**2, len(usable))
+
+
+def _why_nothing(
+    rows: Sequence[CellRow], clips: Sequence[MeasuredClip], reference: ReferenceName, keep: float
+) -> str:
+    """In one line, with what helps."""
+    longer = "give longer footage with more objects"
+    failed = next((row.reason for row in rows if row.status == "failed" and row.reason), None)
+    if not clips:
+        return failed or f"no answer was counted on it: {longer}"
+    left_out = sorted({clip.why_left_out for clip in clips if clip.why_left_out})
+    if left_out:
+        return f"{'; '.join(left_out)}: {longer}, or a lower score_threshold in the server DNN's card"
+    plain = [
+        (row, share)
+        for clip in clips
+        for row in clip.rows
+        if row.role == "method"
+        and row.method == StreamSetting().name
+        and (share := clip.relative(row, reference)) is not None
+    ]
+    used = [share for row, share in plain if not why_unused(row)]
+    best = f"keeps {max(used):.0%} of the ceiling at most" if used else "has no point that counts"
+    finer = [row for row, _ in plain if why_unused(row)]
+    why, helps = f"an untouched x264 {best}, and {keep:.0%} are asked for", [longer]
+    if finer:
+        own_kbps = max(row.source_bitrate_bps for row in finer) / 1000
+        why = f"below the footage's own {own_kbps:,.0f} kbit/s {why}"
+        helps.insert(0, "record it at a higher bitrate")
+    objects = [
+        row.objects * row.step / max(1, row.frames - row.warm_frames) for row, _ in plain if row.objects
+    ]
+    if objects and max(objects) < FEW_OBJECTS:
+        why += f"; it shows {max(objects):.1g} objects a frame, so few that chance decides"
+    return f"{why}: {', '.join(helps)}, or lower --keep"
 
 
 def _log_bytes(clip: MeasuredClip, name: str, level: int) -> tuple[Floats, bool] | None:

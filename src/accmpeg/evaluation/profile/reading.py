@@ -35,7 +35,7 @@ from accmpeg.evaluation.settings import ProfileSettings, SweepSettings
 
 __all__ = ["Reading", "compare_readings", "with_reading"]
 
-_PARTS, _POINTS, _STEP = 2, 5, 2
+_PARTS, _POINTS = 2, 5
 
 Floats = NDArray[np.float64]
 
@@ -108,8 +108,8 @@ def compare_readings(
     clips = parts.choice[:_PARTS]
     if all(clip.open(1).labels is None for clip in clips):
         judge = _judge(dnn, specs)
-        clips = tuple(_labelled(clip, judge, folder, progress) for clip in clips)
-    sweep = SweepSettings(step=_STEP, points=_POINTS, server_ms=settings.server_ms, pictures=False)
+        clips = tuple(_labelled(clip, judge, folder, parts.step, progress) for clip in clips)
+    sweep = SweepSettings(step=parts.step, points=_POINTS, server_ms=settings.server_ms, pictures=False)
     plain = StreamSetting().name
     rows = run_sweep(
         clips,
@@ -200,14 +200,14 @@ class _Labelled:
 
 
 def _labelled(
-    clip: ClipSpec, judge: DnnSpec, folder: Path, progress: Callable[[str, int, int], None]
+    clip: ClipSpec, judge: DnnSpec, folder: Path, step: int, progress: Callable[[str, int, int], None]
 ) -> ClipSpec:
     """The clip labelled by what the stronger DNN is sure of, on the frames that are measured."""
-    sha256 = content_hash(clip.sha256, judge.card.model_dump(mode="json"), _STEP)
+    sha256 = content_hash(clip.sha256, judge.card.model_dump(mode="json"), step)
     file = folder / f"labels-{sha256[:32]}.npz"
     if read_results(file) is None:
         frames = clip.open(None)
-        measured, dnn = frames.measured_frames(_STEP), load_dnn(judge.card_file)
+        measured, dnn = frames.measured_frames(step), load_dnn(judge.card_file)
         answers: list[Any] = [sv.Detections.empty() for _ in frames.frames]
         for done, index in enumerate(measured):
             progress("reading sizes: the stronger DNN", done, len(measured))

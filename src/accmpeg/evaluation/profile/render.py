@@ -64,7 +64,7 @@ def sentences(outcome: Outcome) -> list[str]:
     chosen, verdict = _seen(outcome), outcome.verdict
     if outcome.choice == StreamSetting():
         told.append("Chosen: an untouched x264. Nothing that was tried is surely better on this footage.")
-        return told
+        return told + _cut_short(outcome)
     why = f"it beat the next simpler setting with a probability of {outcome.chain[-1].probability:.0%}"
     told.append(f"Chosen: {_words(outcome.choice)}; {why}.")
     keep = f"{outcome.settings.keep:.0%} of the ceiling"
@@ -75,7 +75,7 @@ def sentences(outcome: Outcome) -> list[str]:
     )
     if verdict is None or verdict.interval[1] > 0:
         told.append("The other half alone does not prove it: give more footage to be sure.")
-    return told
+    return told + _cut_short(outcome)
 
 
 def table(outcome: Outcome) -> list[dict[str, str]]:
@@ -202,6 +202,20 @@ def write_picture(outcome: Outcome, path: Path) -> None:
         figure.savefig(path, dpi=120)
     except OSError as error:
         raise SinkError(f"can't write {path}: {error.strerror}") from error
+
+
+def _cut_short(outcome: Outcome) -> list[str]:
+    """What the time left out, where it did."""
+    more = outcome.left_out_minutes
+    if not more:
+        return []
+    minutes = outcome.settings.minutes
+    return [
+        f"{minutes:g} minutes cut the search short: {len(outcome.chosen_by.seen)} streams were compared, on "
+        f"{outcome.chosen_by.parts} of {len(outcome.parts.choice)} parts of the footage, and the choice was "
+        f"judged on {outcome.judged[0].parts} of {len(outcome.parts.judging)}. "
+        f"--minutes {math.ceil(minutes + more)} would do here for all of it."
+    ]
 
 
 def _readings(outcome: Outcome) -> list[str]:

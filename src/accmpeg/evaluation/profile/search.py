@@ -1,40 +1,38 @@
 """The search for a site's stream: rounds of measuring, each where the belief so far hopes for most.
 
 ```
-prior ─▶ opening settings on two parts ─▶ belief ─▶ the most hopeful next ─▶ … ─▶ the best map, tuned
+plain x264 ─▶ opening settings on two parts ─▶ belief ─▶ the most hopeful next ─▶ … ─▶ the best map, tuned
                     choice ─▶ judged on the other half of the footage ◀─ finalists on all parts ◀─┘
 ```
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain as joined
 from pathlib import Path
 
 from accmpeg.errors import EvaluationError
 from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec
-from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, ReferenceName, read_rows
-from accmpeg.evaluation.bench.sweep import run_sweep
-from accmpeg.evaluation.link.link import Link
-from accmpeg.evaluation.methods.whole_stream import MAP_EVERY, StreamSetting, whole_stream
+from accmpeg.evaluation.bench.rows import CellRow, ReferenceName
+from accmpeg.evaluation.methods.whole_stream import MAP_EVERY, StreamSetting
 from accmpeg.evaluation.profile.belief import Belief, believe, prior_of
 from accmpeg.evaluation.profile.choice import Step, choose, complexity
+from accmpeg.evaluation.profile.costs import CameraCosts
 from accmpeg.evaluation.profile.gains import Gains, KneeCurve, Seen, measure_gains, site_curve
+from accmpeg.evaluation.profile.measuring import EARLY_PARTS, EARLY_POINTS, FINALISTS, LATE_POINTS, Measuring
 from accmpeg.evaluation.profile.parts import Parts
 from accmpeg.evaluation.profile.reading import Reading
-from accmpeg.evaluation.settings import PROPAGATION_MS, ProfileSettings, SweepSettings
+from accmpeg.evaluation.settings import ProfileSettings
 from accmpeg.steering.feedback import MARGIN_MACROBLOCKS
 
 __all__ = ["Outcome", "candidates", "search", "tunings"]
 
-_EARLY_PARTS, _ROUNDS, _PER_ROUND, _FINALISTS = 2, 2, 4, 3
-_EARLY_POINTS, _LATE_POINTS = 4, 5
-_STEP = 2
+_PER_ROUND = 4
+_LEAST_OPENING = 2
+"""However little time there is, so many streams are held against an untouched x264."""
 _BASE_DELAY_MS = 60.0
 """What a stream without B-frames takes from capture to result on a good link: a bound to sort out by."""
-_SEARCH_SHARE = 0.55
-"""Of the time, before finalists are measured on all parts and the choice is judged."""
 _HOPE = 0.7
 """Standard deviations by which an unmeasured setting may be better than believed, when the next is picked."""
 
@@ -56,6 +54,8 @@ class Outcome:
     curve: KneeCurve | None
     default: StreamSetting
     """What would be sent without a choice: the DNN's size, and as many B-frames as the delay has room for."""
+    left_out_minutes: float = 0.0
+    """About how much longer the search would have taken without a limit."""
     readings: tuple[Reading, ...] = ()
     """Of the server DNN's own sizes to read, the card's first; where they were asked for."""
 
@@ -112,44 +112,29 @@ def search(
     settings: ProfileSettings,
     *,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Measures in `folder` (found there again, a search goes on) and chooses.
 
     Raises EvaluationError where nothing can be said of the footage, or nothing meets the budgets, and what
     `run_sweep` raises.
     """
-    started_s = time.monotonic()
     known = candidates(parts, dnn, settings)
-    plain = StreamSetting()
     small = dnn.card.input.stream_size_px(*parts.size_px)
     tuned = [*joined.from_iterable(tunings(each) for each in known)]
     prior = prior_of([*known, *tuned], parts.size_px, small, settings.keep)
-    reference: ReferenceName = "own" if dnn.stronger is None else "confirmed"
-    measured = _Measuring(dnn, folder, settings, progress)
-    early = parts.choice[:_EARLY_PARTS]
+    measured = Measuring(parts, dnn, folder, settings, progress, clock)
     b_frames = max((each.b_frames for each in known), default=0)
-    tried = [each for each in _opening(small, parts, b_frames) if each in known]
-    gains = Gains(settings.keep, (), prior.covariance[:0, :0], 0)
-    belief = prior
-    for number in range(_ROUNDS + 2):
-        rows = measured.sweep(early, tried, _EARLY_POINTS, f"round {number + 1}")
-        gains = measure_gains(rows, reference, settings.keep)
-        if gains.why:
-            raise EvaluationError(f"nothing can be chosen by this footage: {gains.why}")
-        belief = believe(prior, {each.setting: each.gain for each in gains.seen}, gains.noise)
-        late = time.monotonic() - started_s > 60 * settings.minutes * _SEARCH_SHARE
-        if late or number > _ROUNDS:
-            break
-        if number < _ROUNDS:
-            tried = [plain, *_hopeful(belief, gains, known, settings)]
-        elif tuned_best := tunings(choose(belief, _fitting(belief, gains, settings))[-1].setting):
-            tried = [plain, *tuned_best]
-        else:
-            break
-    finalists = _finalists(belief, gains, settings)
-    rows = measured.sweep(parts.choice, [plain, *finalists], _LATE_POINTS, "finalists")
-    final = measure_gains(rows, reference, settings.keep)
-    seen = final if len(final.seen) > 1 else gains
+    default = StreamSetting(None if small == parts.size_px else small, b_frames=b_frames)
+    opening = [each for each in _opening(default) if each in known]
+    costs = CameraCosts.prior([*known, *tuned], parts.size_px)
+    gains, belief = _explored(measured, known, opening, prior, costs)
+    finalists, number = _finalists(measured, belief, gains)
+    seen = gains
+    if number:
+        rows = measured.sweep(parts.choice[:number], [StreamSetting(), *finalists], LATE_POINTS, "finalists")
+        final = measure_gains(rows, measured.reference, settings.keep)
+        seen = final if len(final.seen) > 1 else gains
     belief = believe(prior, {each.setting: each.gain for each in seen.seen}, seen.noise)
     # Whatever is believed: what sent more bytes than plain x264 here is not chosen.
     allowed = [each.setting for each in seen.seen if _fits(each, settings) and each.gain <= 0]
@@ -158,94 +143,101 @@ def search(
     chain = choose(belief, allowed)
     if chain[0].setting not in allowed:
         chain = chain[1:] or [Step(min(allowed, key=lambda each: belief.of(each)[0]), 1.0)]
-    default = StreamSetting(None if small == parts.size_px else small, b_frames=b_frames)
-    judges = list(dict.fromkeys([plain, default, *(step.setting for step in chain[-2:])]))
-    rows = measured.sweep(parts.judging, judges, _LATE_POINTS, "judging")
-    judged = tuple(measure_gains(rows, reference, keep) for keep in (settings.keep, 0.90, 0.95))
+    judges = list(dict.fromkeys([StreamSetting(), default, *(step.setting for step in chain[-2:])]))
+    judging = parts.judging
+    number = measured.settle(
+        "judging", [(n, measured.work(judging[:n], judges, LATE_POINTS)) for n in _downwards(judging)]
+    )
+    rows = measured.sweep(judging[:number], judges, LATE_POINTS, "judging")
+    judged = tuple(measure_gains(rows, measured.reference, keep) for keep in (settings.keep, 0.90, 0.95))
     chain = _confirmed(chain, judged[0])
-    every = measured.rows(parts.choice + parts.judging)
-    curve = site_curve(every, reference)
-    return Outcome(settings, dnn, reference, parts, tuple(chain), belief, seen, judged, curve, default)
+    every = measured.rows(parts.choice + judging, LATE_POINTS)
+    curve = site_curve(every, measured.reference)
+    return Outcome(
+        settings,
+        dnn,
+        measured.reference,
+        parts,
+        tuple(chain),
+        belief,
+        seen,
+        judged,
+        curve,
+        default,
+        measured.pace.left_out_s / 60,
+    )
 
 
-class _Measuring:
-    """Sweeps in one folder; cells that are there are not measured again."""
+def _explored(
+    measured: Measuring,
+    known: Sequence[StreamSetting],
+    opening: Sequence[StreamSetting],
+    prior: Belief,
+    costs: CameraCosts,
+) -> tuple[Gains, Belief]:
+    """Rounds on the early parts, as many and as large as the time allows: all that was measured on them."""
+    settings, early = measured.settings, measured.parts.choice[:EARLY_PARTS]
+    plain = StreamSetting()
 
-    def __init__(
-        self,
-        dnn: DnnSpec,
-        folder: Path,
-        settings: ProfileSettings,
-        progress: Callable[[str, int, int], None],
-    ) -> None:
-        self._dnn, self._folder, self._progress, self._workers = dnn, folder, progress, settings.workers
-        self._settings = SweepSettings(
-            step=_STEP,
-            server_ms=settings.server_ms,
-            links={"good link": Link(bandwidth_bps=20e6, propagation_ms=PROPAGATION_MS)},
-            pictures=False,
-        )
+    def count_of(what: str, wanted: Sequence[StreamSetting], rounds: float) -> int:
+        """How many of the wanted fit, when so many rounds share the time that finalists leave."""
+        work = [(n, measured.work(early, wanted[:n], EARLY_POINTS)) for n in range(len(wanted), -1, -1)]
+        return measured.settle(what, work, share=1 / rounds, reserve=measured.end)
 
-    def sweep(
-        self, parts: Sequence[ClipSpec], streams: Iterable[StreamSetting], points: int, what: str
-    ) -> list[CellRow]:
-        """Measures the streams on the parts; returns all rows of these parts."""
-        run_sweep(
-            parts,
-            [self._dnn],
-            [whole_stream(each.name) for each in dict.fromkeys(streams)],
-            self._folder,
-            replace(self._settings, points=points),
-            workers=self._workers,
-            progress=lambda kind, done, total: self._progress(f"{what}: {kind}", done, total),
-        )
-        return self.rows(parts)
-
-    def rows(self, parts: Sequence[ClipSpec]) -> list[CellRow]:
-        names = {part.name for part in parts}
-        # The folder may hold the cells of another server DNN too.
-        own = (row for row in read_rows(self._folder / CELLS_NAME) if row.dnn == self._dnn.card.name)
-        return [row for row in own if row.clip in names]
+    # One stream by itself tells what the others will take, and whether there is anything to compare with.
+    rows = measured.sweep(early, [plain], EARLY_POINTS, "untouched x264")
+    gains, belief = _gains(measured, rows), prior
+    wanted = [each for each in opening if costs.may_fit(each, settings.camera_budget)]
+    # Where nothing fits, what comes nearest.
+    wanted = wanted or [min(known, key=costs.ratio)]
+    tried = wanted[: max(_LEAST_OPENING, count_of("opening", wanted, 1.5))]
+    for name, rounds in (("opening", 0), ("round 1", 3), ("round 2", 2), ("map", 1)):
+        if name == "map":
+            best = choose(belief, _fitting(belief, gains, settings))[-1].setting
+            tried = tunings(best)
+        elif rounds:
+            rehearsed = costs.after(gains.seen)
+            free = [each for each in known if rehearsed.may_fit(each, settings.camera_budget)]
+            tried = _hopeful(belief, gains, free)
+        if rounds:
+            tried = tried[: count_of(name, tried, rounds)]
+        if not tried and name != "opening":
+            continue
+        rows = measured.sweep(early, [plain, *tried], EARLY_POINTS, name)
+        gains = _gains(measured, rows)
+        belief = believe(prior, {each.setting: each.gain for each in gains.seen}, gains.noise)
+    return gains, belief
 
 
-def _opening(small: tuple[int, int], parts: Parts, b_frames: int) -> list[StreamSetting]:
-    """What says most about the levers at once; `b_frames` are as many as the delay has room for."""
-    size = None if small == parts.size_px else small
+def _gains(measured: Measuring, rows: Sequence[CellRow]) -> Gains:
+    found = measure_gains(rows, measured.reference, measured.settings.keep)
+    if found.why:
+        raise EvaluationError(f"nothing can be chosen by this footage: {found.why}")
+    return found
+
+
+def _opening(default: StreamSetting) -> list[StreamSetting]:
+    """What says most about the levers at once, beside an untouched x264; what says most comes first."""
     found = [
-        StreamSetting(),
-        StreamSetting(b_frames=b_frames),
-        StreamSetting(size),
-        StreamSetting(size, b_frames=b_frames),
-        StreamSetting(size, b_frames=b_frames, preset="medium"),
-        StreamSetting(size, b_frames=b_frames, map="feedback"),
-        StreamSetting(size, b_frames=b_frames, map="accmodel"),
+        default,
+        replace(default, b_frames=0),
+        replace(default, map="feedback"),
+        StreamSetting(b_frames=default.b_frames),
+        replace(default, preset="medium"),
+        replace(default, map="accmodel"),
     ]
-    return list(dict.fromkeys(found))
+    return [each for each in dict.fromkeys(found) if each != StreamSetting()]
 
 
-def _hopeful(
-    belief: Belief, gains: Gains, known: Sequence[StreamSetting], settings: ProfileSettings
-) -> list[StreamSetting]:
+def _hopeful(belief: Belief, gains: Gains, free: Sequence[StreamSetting]) -> list[StreamSetting]:
     """The unmeasured settings that may be the best; and of those the simpler where two may be as good."""
     done = {each.setting for each in gains.seen}
-    dear = [each for each in gains.seen if each.camera_ratio > settings.camera_budget]
-
-    def too_dear(setting: StreamSetting) -> bool:
-        # What adds levers to a stream that is too dear already is no cheaper.
-        return any(
-            setting.size_px == each.setting.size_px
-            and complexity(setting) > complexity(each.setting)
-            and setting.map in (each.setting.map, "accmodel")
-            and setting.b_frames >= each.setting.b_frames
-            for each in dear
-        )
 
     def promise(setting: StreamSetting) -> float:
         mean, sd = belief.of(setting)
         return mean - _HOPE * sd + 0.01 * complexity(setting)
 
-    free = [each for each in known if each not in done and not too_dear(each)]
-    return sorted(free, key=promise)[:_PER_ROUND]
+    return sorted((each for each in free if each not in done), key=promise)[:_PER_ROUND]
 
 
 def _fitting(belief: Belief, gains: Gains, settings: ProfileSettings) -> list[StreamSetting]:
@@ -257,12 +249,33 @@ def _fitting(belief: Belief, gains: Gains, settings: ProfileSettings) -> list[St
     return fitting
 
 
-def _finalists(belief: Belief, gains: Gains, settings: ProfileSettings) -> list[StreamSetting]:
-    """The measured settings that are believed best, and what the choice would replace."""
-    fitting = _fitting(belief, gains, settings)
-    best = sorted(fitting, key=lambda each: belief.of(each)[0])[:_FINALISTS]
+def _finalists(measured: Measuring, belief: Belief, gains: Gains) -> tuple[list[StreamSetting], int]:
+    """The measured settings that are believed best and what the choice would replace; on how many parts.
+
+    Where time is short, on fewer parts, then fewer of them; none at all where there is hardly time to judge.
+    """
+    fitting = _fitting(belief, gains, measured.settings)
+    best = sorted(fitting, key=lambda each: belief.of(each)[0])
     chain = [step.setting for step in choose(belief, fitting)]
-    return list(dict.fromkeys([*best, *chain]))
+    choices: list[tuple[list[StreamSetting], int]] = []
+    for count, numbers in ((FINALISTS, _downwards(measured.parts.choice)), (1, [EARLY_PARTS])):
+        streams = list(dict.fromkeys([*best[:count], *chain[-count:]]))
+        choices += [(streams, number) for number in numbers if number >= min(EARLY_PARTS, numbers[0])]
+    priced = [
+        (
+            index,
+            measured.work(measured.parts.choice[:number], [StreamSetting(), *streams], LATE_POINTS)
+            + measured.judging_work(min(number, len(measured.parts.judging))),
+        )
+        for index, (streams, number) in enumerate(choices)
+    ]
+    choices.append(([], 0))
+    priced.append((len(priced), measured.judging_work(1)))
+    return choices[measured.settle("finalists", priced)]
+
+
+def _downwards(parts: Sequence[ClipSpec]) -> list[int]:
+    return list(range(len(parts), 0, -1))
 
 
 def _fits(seen: Seen, settings: ProfileSettings) -> bool:
