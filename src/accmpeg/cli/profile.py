@@ -41,7 +41,8 @@ def profile(
     """Choose the whole stream for a site: size, B-frames, map and the rest, by the server DNN's own answers.
 
     The first half of the footage chooses, the second judges. Measured cells stay in the folder NAME.cells
-    beside the profile, and the same command goes on where an interrupted one stopped, in the time it had left.
+    beside the profile, and the same command goes on where an interrupted one stopped, in the time it had
+    left.
     """
     from dataclasses import replace
 

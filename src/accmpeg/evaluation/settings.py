@@ -82,7 +82,9 @@ class ProfileSettings:
     camera_budget: Annotated[
         float, Option("Most camera CPU, in multiples of plain x264's at the source's size.", min=0.01)
     ] = 1.0
-    minutes: Annotated[float, Option("Time for the search, which tries less where it is short.", min=0.1)] = 10.0
+    minutes: Annotated[float, Option("Time for the search; it tries less where that is short.", min=0.1)] = (
+        10.0
+    )
     server_ms: Annotated[float, Option("One pass of the server DNN in ms.", min=0.1)] = 10.0
     workers: Annotated[int | None, Option("Processes.", min=1, default="as many as cores")] = None
 
