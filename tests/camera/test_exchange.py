@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from accmpeg.camera.camera import Camera
 from accmpeg.errors import WireError
 from accmpeg.protocol.wire import NewOffer, Offer, pack, read_offer, unpack
 from accmpeg.server.run import ServerThread
@@ -23,7 +24,7 @@ ADMIN = "admin-token-0123456789"
 NAME = "accmpeg-demo-detector"
 FRAMES = 100
 CAMERAS = ("gate", "yard", "roof")
-FRAME_RATE = 2
+FRAME_RATE = 1
 PROFILE = f"""
 size = "240x136"
 policy = "graded"
@@ -36,11 +37,12 @@ source = "{WIDTH_PX}x{HEIGHT_PX}"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A DNN called next, an AccModel that was made for it, and a profile, all unlike those at the start."""
+    """DNNs called next and last; for next an AccModel and a profile, all unlike those at the start."""
     folder = tmp_path / "dnns"
     folder.mkdir()
-    text = DETECTOR.read_text()
-    (folder / "next.card.toml").write_text(text.replace(f'name = "{NAME}"', 'name = "next"'))
+    for name in ("next", "last"):
+        text = DETECTOR.read_text().replace(f'name = "{NAME}"', f'name = "{name}"')
+        (folder / f"{name}.card.toml").write_text(text)
     shutil.copy(DETECTOR.parent / "detector.onnx", folder)
     # A line of documentation in the file: the same network under another hash, which no camera has yet.
     weights = (ACCMODEL.parent / "accmodel.onnx").read_bytes() + b"\x32\x04next"
@@ -55,6 +57,16 @@ def folder(tmp_path: Path) -> Path:
 def started(tmp_path: Path, folder: Path) -> ServerThread:
     tokens = Tokens({"cameras": {"*": TOKEN}, "admins": {"a": ADMIN}})
     return ServerThread(settings(tmp_path, tokens=tokens, dnn_folder=folder))
+
+
+def streaming(scene: Any, server: ServerThread, tmp_path: Path, **options: Any) -> list[Camera]:
+    """Three cameras that have adopted what the server offers at the start."""
+    cameras = [camera(scene, server.websocket_url, tmp_path / name, name=name, **options) for name in CAMERAS]
+    for each in cameras:
+        each.start()
+    until(lambda: all(each.snapshot().get("map") == "accmodel" for each in cameras))
+    until(lambda: sizes(server) == {(160, 90)})
+    return cameras
 
 
 def exchange(server: ServerThread, query: str) -> tuple[int, str]:
@@ -76,23 +88,8 @@ def sizes(server: ServerThread) -> set[tuple[int, int]]:
 @pytest.mark.slow
 def test_cameras_change_over_under_load_and_lose_no_frame(scene: Any, tmp_path: Path, folder: Path) -> None:
     with started(tmp_path, folder) as server:
-        cameras = [
-            camera(
-                scene,
-                server.websocket_url,
-                tmp_path / name,
-                name=name,
-                drop="none",
-                frames=FRAMES,
-                frame_rate=8,
-                drain_s=120,  # of a machine that has other work
-            )
-            for name in CAMERAS
-        ]
-        for each in cameras:
-            each.start()
-        until(lambda: all(each.snapshot().get("map") == "accmodel" for each in cameras))
-        until(lambda: sizes(server) == {(160, 90)})
+        # Time to drain on a machine that has other work.
+        cameras = streaming(scene, server, tmp_path, drop="none", frames=FRAMES, frame_rate=8, drain_s=120)
         status, said = exchange(server, "card=next.card.toml&accmodel=accmodel.card.toml&profile=site.toml")
         assert (status, json.loads(said)["card"]) == (200, "next")
         until(lambda: sizes(server) == {(240, 136)})
@@ -113,26 +110,14 @@ def test_cameras_change_over_under_load_and_lose_no_frame(scene: Any, tmp_path: 
 def test_where_the_newest_frame_wins_an_exchange_costs_none(scene: Any, tmp_path: Path, folder: Path) -> None:
     """Nobody is told to send less, and no camera thinks of it as a queue."""
     with started(tmp_path, folder) as server:
-        cameras = [
-            camera(
-                scene,
-                server.websocket_url,
-                tmp_path / name,
-                name=name,
-                frames=10_000,
-                frame_rate=FRAME_RATE,
-                delay_budget_ms=5_000.0,  # of a machine that has other work
-            )
-            for name in CAMERAS
-        ]
-        for each in cameras:
-            each.start()
-        until(lambda: all(each.snapshot().get("map") == "accmodel" for each in cameras))
-        until(lambda: sizes(server) == {(160, 90)})
+        # A budget for a machine that has other work.
+        cameras = streaming(
+            scene, server, tmp_path, frames=10_000, frame_rate=FRAME_RATE, delay_budget_ms=5_000.0
+        )
         until(lambda: all(each.stats.get("results") > 3 for each in cameras))
         for query, size in (
             ("card=next.card.toml&accmodel=accmodel.card.toml&profile=site.toml", (240, 136)),
-            ("card=next.card.toml", (WIDTH_PX, HEIGHT_PX)),
+            ("card=last.card.toml", (WIDTH_PX, HEIGHT_PX)),
         ):
             before = [each.snapshot() for each in cameras]
             assert exchange(server, query)[0] == 200

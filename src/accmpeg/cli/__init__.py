@@ -54,6 +54,6 @@ app.add_typer(cluster_app, name="cluster")
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Runs the command that the arguments name."""
     interrupt_on_sigterm()
     app()
