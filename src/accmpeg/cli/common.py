@@ -43,6 +43,7 @@ __all__ = [
     "print_json",
     "progress_bar",
     "warn_of",
+    "whole",
 ]
 
 # No markup: it would swallow what stands in brackets, such as the extra in "accmpeg[server]".
@@ -133,6 +134,26 @@ def interrupt_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """What is done within is done whole: a first Ctrl-C or SIGTERM waits for its end, a second does not."""
+    waiting: list[int] = []
+
+    def wait(number: int, _frame: object) -> None:
+        if waiting:
+            raise KeyboardInterrupt
+        waiting.append(number)
+
+    before = {number: signal.signal(number, wait) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if waiting:
+        raise KeyboardInterrupt
 
 
 def print_json(document: Any) -> None:

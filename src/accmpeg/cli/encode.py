@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import AsJson, err, out, print_json, progress_bar, warn_of
+from accmpeg.cli.common import AsJson, err, out, print_json, progress_bar, warn_of, whole
 from accmpeg.cli.site import SiteProfile, check_site
 from accmpeg.cli.sources import PolicyName, load_accmodel, open_any_source, stream_size
 from accmpeg.errors import AccmpegError, EncoderError, SinkError, SourceError, UsageError
@@ -233,14 +233,15 @@ def _encode_frames(
                 if info.is_live:
                     raise SourceError(f"{info.name} ended: the sender closed the stream")
                 return
-            units = steered.encode(frame)
-            done.frames += 1
-            if frame.pts is not None and frame.time_base is not None:
-                done.end_s = float(frame.pts * frame.time_base + 1 / info.frame_rate)
-            with steered.times.measure("write"):
-                _write(units, sink, done)
-            if watcher is not None:
-                watcher.add(frame, units, steered)
+            with whole():  # a frame that is coded is written, and counted
+                units = steered.encode(frame)
+                done.frames += 1
+                if frame.pts is not None and frame.time_base is not None:
+                    done.end_s = float(frame.pts * frame.time_base + 1 / info.frame_rate)
+                with steered.times.measure("write"):
+                    _write(units, sink, done)
+                if watcher is not None:
+                    watcher.add(frame, units, steered)
             progress.advance(task)
 
 

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from io import FileIO
 
 import av
 from av.container import InputContainer
@@ -27,6 +26,7 @@ from accmpeg.media.inputs import (
     tries_udp,
     why_not_as_asked,
 )
+from accmpeg.media.pipe import Pipe
 from accmpeg.media.source_base import Source, SourceInfo
 from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, spread_arrivals
 
@@ -44,27 +44,6 @@ _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
 _Arrived = tuple[av.VideoFrame, float]
 """A decoded frame, and when it arrived by the monotonic clock, in seconds."""
-
-
-class _Pipe(FileIO):
-    """Read by Python, for FFmpeg's own read of a pipe that is silent does not end with Ctrl-C.
-
-    PyAV loses a KeyboardInterrupt that comes while it reads: here the pipe ends by it, and `end` raises it.
-    """
-
-    _interrupted = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        try:
-            return b"" if self._interrupted else super().read(size)
-        except KeyboardInterrupt:
-            self._interrupted = True
-            return b""
-
-    def end(self) -> None:
-        """Raises KeyboardInterrupt where that is what ended the pipe."""
-        if self._interrupted:
-            raise KeyboardInterrupt
 
 
 class StreamSource(Source):
@@ -86,7 +65,7 @@ class StreamSource(Source):
         self._name = name
         self.skipped_frames = 0
         self._order = DisplayOrder()
-        self._pipe: _Pipe | None = None
+        self._pipe: Pipe | None = None
         self._container = self._open(address, format_name)
         try:
             self._stream = self._find_video()
@@ -151,7 +130,7 @@ class StreamSource(Source):
             raise SourceError(f"can't open {self._name}: {said}") from (error if self._is_file else None)
 
     def _open_pipe(self, path: str) -> InputContainer:
-        self._pipe = _Pipe(path)
+        self._pipe = Pipe(path)
         try:
             return av.open(self._pipe, "r")
         except BaseException:
