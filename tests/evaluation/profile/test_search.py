@@ -121,7 +121,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> int:
     """Cells of a search that nothing cuts short."""
     site = Site(GOOD)
     with pytest.MonkeyPatch.context() as patch:
-        found = site.search(tmp_path_factory.mktemp("whole"), patch)
+        found = site.search(tmp_path_factory.mktemp("whole"), patch, camera_budget=1.5)
     assert not found.left_out_minutes
     return site.cells
 
@@ -131,7 +131,7 @@ def test_a_search_keeps_to_its_time(
     cell_s: float, minutes: float, whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site(GOOD, cell_s=cell_s)
-    found = site.search(tmp_path, monkeypatch, minutes=minutes)
+    found = site.search(tmp_path, monkeypatch, minutes=minutes, camera_budget=1.5)
     least_s = cell_s * (2 * (3 * 4 + 1) + 4 * 5 + 1)
     """The plain stream and two others, and three or four judged on one part."""
     assert site.now_s <= max(60 * minutes, least_s)
@@ -193,6 +193,17 @@ def test_what_will_not_fit_the_camera_is_not_measured(
     assert chosen is not None
     assert chosen.camera_ratio <= 1.0
     assert "faster" in found.choice.name or "medium" in found.choice.name
+
+
+def test_a_plain_x264_fits_the_budget_of_a_plain_x264_however_it_was_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site({"640x360": 1.5, "b2": 1.2, "feedback": 1.1}, CPU, source_px=(1280, 720), plain_cpu=1.13)
+    found = site.search(tmp_path, monkeypatch)
+    assert found.choice == StreamSetting()
+    plain = found.chosen_by.of(found.choice)
+    assert plain is not None
+    assert plain.camera_ratio == 1.0
 
 
 def test_a_camera_that_nothing_fits_is_told_the_cheapest(

@@ -18,7 +18,7 @@ __all__ = ["CameraCosts"]
 
 _LEVERS = {
     # What the timing of a whole round does to all streams alike.
-    "all": (-0.1, 0.10),
+    "round": (0.0, 0.10),
     "smaller": (0.0, 0.20),
     "b_frames": (0.15, 0.12),
     "mbtree": (0.15, 0.15),
@@ -71,7 +71,7 @@ class CameraCosts:
 
 
 def _moved(setting: StreamSetting) -> dict[str, float]:
-    found = {"all": 1.0, "b_frames": float(setting.b_frames), setting.map: 1.0, setting.preset: 1.0}
+    found = {"round": 1.0, "b_frames": float(setting.b_frames), setting.map: 1.0, setting.preset: 1.0}
     found["smaller"] = float(setting.size_px is not None)
     found["mbtree"] = float(setting.mbtree_frames > 0)
     found["aq"] = float(setting.aq_mode != 1)

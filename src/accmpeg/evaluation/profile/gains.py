@@ -8,7 +8,7 @@ rows of the parts ─▶ curves under drawn blocks ─▶ log bytes at the kept 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -45,6 +45,7 @@ class Seen:
     """At the kept share, geometric mean over the parts."""
     crf: float
     camera_ratio: float
+    """Camera CPU over the plain stream's."""
     delay_ms: float
     interval: tuple[float, float]
     """95 % of the drawn gains, for this footage."""
@@ -101,6 +102,9 @@ def measure_gains(rows: Sequence[CellRow], reference: ReferenceName, keep: float
         mine = weights @ gains
         drawn.append(mine[1:])
         seen.append(_seen(name, mine, [each[1] for each in found if each], usable, level))
+    # Every round was timed against an x264 of its own; as that is the plain stream, it is exactly 1 here.
+    plain_ratio = next(each.camera_ratio for each in seen if each.setting == StreamSetting()) or 1.0
+    seen = [replace(each, camera_ratio=each.camera_ratio / plain_ratio) for each in seen]
     noise = np.atleast_2d(np.cov(np.stack(drawn))) if drawn else np.empty((0, 0))
     return Gains(keep, tuple(seen), noise + np.eye(len(seen)) * NOISE_FLOOR**2, len(usable))
 
