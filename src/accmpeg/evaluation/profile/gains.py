@@ -168,7 +168,10 @@ def _gain(clip: MeasuredClip, name: str, plain: str, level: int) -> tuple[Floats
 def _seen(
     name: str, gains: Floats, reached: Sequence[bool], clips: Sequence[MeasuredClip], level: int
 ) -> Seen:
-    logs, crfs, rows = [], [], []
+    logs, crfs, rows, timed = [], [], [], list[CellRow]()
+    # Strength and margin of a map take no CPU: the timing of each, to ten per cent, must not decide.
+    setting = StreamSetting.of_name(name)
+    untuned = replace(setting, map_strength=1.0, map_margin=StreamSetting.map_margin).name
     for clip in clips:
         curve = clip.curves["method", name]
         at = float(curve.reached.log_bitrate[0, level])
@@ -176,15 +179,16 @@ def _seen(
         bitrates = np.log([row.bitrate_bps for row in curve.rows])
         crfs.append(float(np.interp(at, bitrates, [row.quality for row in curve.rows])))
         rows += list(curve.rows)
+        timed += list(clip.curves.get(("method", untuned), curve).rows)
     delays = [delay.mean_ms for row in rows for delay in row.delays.values()]
     low, high = np.percentile(gains[1:], [2.5, 97.5])
     return Seen(
-        setting=StreamSetting.of_name(name),
+        setting=setting,
         gain=float(gains[0]),
         sd=float(np.hypot(gains[1:].std(), NOISE_FLOOR)),
         bitrate_bps=float(np.exp(np.mean(logs))),
         crf=float(np.mean(crfs)),
-        camera_ratio=median(row.camera_ratio for row in rows),
+        camera_ratio=median(row.camera_ratio for row in timed),
         delay_ms=median(delays) if delays else math.nan,
         interval=(float(low), float(high)),
         reached=all(reached),

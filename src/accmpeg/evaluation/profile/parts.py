@@ -1,6 +1,7 @@
 """Cuts a site's footage into short parts: some to choose by, others to judge the choice by."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -84,33 +85,37 @@ def cut(
     cuts.sort(key=lambda each: -each[1])
     del cuts[MOST_PARTS:]
     (size_px,) = sizes
-    choice, judging, measured = _parts(cuts, rates)
+    stretches = _stretches(cuts)
+    measured = sum(frames - warm_frames(frames, rates[spec.name]) for spec, _, _, frames, _ in stretches)
+    # Frames that a slower camera would not send make parts of their own, where the others are few.
+    strides = [stride for *_, stride in stretches]
+    phases = min(*strides, MOST_PARTS // len(strides), math.ceil(ENOUGH_FRAMES / measured))
+    choice, judging = (
+        tuple(
+            spec.part(f"{spec.name}@{start + phase}", start + phase, frames, stride)
+            for phase in range(phases)
+            for spec, *starts, frames, stride in stretches
+            for start in [starts[half]]
+        )
+        for half in (0, 1)
+    )
     step = 1 if measured / 2 < ENOUGH_FRAMES else 2
     return Parts(choice, judging, size_px, rates[cuts[0][0].name], step)
 
 
-def _parts(
-    cuts: Sequence[tuple[ClipSpec, int, int]], rates: Mapping[str, Fraction]
-) -> tuple[tuple[ClipSpec, ...], tuple[ClipSpec, ...], int]:
-    """Of clips with half their frames and their stride: to choose by, to judge by, frames after warm-up."""
-    found: list[tuple[int, ClipSpec, ClipSpec]] = []
-    measured = 0
+def _stretches(cuts: Sequence[tuple[ClipSpec, int, int]]) -> list[tuple[ClipSpec, int, int, int, int]]:
+    """Of clips with half their frames as sent, and their stride: clip, first frame to choose by and to judge
+    by, frames as sent, stride. The first ones come from several clips."""
+    found: list[tuple[int, tuple[ClipSpec, int, int, int, int]]] = []
     short = sum(half for _, half, _ in cuts) <= MOST_PARTS * PART_FRAMES
     for number, (spec, half, stride) in enumerate(cuts):
         share = MOST_PARTS // len(cuts) + (number < MOST_PARTS % len(cuts))
         count = max(1, min(share, half // PART_FRAMES))
         frames = half // count if short else min(PART_FRAMES, half)
         for place in range(count):
-            first = place * (half - frames) // max(1, count - 1) if count > 1 else 0
-            pair = [
-                spec.part(f"{spec.name}@{start * stride}", start * stride, frames, stride)
-                for start in (first, half + first)
-            ]
-            found.append((place, pair[0], pair[1]))
-            measured += frames - warm_frames(frames, rates[spec.name])
-    # The first parts, which most is measured on, come from several clips.
-    found.sort(key=lambda each: each[0])
-    return tuple(each[1] for each in found), tuple(each[2] for each in found), measured
+            first = place * (half - frames) // max(1, count - 1)
+            found.append((place, (spec, first * stride, (half + first) * stride, frames, stride)))
+    return [stretch for _, stretch in sorted(found, key=lambda each: each[0])]
 
 
 def _frames(path: Path) -> int:

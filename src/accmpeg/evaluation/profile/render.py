@@ -17,6 +17,7 @@ from accmpeg.version import __version__
 
 __all__ = ["front", "saving", "sentences", "site_document", "table", "write_picture", "write_site"]
 
+_CHOSEN, _AHEAD = "#d55e00", "#0072b2"
 _HEADROOM = 1.5
 """Of the rate that keeps the share: what more a camera may send before bits stop paying."""
 
@@ -28,7 +29,10 @@ def saving(seen: Seen) -> str:
 
 
 def front(outcome: Outcome) -> list[Seen]:
-    """The settings that no other one beats in bytes, camera CPU and delay at once; fewest bytes first."""
+    """The settings that no other one beats in bytes, camera CPU and delay at once; fewest bytes first.
+
+    None that sends more than an untouched x264: that is never chosen, however little CPU it takes.
+    """
     seen = sorted(outcome.chosen_by.seen, key=lambda each: each.gain)
 
     def beaten(one: Seen) -> bool:
@@ -39,7 +43,7 @@ def front(outcome: Outcome) -> list[Seen]:
             for other in seen
         )
 
-    return [each for each in seen if each.reached and not beaten(each)]
+    return [each for each in seen if each.reached and each.gain <= 0 and not beaten(each)]
 
 
 def sentences(outcome: Outcome) -> list[str]:
@@ -73,6 +77,9 @@ def sentences(outcome: Outcome) -> list[str]:
         f"At {keep} it sends {_rate(chosen.bitrate_bps)}: {saving(chosen)} against an untouched x264 on the "
         f"footage that it was chosen on{other}."
     )
+    default = outcome.judged[0].of(outcome.default)
+    if default is not None and outcome.default not in (outcome.choice, StreamSetting()):
+        told.append(f"Without a choice ({_words(outcome.default)}) it would be {saving(default)} there.")
     if verdict is None or verdict.interval[1] > 0:
         told.append("The other half alone does not prove it: give more footage to be sure.")
     return told + _cut_short(outcome)
@@ -94,7 +101,13 @@ def table(outcome: Outcome) -> list[dict[str, str]]:
         for keep in (0.90, 0.95):
             judged = nineties[keep].of(seen.setting) if keep in nineties else None
             row[f"other half, {keep:.0%}"] = saving(judged) if judged is not None else ""
-        row[""] = "chosen" if seen.setting == outcome.choice else "front" if seen.setting in ahead else ""
+        notes = {
+            "chosen": seen.setting == outcome.choice,
+            "front": seen.setting != outcome.choice and seen.setting in ahead,
+            "too dear": seen.camera_ratio > outcome.settings.camera_budget,
+            "too late": seen.delay_ms > outcome.settings.delay_budget_ms,
+        }
+        row[""] = ", ".join(note for note, true in notes.items() if true)
         rows.append(row)
     return rows
 
@@ -161,43 +174,10 @@ def write_picture(outcome: Outcome, path: Path) -> None:
     """Draws answers over bitrate with the knee, and bytes over camera CPU. Raises SinkError."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(12, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    curve = outcome.curve
-    if curve is not None:
-        left.plot(curve.bitrate_bps / 1000, 100 * curve.share, color="black", label="an untouched x264")
-        if curve.true_share is not None:
-            left.plot(
-                curve.bitrate_bps / 1000, 100 * curve.true_share, "--", color="#0072b2", label="true accuracy"
-            )
-        if curve.knee_bps is not None:
-            left.axvline(curve.knee_bps / 1000, color="#d55e00", linewidth=0.8, label="knee")
-        if curve.source_bitrate_bps:
-            left.axvline(
-                curve.source_bitrate_bps / 1000, color="#777777", linestyle=":", label="the footage's own"
-            )
-        left.set_xscale("log")
-    left.set_xlabel("bitrate, kbit/s")
-    left.set_ylabel("share of the ceiling, %")
-    left.legend(fontsize=8)
-    ahead = {each.setting for each in front(outcome)}
-    for seen in outcome.chosen_by.seen:
-        chosen = seen.setting == outcome.choice
-        colour = "#d55e00" if chosen else "#0072b2" if seen.setting in ahead else "#999999"
-        at = seen.camera_ratio, 100 * math.expm1(seen.gain)
-        right.scatter(*at, s=20 + seen.delay_ms / 4, color=colour, marker="*" if chosen else "o", zorder=3)
-        if chosen or seen.setting in ahead:
-            right.annotate(
-                seen.setting.name.removeprefix(PREFIX),
-                at,
-                fontsize=7,
-                xytext=(4, 4),
-                textcoords="offset points",
-            )
-    right.axhline(0, color="black", linewidth=0.8)
-    right.set_xlabel("camera CPU over a plain x264")
-    right.set_ylabel(f"bytes at {outcome.settings.keep:.0%} of the ceiling, %")
-    right.set_title("larger: later by milliseconds", fontsize=8)
+    _draw_answers(left, outcome)
+    _draw_streams(right, outcome)
     try:
         figure.savefig(path, dpi=120)
     except OSError as error:
@@ -216,6 +196,63 @@ def _cut_short(outcome: Outcome) -> list[str]:
         f"judged on {outcome.judged[0].parts} of {len(outcome.parts.judging)}. "
         f"--minutes {math.ceil(minutes + more)} would do here for all of it."
     ]
+
+
+def _draw_answers(axes: Any, outcome: Outcome) -> None:
+    """Answers over bitrate."""
+    curve = outcome.curve
+    if curve is not None:
+        kbps = curve.bitrate_bps / 1000
+        axes.plot(kbps, 100 * curve.share, color="black", label="an untouched x264")
+        if curve.true_share is not None:
+            axes.plot(kbps, 100 * curve.true_share, "--", color=_AHEAD, label="its true accuracy")
+        if curve.knee_bps is not None:
+            axes.axvline(
+                curve.knee_bps / 1000, color=_CHOSEN, linewidth=0.8, label="knee: more bits bring little"
+            )
+        if curve.source_bitrate_bps:
+            axes.axvline(curve.source_bitrate_bps / 1000, color="#777777", ls=":", label="the footage's own")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+    keep = outcome.settings.keep
+    axes.axhline(100 * keep, color="#777777", linewidth=0.8, ls="--", label=f"to be kept: {keep:.0%}")
+    chosen = _seen(outcome)
+    axes.plot(chosen.bitrate_bps / 1000, 100 * keep, "*", color=_CHOSEN, markersize=11, label="the choice")
+    axes.set_xlabel("bitrate, kbit/s")
+    axes.set_ylabel("share of the ceiling, %")
+    axes.legend(fontsize=8)
+
+
+def _draw_streams(axes: Any, outcome: Outcome) -> None:
+    """Bytes over camera CPU; the names of those ahead stand in a column, where they don't overlap."""
+    ahead = front(outcome)
+    others = [each for each in outcome.chosen_by.seen if each not in ahead]
+    for shown, colour, label in ((others, "#999999", "beaten by another"), (ahead, _AHEAD, "front")):
+        x, y = [each.camera_ratio for each in shown], [100 * math.expm1(each.gain) for each in shown]
+        sizes = [20 + each.delay_ms / 4 for each in shown]
+        axes.scatter(x, y, s=sizes, color=colour, label=label, zorder=3)
+    chosen = _seen(outcome)
+    at = chosen.camera_ratio, 100 * math.expm1(chosen.gain)
+    axes.scatter(*at, s=140, color=_CHOSEN, marker="*", label="chosen", zorder=4)
+    named = ahead if chosen in ahead else [*ahead, chosen]
+    for place, each in enumerate(named):
+        axes.annotate(
+            each.setting.name.removeprefix(PREFIX),
+            (each.camera_ratio, 100 * math.expm1(each.gain)),
+            fontsize=8,
+            color=_CHOSEN if each == chosen else "black",
+            xytext=(1.02, 0.02 + 0.06 * place),
+            textcoords="axes fraction",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#999999"},
+        )
+    axes.axhline(0, color="black", linewidth=0.8, label="an untouched x264")
+    axes.axvline(
+        outcome.settings.camera_budget, color="#777777", linewidth=0.8, ls="--", label="the camera's budget"
+    )
+    axes.set_xlabel("camera CPU over a plain x264")
+    axes.set_ylabel(f"bytes at {outcome.settings.keep:.0%} of the ceiling, % against an untouched x264")
+    axes.set_title("the larger, the later", fontsize=8)
+    axes.legend(fontsize=8)
 
 
 def _readings(outcome: Outcome) -> list[str]:
@@ -252,7 +289,7 @@ def _words(setting: StreamSetting) -> str:
         "accmodel": "the AccModel's map",
     }
     parts = ["the source's size" if setting.size_px is None else f"{setting.size_px[0]}x{setting.size_px[1]}"]
-    parts += [f"{setting.b_frames} B-frames"] if setting.b_frames else []
+    parts += [f"{setting.b_frames} B-frame{'s' * (setting.b_frames > 1)}"] if setting.b_frames else []
     parts += [f"mb-tree over {setting.mbtree_frames} frames"] if setting.mbtree_frames else []
     parts += [maps[setting.map]] if setting.map in maps else []
     parts += [f"{setting.map_strength:g} times as strong"] if setting.map_strength != 1 else []
