@@ -129,7 +129,8 @@ def spread_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) 
                     number_text(gap.median_percent),
                     number_text(gap.worst_percent),
                     number_text(gap.null_percent),
-                    "—" if gap.null_spread_percent is None else f"±{gap.null_spread_percent:.0f} %",
+                    _within(gap.null_spread_percent),
+                    _within(gap.null_clips_within_percent),
                 )
             )
     return Table(
@@ -143,11 +144,16 @@ def spread_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) 
             "worst clip",
             "null",
             "its spread",
+            "its clips",
         ),
         tuple(rows),
         "Null: half the difference between the figures of even and of odd blocks, which is chance; its "
-        "spread holds 95 % of what chance gives.",
+        "spread holds 95 % of what chance gives for the mean. 95 % of its clips lie within the last column.",
     )
+
+
+def _within(percent: float | None) -> str:
+    return "—" if percent is None else f"±{percent:.0f} %"
 
 
 def along_table(dnn: DnnFindings, reference: ReferenceFindings, baseline: str) -> Table:
