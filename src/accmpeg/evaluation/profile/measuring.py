@@ -118,11 +118,18 @@ class Measuring:
         what: str,
         choices: Iterable[tuple[int, Work]],
         *,
+        then: Sequence[Work] = (),
         share: float = 1.0,
         reserve: Callable[[], float] = lambda: 0.0,
     ) -> int:
-        """The largest of the choices that fits into a share of the time left, less what is to be kept."""
-        priced = [(number, self.pace.seconds(work)) for number, work in choices]
+        """The largest of the choices that fits into a share of the time left, less what is to be kept.
+
+        `then`: what has to follow each of them.
+        """
+        priced = [
+            (number, self.pace.seconds(work), self.pace.seconds(then[place]) if then else 0.0)
+            for place, (number, work) in enumerate(choices)
+        ]
         return self.pace.settle(what, priced, lambda: share * (self.pace.left_s - reserve()))
 
     def end(self) -> float:

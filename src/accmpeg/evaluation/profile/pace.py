@@ -87,14 +87,16 @@ class Pace:
         beside = work.cells * cell_s + work.new_parts * each.get("new part", cell_s)
         return _SAFETY * (work.rehearsals * each.get("rehearsal", cell_s) + beside / at_once)
 
-    def settle(self, what: str, choices: Sequence[tuple[int, float]], time_s: Callable[[], float]) -> int:
-        """The first of `choices` (a number, the seconds it takes) that fits the time, or the last.
+    def settle(
+        self, what: str, choices: Sequence[tuple[int, float, float]], time_s: Callable[[], float]
+    ) -> int:
+        """The first of `choices` that fits the time, or the last: a number, its seconds, those that follow.
 
         The richest comes first. What an earlier run settled stands.
         """
         if what not in self._settled:
             there_s = time_s()
-            number, seconds = next((each for each in choices if each[1] <= there_s), choices[-1])
+            number, seconds, _ = next((each for each in choices if each[1] + each[2] <= there_s), choices[-1])
             self._settled[what] = number, max(0.0, choices[0][1] - seconds)
             self.save()
         return self._settled[what][0]
@@ -130,4 +132,4 @@ class Pace:
 
     def _at_once(self, parts: int) -> float:
         rounds = -(-parts // self._workers)
-        return parts / max(1, rounds)
+        return parts / rounds if parts else 1.0

@@ -261,17 +261,14 @@ def _finalists(measured: Measuring, belief: Belief, gains: Gains) -> tuple[list[
     for count, numbers in ((FINALISTS, _downwards(measured.parts.choice)), (1, [EARLY_PARTS])):
         streams = list(dict.fromkeys([*best[:count], *chain[-count:]]))
         choices += [(streams, number) for number in numbers if number >= min(EARLY_PARTS, numbers[0])]
-    priced = [
-        (
-            index,
-            measured.work(measured.parts.choice[:number], [StreamSetting(), *streams], LATE_POINTS)
-            + measured.judging_work(min(number, len(measured.parts.judging))),
-        )
+    choices.append(([], 0))
+    work = [
+        (index, measured.work(measured.parts.choice[:number], [StreamSetting(), *streams], LATE_POINTS))
         for index, (streams, number) in enumerate(choices)
     ]
-    choices.append(([], 0))
-    priced.append((len(priced), measured.judging_work(1)))
-    return choices[measured.settle("finalists", priced)]
+    judging = len(measured.parts.judging)
+    then = [measured.judging_work(min(max(1, number), judging)) for _, number in choices]
+    return choices[measured.settle("finalists", work, then=then)]
 
 
 def _downwards(parts: Sequence[ClipSpec]) -> list[int]:
