@@ -39,8 +39,8 @@ def test_footage_that_says_nothing_says_why_and_the_way_out(site: dict[str, Any]
 def test_a_tuned_map_takes_the_cpu_of_the_untuned_one() -> None:
     rows = [
         row
-        for name, ratio in ((PLAIN, 0.9), (f"{PLAIN}+feedback", 0.95), (f"{PLAIN}+feedback+margin1", 1.1))
+        for name, ratio in ((PLAIN, 0.9), (f"{PLAIN}+feedback", 0.99), (f"{PLAIN}+feedback+margin1", 1.2))
         for row in clip_rows("yard@0", {name: 1.0}, camera_ratio=ratio)
     ]
     found = measure_gains(rows, "own", 0.9)
-    assert [each.camera_ratio for each in found.seen] == [0.9, 0.95, 0.95]
+    assert [each.camera_ratio for each in found.seen] == pytest.approx([1.0, 1.1, 1.1])
