@@ -88,6 +88,12 @@ class ProfileSettings:
     server_ms: Annotated[float, Option("One pass of the server DNN in ms.", min=0.1)] = 10.0
     workers: Annotated[int | None, Option("Processes.", min=1, default="as many as cores")] = None
 
+    @property
+    def most_camera_ratio(self) -> float:
+        """CPU over plain x264's that still fits the budget. Rehearsals err by some per cent: a map of the
+        server's answers, which takes 1 to 3 %, must not fall out of a budget of 1 by them."""
+        return 1.05 * self.camera_budget
+
     def __post_init__(self) -> None:
         if self.keep not in LEVELS or self.keep > 0.95:
             raise UsageError(f"--keep {self.keep:g}: give 0.80 to 0.95, in hundredths")

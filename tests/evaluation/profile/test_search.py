@@ -191,7 +191,7 @@ def test_what_will_not_fit_the_camera_is_not_measured(
     assert len(measured) >= 14, "the rounds go to others"
     chosen = found.chosen_by.of(found.choice)
     assert chosen is not None
-    assert chosen.camera_ratio <= 1.0
+    assert chosen.camera_ratio <= ProfileSettings().most_camera_ratio
     assert "faster" in found.choice.name or "medium" in found.choice.name
 
 
@@ -204,6 +204,13 @@ def test_a_plain_x264_fits_the_budget_of_a_plain_x264_however_it_was_timed(
     plain = found.chosen_by.of(found.choice)
     assert plain is not None
     assert plain.camera_ratio == 1.0
+
+
+def test_what_timing_can_not_tell_from_the_budget_fits_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site({"feedback": 0.7, "b2": 1.1, **SMALLER}, {"feedback": 1.03}, plain_cpu=1.0)
+    assert site.search(tmp_path, monkeypatch).choice == StreamSetting(map="feedback")
 
 
 def test_a_camera_that_nothing_fits_is_told_the_cheapest(

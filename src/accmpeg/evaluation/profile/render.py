@@ -68,7 +68,7 @@ def sentences(outcome: Outcome) -> list[str]:
     chosen, verdict = _seen(outcome), outcome.verdict
     if outcome.choice == StreamSetting():
         told.append("Chosen: an untouched x264. Nothing that was tried is surely better on this footage.")
-        return told + _cut_short(outcome)
+        return told + _beside(outcome)
     why = f"it beat the next simpler setting with a probability of {outcome.chain[-1].probability:.0%}"
     told.append(f"Chosen: {_words(outcome.choice)}; {why}.")
     keep = f"{outcome.settings.keep:.0%} of the ceiling"
@@ -77,12 +77,9 @@ def sentences(outcome: Outcome) -> list[str]:
         f"At {keep} it sends {_rate(chosen.bitrate_bps)}: {saving(chosen)} against an untouched x264 on the "
         f"footage that it was chosen on{other}."
     )
-    default = outcome.judged[0].of(outcome.default)
-    if default is not None and outcome.default not in (outcome.choice, StreamSetting()):
-        told.append(f"Without a choice ({_words(outcome.default)}) it would be {saving(default)} there.")
     if verdict is None or verdict.interval[1] > 0:
         told.append("The other half alone does not prove it: give more footage to be sure.")
-    return told + _cut_short(outcome)
+    return told + _beside(outcome)
 
 
 def table(outcome: Outcome) -> list[dict[str, str]]:
@@ -104,7 +101,7 @@ def table(outcome: Outcome) -> list[dict[str, str]]:
         notes = {
             "chosen": seen.setting == outcome.choice,
             "front": seen.setting != outcome.choice and seen.setting in ahead,
-            "too dear": seen.camera_ratio > outcome.settings.camera_budget,
+            "too dear": seen.camera_ratio > outcome.settings.most_camera_ratio,
             "too late": seen.delay_ms > outcome.settings.delay_budget_ms,
         }
         row[""] = ", ".join(note for note, true in notes.items() if true)
@@ -184,17 +181,22 @@ def write_picture(outcome: Outcome, path: Path) -> None:
         raise SinkError(f"can't write {path}: {error.strerror}") from error
 
 
-def _cut_short(outcome: Outcome) -> list[str]:
-    """What the time left out, where it did."""
+def _beside(outcome: Outcome) -> list[str]:
+    """What the default would have sent, and what the time left out."""
+    told = []
+    default = outcome.judged[0].of(outcome.default)
+    if default is not None and outcome.default not in (outcome.choice, StreamSetting()):
+        told.append(f"The default ({_words(outcome.default)}) sends {saving(default)} on the other half.")
     more = outcome.left_out_minutes
     if not more:
-        return []
+        return told
     minutes = outcome.settings.minutes
     return [
+        *told,
         f"{minutes:g} minutes cut the search short: {len(outcome.chosen_by.seen)} streams were compared, on "
         f"{outcome.chosen_by.parts} of {len(outcome.parts.choice)} parts of the footage, and the choice was "
         f"judged on {outcome.judged[0].parts} of {len(outcome.parts.judging)}. "
-        f"--minutes {math.ceil(minutes + more)} would do here for all of it."
+        f"--minutes {math.ceil(minutes + more)} would do here for all of it.",
     ]
 
 

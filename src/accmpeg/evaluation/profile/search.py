@@ -187,7 +187,7 @@ def _explored(
     # One stream by itself tells what the others will take, and whether there is anything to compare with.
     rows = measured.sweep(early, [plain], EARLY_POINTS, "untouched x264")
     gains, belief = _gains(measured, rows), prior
-    wanted = [each for each in opening if costs.may_fit(each, settings.camera_budget)]
+    wanted = [each for each in opening if costs.may_fit(each, settings.most_camera_ratio)]
     # Where nothing fits, what comes nearest.
     wanted = wanted or [min(known, key=costs.ratio)]
     tried = wanted[: max(_LEAST_OPENING, count_of("opening", wanted, 1.5))]
@@ -197,7 +197,7 @@ def _explored(
             tried = tunings(best)
         elif rounds:
             rehearsed = costs.after(gains.seen)
-            free = [each for each in known if rehearsed.may_fit(each, settings.camera_budget)]
+            free = [each for each in known if rehearsed.may_fit(each, settings.most_camera_ratio)]
             tried = _hopeful(belief, gains, free)
         if rounds:
             tried = tried[: count_of(name, tried, rounds)]
@@ -278,7 +278,7 @@ def _downwards(parts: Sequence[ClipSpec]) -> list[int]:
 def _fits(seen: Seen, settings: ProfileSettings) -> bool:
     return (
         seen.reached
-        and seen.camera_ratio <= settings.camera_budget
+        and seen.camera_ratio <= settings.most_camera_ratio
         and not (seen.delay_ms > settings.delay_budget_ms)
     )
 
