@@ -14,7 +14,7 @@ __all__ = ["LAYERS", "circle", "imports", "modules", "room_of", "too_long", "upw
 SOURCE = Path(__file__).parents[1] / "src" / "accmpeg"
 
 LAYERS = (
-    {"errors", "files", "lazy", "options", "version", "workers"},
+    {"errors", "files", "lazy", "options", "quiet", "version", "workers"},
     {"media"},
     {"protocol"},
     {"tasks"},

@@ -158,12 +158,13 @@ class ClusterError(AccmpegError, RuntimeError):
 class LinkError(AccmpegError, ConnectionError):
     """A camera that can't talk to its server, or was refused by it.
 
-    `final`: coming back can't help until somebody changes something.
+    `final`: coming back can't help until somebody changes something. `refused`: the server itself said so.
     """
 
-    def __init__(self, message: str, *, final: bool = False) -> None:
+    def __init__(self, message: str, *, final: bool = False, refused: bool = False) -> None:
         super().__init__(message)
         self.final = final
+        self.refused = refused
 
 
 def one_line(said: object, part: slice = slice(300)) -> str:

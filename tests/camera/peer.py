@@ -5,7 +5,7 @@ import contextlib
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -47,7 +47,7 @@ class Peer:
     """Runs in a thread; `start` and `kill` as often as a test wants, on the same port.
 
     `bandwidth_bps` makes it read no faster than that. `remembers` over connections which frames it has had,
-    as a server that was not restarted does.
+    as a server that was not restarted does. `says` comes right after each welcome.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Peer:
         bandwidth_bps: float | None = None,
         tls: ssl.SSLContext | None = None,
         clock_ahead_us: int = 0,
+        says: Sequence[bytes] = (),
     ) -> None:
         self.port = free_port()
         self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{self.port}"
@@ -72,6 +73,7 @@ class Peer:
         self._refuse = refuse
         self._tls = tls
         self._clock_ahead_us = clock_ahead_us
+        self._says = says
         self._had: dict[str, int] = {}
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -140,6 +142,8 @@ class Peer:
             self.seen.append(seen)
             had = self._had.get(hello.stream_id, -1)
             await connection.send(pack(Welcome(dnn="peer", task="detection", resume_after=had)))
+            for data in self._says:
+                await connection.send(data)
             decoder = Decoder(hello.codec, bytes(first.payload))
             received = 0
             feeding = asyncio.create_task(self._feed_back(connection, seen, lambda: received))

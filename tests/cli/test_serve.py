@@ -40,6 +40,18 @@ def test_a_public_address_needs_tokens() -> None:
     assert "no token is configured" in refused("--host", "0.0.0.0")
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nope://x", "--input a=nope://x: the FFmpeg in this PyAV can't read nope://: give rtsp://, http://"),
+        ("v4l2:///dev/video0", "can't read v4l2://"),
+        (" rtsp://camera:0/live", "from 1 to 65535"),
+    ],
+)
+def test_an_input_that_could_never_be_read_is_refused_at_the_start(address: str, said: str) -> None:
+    assert said in refused("--input", f"a={address}")
+
+
 def test_tokens_do_not_cross_a_network_in_the_clear(tmp_path: Path) -> None:
     file = tmp_path / "tokens.toml"
     file.write_text('gate = "gate-token-0123456789"\n')

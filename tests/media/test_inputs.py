@@ -136,6 +136,23 @@ def test_an_ipv6_camera() -> None:
         assert len(read(camera.address())) == 3
 
 
+def test_schemes_may_be_written_in_capital_letters(web: Any) -> None:
+    with RtspCamera() as camera:
+        assert len(read(camera.address().replace("rtsp://", "RTSP://"))) == 3
+    assert len(read(f"Http://127.0.0.1:{web.server_port}/live")) == 3
+
+
+def test_a_file_may_be_named_as_file_managers_do(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = make_clip().rename(tmp_path / "sören 100% ok.mp4")
+    for address in (
+        f"file://{clip}",
+        clip.as_uri(),
+        f"FILE://localhost{clip.as_uri().removeprefix('file://')}",
+    ):
+        with open_source(address) as source:
+            assert source.info.name == clip.name
+
+
 @pytest.mark.parametrize(
     ("address", "complaint"),
     [

@@ -1,7 +1,6 @@
 """Connections that never ask for anything: they are counted when they come, and leave room for the others."""
 
 import asyncio
-import logging
 import socket
 import ssl
 import subprocess
@@ -17,7 +16,6 @@ from websockets.asyncio.client import connect
 
 from accmpeg.protocol import wire
 from accmpeg.server import Limits, ServerThread
-from accmpeg.server.quiet import OncePerSecond
 from tests.helpers import WAIT_S, until
 from tests.server.clients import hello_of
 
@@ -203,22 +201,3 @@ def test_a_process_out_of_descriptors_says_so_once_a_second_and_lives(
     assert program.returncode == 0
     assert "allows fewer connections" in written
     assert written.count("too many connections") < 20
-
-
-def test_a_cause_writes_a_line_per_second_and_says_what_it_left_out() -> None:
-    now_s = [0.0]
-    quiet = OncePerSecond(lambda: now_s[0])
-
-    def passes(event: str, level: int = logging.WARNING, **fields: object) -> bool:
-        nonlocal record
-        record = logging.makeLogRecord({"msg": event, "levelno": level, **fields})
-        return quiet.filter(record)
-
-    record = logging.makeLogRecord({})
-    assert [passes("failed") for _ in range(3)] == [True, False, False]
-    assert passes("refused", code="auth")
-    assert passes("refused", code="busy"), "another cause"
-    assert all(passes("left", logging.INFO) for _ in range(3)), "only warnings and errors are many"
-    now_s[0] = 1.1
-    assert passes("failed")
-    assert record.__dict__["left_out"] == 2

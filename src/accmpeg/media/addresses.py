@@ -17,9 +17,11 @@ __all__ = [
     "describe",
     "is_loopback",
     "is_url",
+    "local_path",
     "locate",
     "locate_peer",
     "scheme_of",
+    "with_small_scheme",
 ]
 
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp"})
@@ -73,6 +75,20 @@ def scheme_of(address: str | os.PathLike[str]) -> str:
 
 def is_url(address: str | os.PathLike[str]) -> bool:
     return not isinstance(address, Path) and scheme_of(address) != ""
+
+
+def with_small_scheme(address: str) -> str:
+    """The address as libraries take it: to FFmpeg and fsspec `RTSP://` is another scheme than `rtsp://`."""
+    scheme, separator, rest = address.partition("://")
+    return f"{scheme.lower()}{separator}{rest}" if separator else address
+
+
+def local_path(address: str) -> Path:
+    """What `file://…` names: as it stands, or percent-encoded as file managers write it."""
+    path = address.partition("://")[2]
+    if path.startswith("localhost/"):
+        path = path.removeprefix("localhost")
+    return Path(path if Path(path).exists() else unquote(path))
 
 
 def describe(address: str | os.PathLike[str]) -> str:

@@ -18,6 +18,7 @@ import av
 from av.video.stream import VideoStream
 
 from accmpeg.errors import SourceError, UsageError
+from accmpeg.media import native
 from accmpeg.media.addresses import (
     HOW_TO_ESCAPE,
     LIVE_SCHEMES,
@@ -36,6 +37,7 @@ __all__ = [
     "TIMEOUT_S",
     "InputOptions",
     "RtspTransport",
+    "check_readable",
     "ffmpeg_options",
     "proxy_options",
     "reason",
@@ -94,6 +96,15 @@ class InputOptions:
                 )
         if self.pixel_format is not None:
             _known_format(self.pixel_format)
+
+
+def check_readable(address: str) -> None:
+    """Raises UsageError for an address that can't be meant, or of a kind that FFmpeg can't read."""
+    # RTSP is no protocol to FFmpeg, but a format.
+    if scheme_of(address) not in ("rtsp", "rtsps") and native.has_protocol(scheme_of(address)) is False:
+        way_out = "give rtsp://, http://, udp:// or a file"
+        raise UsageError(f"{describe(address)}: {_unreadable(address)}: {way_out}")
+    locate_peer(address)
 
 
 def ffmpeg_options(address: str, asked: InputOptions, *, is_device: bool) -> dict[str, str]:
@@ -162,10 +173,14 @@ def reason(error: Exception, address: str = "", waited_s: float = 0.0) -> str:
     if isinstance(error, av.error.EOFError):
         return "it ends too early"
     if isinstance(error, av.error.ProtocolNotFoundError):
-        return f"the FFmpeg in this PyAV can't read {scheme_of(address)}://"
+        return _unreadable(address)
     if isinstance(error, OSError) and error.errno == errno.EIO:
         return "the sender closed the connection"
     return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _unreadable(address: str) -> str:
+    return f"the FFmpeg in this PyAV can't read {scheme_of(address)}://"
 
 
 def refusal(

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import av
+import av.container.core
 import av.video.frame
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 __all__ = [
     "attach_side_data",
     "can_attach_side_data",
+    "has_protocol",
     "read_side_data",
     "remove_side_data",
     "set_codec_option",
@@ -82,6 +84,16 @@ def set_codec_option(context: VideoCodecContext, name: str, value: int) -> bool:
     if library is None or offset is None:
         return False
     return bool(library.av_opt_set_int(_pointer_at(context, offset), name.encode(), value, 0) == 0)
+
+
+def has_protocol(scheme: str) -> bool | None:
+    """Whether this FFmpeg can open `scheme://…`; None where it can't be asked."""
+    try:
+        find = ctypes.CDLL(av.container.core.__file__).avio_find_protocol_name
+    except (OSError, AttributeError):
+        return None
+    find.restype, find.argtypes = ctypes.c_char_p, [ctypes.c_char_p]
+    return find(f"{scheme}://".encode()) is not None
 
 
 @functools.cache

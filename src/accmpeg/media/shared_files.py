@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from accmpeg.errors import MissingExtraError, SourceError, reason
+from accmpeg.media.addresses import with_small_scheme
 
 __all__ = ["is_shared_address", "local_file", "shared_files"]
 
@@ -61,7 +62,7 @@ def _opened(address: str) -> tuple[Any, str]:
     except ImportError as error:
         raise MissingExtraError(address, "cluster") from error
     try:
-        files, path = url_to_fs(address)
+        files, path = url_to_fs(with_small_scheme(address))
     except (ImportError, ValueError) as error:  # the package of this protocol, or the protocol
         raise SourceError(f"can't open {address}: {reason(error)}") from error
     return files, path

@@ -17,7 +17,14 @@ from av.container import OutputContainer
 from av.stream import Stream
 
 from accmpeg.errors import MediaError, SinkError, UsageError, reason
-from accmpeg.media.addresses import describe, is_url, locate, locate_peer, scheme_of
+from accmpeg.media.addresses import (
+    describe,
+    is_url,
+    locate,
+    locate_peer,
+    scheme_of,
+    with_small_scheme,
+)
 from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.inputs import proxy_options
 
@@ -170,7 +177,7 @@ def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
         SinkError: The suffix or scheme is unknown, the folder is missing, or the format can't hold the codec.
     """
     if is_url(address):
-        name, path, target = describe(address), None, str(address)
+        name, path, target = describe(address), None, with_small_scheme(str(address))
         format_name, known = (
             _SCHEMES.get(scheme_of(address)),
             ", ".join(f"{scheme}://" for scheme in _SCHEMES),

@@ -17,7 +17,7 @@ from pathlib import Path
 import av
 
 from accmpeg.errors import SourceError
-from accmpeg.media.addresses import describe, is_url
+from accmpeg.media.addresses import describe, is_url, local_path, scheme_of, with_small_scheme
 from accmpeg.media.footage import (
     FRAME_RATE,
     IMAGE_SUFFIXES,
@@ -105,9 +105,11 @@ def open_source(address: str | Path, options: InputOptions | None = None) -> Sou
     text = str(address)
     if not text:
         raise SourceError("the name of the footage is empty")
+    if scheme_of(address) == "file" and is_url(address):
+        return open_source(local_path(text), asked)
     if is_url(address):
         asked.check(text, is_device=False)
-        return StreamSource(text, describe(text), asked)
+        return StreamSource(with_small_scheme(text), describe(text), asked)
     path = Path(STANDARD_INPUT if text == "-" else text)
     of_device = is_device(path)
     asked.check(text, is_device=of_device)

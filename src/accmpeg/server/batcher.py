@@ -26,10 +26,10 @@ from typing import Any, Literal
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.patience import Patience
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.frame_cost import FrameCost
 from accmpeg.server.lanes import Job, Lane, Lanes, Outcome
 from accmpeg.server.models import LoadedDnn, ModelIdentity
-from accmpeg.server.quiet import OncePerSecond
 from accmpeg.server.result_rate import ResultRate
 from accmpeg.tasks.result_json import to_json
 
@@ -45,7 +45,7 @@ CLOSE_S = 2.0
 HANGS = "an inference hangs"
 
 log = logging.getLogger(__name__)
-log.addFilter(OncePerSecond())
+log.addFilter(FewRepeats())
 
 
 @dataclass(slots=True, eq=False)

@@ -16,10 +16,10 @@ from typing import Self
 import uvicorn
 
 from accmpeg.errors import AccmpegError, UsageError
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.announcement import announce
 from accmpeg.server.dnns import load_all
 from accmpeg.server.motion import Motion
-from accmpeg.server.quiet import OncePerSecond
 from accmpeg.server.server import Server
 from accmpeg.server.settings import ServerSettings
 from accmpeg.server.threads import in_thread
@@ -151,7 +151,7 @@ def serve(settings: ServerSettings, reread: Callable[[], ServerSettings] | None 
     """
     settings.check()
     for name in ("asyncio", "uvicorn.error", "websockets"):
-        logging.getLogger(name).addFilter(OncePerSecond())
+        logging.getLogger(name).addFilter(FewRepeats())
     listener = _listen(settings)
     stuck = False
 

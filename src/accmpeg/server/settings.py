@@ -7,7 +7,8 @@ from typing import Annotated
 
 from accmpeg.dnn.device import cuda_index
 from accmpeg.errors import UsageError
-from accmpeg.media.addresses import is_loopback, is_url, locate_peer, scheme_of
+from accmpeg.media.addresses import is_loopback, is_url, scheme_of
+from accmpeg.media.inputs import check_readable
 from accmpeg.media.patience import Patience
 from accmpeg.options import Option
 from accmpeg.protocol.wire import is_name
@@ -124,7 +125,13 @@ class ServerSettings:
         float, Option("Longest that a frame waits for others to batch with.", min=0, max=1000)
     ] = 5.0
     infer_timeout_s: Annotated[
-        float, Option("Seconds after which an inference counts as hanging.", name="infer_timeout", min=0.1)
+        float,
+        Option(
+            "Seconds after which an inference counts as hanging.",
+            name="infer_timeout",
+            min=0.1,
+            metavar="SECONDS",
+        ),
     ] = 10.0
     drain_s: Annotated[float, Option("Longest wait for answers at the end.", min=0)] = 10.0
     snapshots_per_s: Annotated[float, Option("Pictures per second of a watched camera.", min=0.1, max=30)] = (
@@ -199,13 +206,14 @@ class ServerSettings:
 def parse_input(text: str) -> tuple[str, str]:
     """Name and address from `gate=rtsp://camera/stream`."""
     name, equals, address = text.partition("=")
+    address = address.strip()
     if not equals or not address or not is_name(name):
         raise UsageError(
             "--input takes NAME=ADDRESS, such as gate=rtsp://camera/stream (names: letters, digits, _ . -)"
         )
     if is_url(address) and scheme_of(address) != "file":
         try:
-            locate_peer(address)
+            check_readable(address)
         except UsageError as error:
             raise UsageError(f"--input {name}={error}") from None
     return name, address

@@ -1,6 +1,7 @@
-"""A server that falls silent: real connections through a relay that passes nothing on any more."""
+"""Servers that fall silent, behind a relay that passes nothing on any more, or that talk nonsense."""
 
 import contextlib
+import logging
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 import accmpeg
 from accmpeg.camera import FrameResult
 from accmpeg.protocol.backoff import Backoff
+from accmpeg.protocol.wire import NewOffer, Refused, pack
 from tests.camera.peer import peer
 from tests.helpers import until
 
@@ -82,3 +84,31 @@ def test_a_server_that_falls_silent_is_left_without_waiting_for_a_closing(
         took_s = time.monotonic() - frozen_s
         until(lambda: len(results) > had + 5)
     assert SILENT_S / 2 < took_s < CLOSING_S
+
+
+def test_a_flood_of_unreadable_offers_writes_few_lines_and_costs_no_answer(
+    scene: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    flood = [pack(NewOffer(offer={"nonsense": number})) for number in range(2000)]
+    results: list[FrameResult] = []
+    with (
+        caplog.at_level(logging.INFO, "accmpeg"),
+        peer(says=flood) as server,
+        accmpeg.stream(scene(10_000), server.url, on_result=results.append) as camera,
+    ):
+        until(lambda: len(results) >= 5)
+        assert camera.snapshot()["connections"] == 1
+    assert 1 <= sum(each.message == "offer refused" for each in caplog.records) < 10
+
+
+@pytest.mark.parametrize(
+    "said", [b"nonsense", pack(Refused(code="busy", reason="no", retry=True))], ids=["unreadable", "refused"]
+)
+def test_a_server_that_welcomes_and_then_refuses_is_come_back_to_ever_more_slowly(
+    scene: Any, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(Backoff, "FIRST_S", FIRST_WAIT_S)
+    with peer(says=[said]) as server, accmpeg.stream(scene(10_000), server.url) as camera:
+        until(lambda: camera.snapshot()["connections"] == 1)
+        time.sleep(3.0)  # enough for thirty of the first wait, and for five that double
+        assert 2 <= camera.snapshot()["connections"] <= 7

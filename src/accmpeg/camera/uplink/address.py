@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from websockets.exceptions import (
     ProxyError,
 )
 
-from accmpeg.errors import LinkError, UsageError
+from accmpeg.errors import LinkError, UsageError, WireError
 from accmpeg.media.addresses import describe, is_loopback, locate
 from accmpeg.media.proxies import Proxy, proxy_of
 
@@ -176,10 +176,14 @@ _OUTDATED = {9: "is not valid yet", 10: "has expired"}
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why there is no connection, in words; `final` as in `LinkError`."""
+    """Why there is no connection, in words; `final` as in `LinkError`.
+
+    `refused`: the server is there, and refuses the stream or can't be understood.
+    """
 
     reason: str
     final: bool = False
+    refused: bool = False
 
 
 def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str | None:
@@ -203,7 +207,7 @@ def connection_problem(error: BaseException, address: ServerAddress) -> Problem:
     if isinstance(error, BaseExceptionGroup):
         return connection_problem(error.exceptions[0], address)
     if isinstance(error, LinkError):
-        return Problem(str(error), error.final)
+        return Problem(str(error), error.final, error.refused)
     proxy = address.proxy()
     if proxy is None:
         return _direct_problem(error, address)
@@ -224,7 +228,7 @@ def connection_problem(error: BaseException, address: ServerAddress) -> Problem:
         reason = "nothing listens there" if _is_refused(error) else error.strerror or str(error)
         return Problem(f"the proxy {proxy.shown} can't be reached, {reason}: correct it, {past}")
     problem = _direct_problem(error, address)
-    return Problem(f"{problem.reason} (through the proxy {proxy.shown})", problem.final)
+    return replace(problem, reason=f"{problem.reason} (through the proxy {proxy.shown})")
 
 
 def _direct_problem(error: BaseException, address: ServerAddress) -> Problem:
@@ -261,7 +265,8 @@ def _direct_problem(error: BaseException, address: ServerAddress) -> Problem:
     if _is_refused(error):
         port = "" if locate(address.url).port else f" Without a port in its address that means {address.port}"
         return Problem(f"nothing listens at {where}: is the server running?{port}")
-    return Problem(f"{where}: {getattr(error, 'strerror', None) or error or type(error).__name__}")
+    said = getattr(error, "strerror", None) or error or type(error).__name__
+    return Problem(f"{where}: {said}", refused=isinstance(error, WireError))
 
 
 def _is_refused(error: BaseException) -> bool:

@@ -90,7 +90,8 @@ class CameraClient:
             except (*_EXPECTED, ExceptionGroup) as error:
                 if isinstance(error, ExceptionGroup) and error.split(_EXPECTED)[1] is not None:
                     raise
-                held_up = not self.connected
+                # A server that welcomes and then refuses must not be come back to every second for ever.
+                held_up = not self.connected or connection_problem(error, self._address).refused
                 self._lost(stream_id, error)
             if self._ending and (self.is_drained or not keeps or not self._ever_welcomed):
                 return

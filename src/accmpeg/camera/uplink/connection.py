@@ -29,6 +29,7 @@ from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.errors import LinkError, WireError
 from accmpeg.media.clock import SteadyClock
 from accmpeg.protocol import wire
+from accmpeg.quiet import FewRepeats
 
 __all__ = ["ANSWER_TIMEOUT_S", "Connection", "LinkState"]
 
@@ -44,6 +45,7 @@ _HELD_BACK = 16  # frames: no decoder of H.264 or H.265 puts more of them in ord
 _LAST_RESULTS_S = 2.0
 
 log = logging.getLogger(__name__)
+log.addFilter(FewRepeats())  # a server may change its offers as often as it likes
 
 
 @dataclass(frozen=True)
@@ -286,5 +288,7 @@ def _unpacked(data: str | bytes) -> wire.Message:
 
 def _refusal(message: wire.Refused) -> LinkError:
     return LinkError(
-        f"the server refused the stream ({message.code}): {message.reason}", final=not message.retry
+        f"the server refused the stream ({message.code}): {message.reason}",
+        final=not message.retry,
+        refused=True,
     )

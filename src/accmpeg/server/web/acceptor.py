@@ -24,8 +24,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.metrics import Metrics
-from accmpeg.server.quiet import OncePerSecond
 from accmpeg.server.settings import Limits
 from accmpeg.server.web.transport import Http
 
@@ -39,7 +39,7 @@ OWN_DESCRIPTORS = 256
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger(__name__)
-log.addFilter(OncePerSecond())
+log.addFilter(FewRepeats())
 
 
 def raise_descriptor_limit() -> int:

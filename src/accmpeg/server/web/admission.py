@@ -9,7 +9,7 @@ from collections.abc import Callable
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from accmpeg.protocol.wire import SUBPROTOCOL, Hello, pack
-from accmpeg.server.quiet import OncePerSecond
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.refusal import RefusalError, check_size
 from accmpeg.server.server import Server
 from accmpeg.server.session import Session, client_of, receive
@@ -25,7 +25,7 @@ HEARD_S = 12.0
 """A connection that said something so lately is alive: cameras ask for the time every 5 s."""
 
 log = logging.getLogger(__name__)
-log.addFilter(OncePerSecond())
+log.addFilter(FewRepeats())
 
 
 async def serve_camera(server: Server, logins: Logins, socket: WebSocket, token: str | None) -> None:

@@ -5,8 +5,8 @@ import logging
 import time
 from collections import OrderedDict
 
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.metrics import Metrics
-from accmpeg.server.quiet import OncePerSecond
 
 __all__ = ["Logins"]
 
@@ -18,7 +18,7 @@ FORGET_S = 600.0
 _ADDRESSES = 4096
 
 log = logging.getLogger(__name__)
-log.addFilter(OncePerSecond())
+log.addFilter(FewRepeats())
 
 
 class Logins:

@@ -12,7 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from accmpeg.errors import UsageError
 from accmpeg.protocol.wire import MESSAGE_LIMIT_BYTES
-from accmpeg.server.quiet import OncePerSecond
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.settings import Limits, ServerSettings
 
 __all__ = ["Http", "tls_context", "uvicorn_config"]
@@ -21,7 +21,7 @@ WRITE_BUFFER_LIMIT_BYTES = MESSAGE_LIMIT_BYTES + (1 << 20)
 FRAGMENT_LIMIT = 1024
 
 log = logging.getLogger(__name__)
-log.addFilter(OncePerSecond())
+log.addFilter(FewRepeats())
 
 
 class _Config(uvicorn.Config):
