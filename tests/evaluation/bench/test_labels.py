@@ -76,6 +76,7 @@ def places(labels: Sequence[Any]) -> list[int]:
         (["frame_8.png", "frame_9.png", "frame_10.png"], [0, 1, 2]),
         (["cam2/f10.jpg", "cam2/f9.jpg", "cam2/f008.jpg"], [2, 1, 0]),
         (["b.jpg", "c.jpg", "a.jpg"], [2, 0, 1]),
+        (["f2_jpg.rf.9c0.jpg", "f10_jpg.rf.1ab.jpg", "f1_jpg.rf.77e.jpg"], [2, 0, 1]),
     ],
 )
 def test_frames_are_paired_by_the_numbers_in_their_names(
@@ -83,6 +84,20 @@ def test_frames_are_paired_by_the_numbers_in_their_names(
 ) -> None:
     labels, _ = read_coco(written(tmp_path, numbered(names)))
     assert places(labels) == expected
+
+
+def test_ids_may_be_text_and_names_have_folders_as_windows_writes_them(tmp_path: Path) -> None:
+    document = numbered(["cam\\1.jpg", "cam\\2.jpg"])
+    document["categories"] = [{"id": name, "name": name} for name in ("van", "10", "9")]
+    for image, annotation in zip(document["images"], document["annotations"], strict=True):
+        image["id"] = str(image["id"])
+        annotation["category_id"] = "van" if annotation["image_id"] else 9
+    path = tmp_path / "clip.json"
+    path.write_text(json.dumps(document), encoding="utf-8-sig")
+    labels, names = read_coco(path, ["1.jpg", "2.jpg"])
+    assert places(labels) == [0, 1]
+    assert [names[frame.class_id[0]] for frame in labels] == ["9", "van"]
+    assert names == ("9", "10", "van")
 
 
 def test_pictures_with_missing_numbers_are_paired_by_name(tmp_path: Path) -> None:
@@ -115,6 +130,10 @@ def test_pictures_with_missing_numbers_are_paired_by_name(tmp_path: Path) -> Non
         (
             numbered(["1.jpg"], annotations=[{"image_id": 0, "category_id": 1, "bbox": [0, 0, -1, 5]}]),
             "is no COCO detection file",
+        ),
+        (
+            numbered(["1.jpg"], annotations=[{"image_id": 8, "category_id": 1, "bbox": [0, 0, 1, 5]}]),
+            "an annotation is of image 8, and images has none of that id",
         ),
         (numbered(["1.jpg"], info={"unlabelled_zones": [[0, 0, 5]]}), "is no box of 4 numbers"),
     ],

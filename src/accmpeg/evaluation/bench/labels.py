@@ -5,12 +5,14 @@ it padded with zeros or not; names without a number count in their order. Frames
 have no labels; one between others must have its entry, for else no one could tell which frames are meant.
 
 Boxes with `iscrowd`, and `info.unlabelled_zones` (boxes `[x0, y0, x1, y1]`, for all frames), are regions in
-which objects were not labelled one by one: `unlabelled_xyxy` of a frame.
+which objects were not labelled one by one: `unlabelled_xyxy` of a frame. Folders in `file_name` may stand with
+either slash.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +21,7 @@ import supervision as sv
 from numpy.typing import NDArray
 
 from accmpeg.errors import EvaluationError
+from accmpeg.media.footage import natural_order
 
 __all__ = ["read_coco", "unlabelled_xyxy"]
 
@@ -35,24 +38,26 @@ def read_coco(
     Raises `EvaluationError` for a file that is no COCO detection file, or whose images can't be told apart.
     """
     try:
-        document = json.loads(path.read_text())
-        categories = sorted(document["categories"], key=lambda category: int(category["id"]))
-        numbers = {category["id"]: number for number, category in enumerate(categories)}
+        document = json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows put a mark before it
+        categories = sorted(document["categories"], key=_by_id)
+        numbers = {str(category["id"]): number for number, category in enumerate(categories)}
         images = _in_frame_order(document["images"], picture_names)
-        objects: dict[Any, list[list[float]]] = {image["id"]: [] for image in images}
-        classes: dict[Any, list[int]] = {image["id"]: [] for image in images}
         zones = [[float(edge) for edge in zone] for zone in _zones(document)]
-        crowds: dict[Any, list[list[float]]] = {image["id"]: list(zones) for image in images}
+        # Tools write ids as numbers in one place and as text in another.
+        frames = {str(image["id"]): _Frame(crowds=list(zones)) for image in images}
         for annotation in document["annotations"]:
-            corners, image_id = _corners(annotation["bbox"]), annotation["image_id"]
+            image_id, category_id = str(annotation["image_id"]), str(annotation["category_id"])
+            if image_id not in frames:
+                raise ValueError(f"an annotation is of image {image_id}, and images has none of that id")
+            if category_id not in numbers:
+                raise ValueError(f"an annotation is of category {category_id}, and categories has no such id")
+            frame, corners = frames[image_id], _corners(annotation["bbox"])
             if annotation.get("iscrowd"):
-                crowds[image_id].append(corners)
+                frame.crowds.append(corners)
             else:
-                objects[image_id].append(corners)
-                classes[image_id].append(numbers[annotation["category_id"]])
-        labels = [
-            _detections(objects[image["id"]], classes[image["id"]], crowds[image["id"]]) for image in images
-        ]
+                frame.objects.append(corners)
+                frame.classes.append(numbers[category_id])
+        labels = [frames[str(image["id"])].detections() for image in images]
         return labels, tuple(str(category["name"]) for category in categories)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(
@@ -72,6 +77,29 @@ class _UnclearFramesError(Exception):
     """Why the frames of a label file can't be told; read on as one line after the file's name."""
 
 
+@dataclass
+class _Frame:
+    """What is labelled in one frame: boxes as corners, their class numbers, and regions of many objects."""
+
+    crowds: list[list[float]]
+    objects: list[list[float]] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list)
+
+    def detections(self) -> sv.Detections:
+        return sv.Detections(
+            xyxy=np.asarray(self.objects, np.float32).reshape(-1, 4),
+            class_id=np.asarray(self.classes, np.int64),
+            confidence=np.ones(len(self.objects), np.float32),
+            metadata={_UNLABELLED: np.asarray(self.crowds, np.float32).reshape(-1, 4)},
+        )
+
+
+def _by_id(category: Mapping[str, Any]) -> tuple[bool, int, str]:
+    """Sorts numbers as numbers, before ids that are none."""
+    text = str(category["id"])
+    return not text.isdecimal(), int(text) if text.isdecimal() else 0, text
+
+
 def _in_frame_order(
     images: Sequence[Mapping[str, Any]], picture_names: Sequence[str] | None
 ) -> list[Mapping[str, Any]]:
@@ -87,7 +115,7 @@ def _in_frame_order(
         told = [f"frame_index {frame}" for frame in frames]
     elif picture_names is not None:
         place = {name: number for number, name in enumerate(picture_names)}
-        told = [PurePosixPath(name).name for name in names]
+        told = [PurePosixPath(name.replace("\\", "/")).name for name in names]
         unknown = next((name for name in told if name not in place), None)
         if unknown is not None:
             raise _UnclearFramesError(f"labels {unknown}, which is none of the clip's pictures")
@@ -117,7 +145,7 @@ def _numbers_in(names: Sequence[str]) -> list[int]:
     if len(matched) == len(names) and len({(found[1], found[3]) for found in matched}) == 1:
         numbers = [int(found[2]) for found in matched]
         return [number - min(numbers) for number in numbers]
-    ranked = sorted(set(names))
+    ranked = sorted(set(names), key=lambda name: [natural_order(Path(part)) for part in name.split("/")])
     return [ranked.index(name) for name in names]
 
 
@@ -131,18 +159,9 @@ def _zones(document: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _corners(box: Sequence[float]) -> list[float]:
+    if len(box) != 4:
+        raise ValueError(f"bbox {list(box)} is no box: x, y, width and height in pixels")
     x, y, width, height = (float(value) for value in box)
     if not all(np.isfinite([x, y, width, height])) or width < 0 or height < 0:
         raise ValueError(f"bbox {list(box)} is no box: x, y, width and height in pixels")
     return [x, y, x + width, y + height]
-
-
-def _detections(
-    objects: Sequence[Sequence[float]], classes: Sequence[int], unlabelled: Sequence[Sequence[float]]
-) -> sv.Detections:
-    return sv.Detections(
-        xyxy=np.asarray(objects, np.float32).reshape(-1, 4),
-        class_id=np.asarray(classes, np.int64),
-        confidence=np.ones(len(objects), np.float32),
-        metadata={_UNLABELLED: np.asarray(unlabelled, np.float32).reshape(-1, 4)},
-    )
