@@ -5,8 +5,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from tests.cluster import greedy
 from tests.cluster.conftest import accmpeg_command, contents, lines
 from tests.helpers import until
 
@@ -62,3 +65,29 @@ def test_a_node_that_is_killed_half_way_changes_nothing(
     assert process.returncode == 0, errors
     assert json.loads(said)["new"] == 36
     assert contents(out) == contents(whole)
+
+
+@pytest.mark.timeout(600)
+def test_a_frame_that_takes_too_much_memory_is_named_and_the_rest_kept(
+    little_memory: None, cluster: Any, small_card: Path, render_video: Any, tmp_path: Path
+) -> None:
+    """Ray's memory monitor kills the worker each time; what it lacks is then there, and a rerun goes on."""
+    cluster.remove_node(next(iter(cluster.worker_nodes)))  # one is enough
+    street, white = render_video(tmp_path / "street.mp4", 2001, 6), tmp_path / "white.png"
+    out, greedy_file = tmp_path / "labels", tmp_path / "greedy"
+    Image.fromarray(np.full((360, 640, 3), 255, np.uint8)).save(white)
+    greedy_file.touch()
+    card = greedy.write_card(tmp_path, small_card, greedy_file)
+    options = ["--black-box", 8, "--address", cluster.address, "--json"]
+    asked = accmpeg_command("cluster", "label", street, *wanted(white, card, out), *options)
+    done = subprocess.run(asked, capture_output=True, text=True)
+    assert done.returncode == 1
+    *progress, line = done.stderr.strip().splitlines()
+    assert all(each.startswith("label ") for each in progress), done.stderr
+    assert line.startswith(f"error: frame 0 of {white}: its worker ran out of memory, 4 times")
+    assert line.endswith("and run this again")
+    assert lines(out / "journal.jsonl") == 6
+    greedy_file.unlink()
+    done = subprocess.run(asked, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (json.loads(done.stdout)["new"], lines(out / "journal.jsonl")) == (1, 7)

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from accmpeg.cluster.connect import connected
-from accmpeg.cluster.workers import TRIES, RayWorkers
+from accmpeg.cluster.connect import TRIES, connected
+from accmpeg.cluster.workers import RayWorkers
 from accmpeg.errors import ClusterError, LabelError
 from tests.cluster.conftest import accmpeg_command, lines
+from tests.cluster.greedy import take_memory
 from tests.helpers import until
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,12 @@ def doubled(number: int, *, killed: Path, at: int, deaths: int) -> int:
         (killed / f"{len(list(killed.iterdir()))}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return 2 * number
+
+
+def greedy(last: int) -> Iterator[int]:
+    """Reads two, and takes memory without end for the third."""
+    yield from range(2)
+    take_memory()
 
 
 def refusing(number: int) -> int:
@@ -50,7 +57,9 @@ def test_work_is_tried_again_and_then_named(cluster: Any, tmp_path: Path) -> Non
         workers = RayWorkers()
         workers.in_order([3, 4], count_to, partial(doubled, killed=few, at=2, deaths=1), taken.append)
         assert taken == [0, 2, 4, 0, 2, 4, 6]
-        with pytest.raises(ClusterError, match=rf"^2: its worker died.* {TRIES} times .*all else is kept"):
+        with pytest.raises(
+            ClusterError, match=rf"^2: its worker died.* {TRIES} times; what came before is kept"
+        ):
             workers.in_order([4], count_to, partial(doubled, killed=many, at=2, deaths=99), taken.append)
         assert taken[7:] == [0, 2]
         # What the work itself refuses is no reason to try again.
@@ -64,6 +73,20 @@ def test_work_is_tried_again_and_then_named(cluster: Any, tmp_path: Path) -> Non
 
         workers.as_finished([5], streamed, arguments, kept.append, lambda done: None)
         assert kept == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.timeout(600)
+def test_footage_whose_reader_takes_too_much_memory_is_named(little_memory: None, cluster: Any) -> None:
+    """By itself Ray begins such a task again without end."""
+    taken: list[int] = []
+    with (
+        connected(cluster.address),
+        pytest.raises(
+            ClusterError, match=rf"^7: its worker ran out of memory, {TRIES} times; what came before is kept"
+        ),
+    ):
+        RayWorkers().in_order([7], greedy, abs, taken.append)
+    assert taken in ([], [0], [0, 1])  # with what comes after them in one task
 
 
 def test_bad_input_is_one_line_and_ctrl_c_keeps_what_is_finished(

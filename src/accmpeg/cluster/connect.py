@@ -17,11 +17,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from accmpeg.errors import ClusterError, UsageError, one_line, reason
 from accmpeg.version import __version__
 
-__all__ = ["Look", "check_nodes", "connected", "worker_nodes"]
+__all__ = ["TRIES", "Look", "check_nodes", "connected", "worker_nodes"]
 
 Look = Callable[[], str | None]
 """Runs on a node: what it lacks for the work, or None. It is pickled, so it is a function of a module."""
 
+TRIES = 4
+"""How often a task is begun whose worker dies, before it is named and all ends."""
 _HELP = "start one with `ray start --head`, or name another with --address or RAY_ADDRESS"
 _OWN = "auto"
 """Ray's word for the cluster that this machine is part of; not joined unasked, as it may be a stranger's."""
@@ -54,6 +56,7 @@ def connected(address: str | None = None) -> Iterator[str]:
     if address != _OWN:
         _reach(address)
     ends = signal.getsignal(signal.SIGTERM)
+    os.environ.setdefault("RAY_task_oom_retries", str(TRIES - 1))  # by itself Ray would try for ever
     try:
         # Ray's own lines would tear the progress bar; what matters of them comes as an error.
         ray.init(address, namespace="accmpeg", log_to_driver=False, logging_level=logging.ERROR)

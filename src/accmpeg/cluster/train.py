@@ -18,8 +18,7 @@ import ray
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from accmpeg.cluster.connect import worker_nodes
-from accmpeg.cluster.workers import TRIES
+from accmpeg.cluster.connect import TRIES, worker_nodes
 from accmpeg.errors import AccmpegError, ClusterError, MissingExtraError, one_line
 from accmpeg.training.fitting import Progress, Trained, train_network
 from accmpeg.training.labels import LabelSet

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
-from accmpeg.cluster.connect import worker_nodes
+from accmpeg.cluster.connect import TRIES, worker_nodes
 from accmpeg.errors import ClusterError
 from accmpeg.version import __version__
 from accmpeg.workers import AHEAD_PER_WORKER, Workers
@@ -30,8 +30,6 @@ Source = TypeVar("Source")
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-TRIES = 4
-"""How often a task is begun whose worker dies, before its item is named and all ends."""
 _WORK_CPUS, _READ_CPUS = 0.9, 0.05
 """On a node of one CPU a reader or two still fit beside the work that they read for."""
 _ITEMS_WAITING = 8
@@ -72,11 +70,11 @@ class RayWorkers(Workers):
         # Left to itself Ray works where a frame was read, and the other nodes idle.
         task = _remote(max_retries=0, scheduling_strategy="SPREAD", **self._resources)(_worked)
         shared = ray.put(work)
-        running: deque[tuple[Sequence[Any], Any]] = deque()
+        running: deque[tuple[Sequence[tuple[Any, Source]], Any]] = deque()
         each_s = _TASK_S
 
-        def begun(items: Sequence[Any]) -> tuple[Sequence[Any], Any]:
-            return items, task.remote(__version__, shared, *items)
+        def begun(items: Sequence[tuple[Any, Source]]) -> tuple[Sequence[tuple[Any, Source]], Any]:
+            return items, task.remote(__version__, shared, *(item for item, _ in items))
 
         def take_oldest() -> None:
             nonlocal each_s
@@ -86,7 +84,7 @@ class RayWorkers(Workers):
                     outcomes, took_s = _got(made)
                 except RayError as error:
                     if not left:
-                        raise _given_up(_named(items[0]), error) from error
+                        raise _given_up(_named(*items[0]), error) from error
                     running.popleft()
                     # Each by itself, so that the one is found that its worker dies of.
                     running.extendleft(begun([item]) for item in reversed(items))
@@ -113,8 +111,10 @@ class RayWorkers(Workers):
             for _, made in running:
                 ray.cancel(made)
 
-    def _read(self, sources: Iterable[Source], read: Callable[[Source], Iterator[Item]]) -> Iterator[Any]:
-        """References to the items of all sources, in order."""
+    def _read(
+        self, sources: Iterable[Source], read: Callable[[Source], Iterator[Item]]
+    ) -> Iterator[tuple[Any, Source]]:
+        """References to the items of all sources, in order, and where each is from."""
         reader = _remote(
             num_returns="streaming",
             num_cpus=_READ_CPUS,
@@ -122,17 +122,18 @@ class RayWorkers(Workers):
             runtime_env=_READERS,
             _generator_backpressure_num_objects=_ITEMS_WAITING,
         )(_read_here)
-        waiting, begun = iter(sources), deque[Any]()
+        waiting, begun = iter(sources), deque[tuple[Any, Source]]()
         while True:
             ahead = 1 + self._count // _WORKERS_PER_READER
             for source in waiting:
-                begun.append(reader.remote(__version__, read, source))
+                begun.append((reader.remote(__version__, read, source), source))
                 if len(begun) > ahead:
                     break
             if not begun:
                 return
-            for item in begun.popleft():  # noqa: UP028 (`yield from` would close it, which Ray's can't be)
-                yield item
+            items, source = begun.popleft()
+            for item in items:
+                yield item, source
 
     def as_finished(
         self,
@@ -208,13 +209,17 @@ def _run(version: str, work: Callable[..., Iterator[Made]], *arguments: Any) -> 
         yield made
 
 
-def _named(item: Any) -> str:
+def _named(item: Any, source: object) -> str:
     try:
         return str(ray.get(item, timeout=_POLL_S))
-    except RayError:
-        return "an item that was lost with its node"
+    except RayError:  # it was never read, or was lost with its node
+        return str(source)
 
 
 def _given_up(item: str, error: RayError) -> ClusterError:
-    why = "ran out of memory" if isinstance(error, OutOfMemoryError) else "died, perhaps out of memory"
-    return ClusterError(f"{item}: its worker {why}, {TRIES} times ({type(error).__name__}); all else is kept")
+    oom = isinstance(error, OutOfMemoryError)
+    why = "ran out of memory" if oom else f"died ({type(error).__name__}), perhaps out of memory"
+    return ClusterError(
+        f"{item}: its worker {why}, {TRIES} times; what came before is kept. Give the nodes more memory, or "
+        "fewer CPUs so that fewer tasks share it (ray start --num-cpus), and run this again"
+    )

@@ -34,6 +34,9 @@ class Reading:
     max_side_px: int
     labelled: frozenset[int] = frozenset()
 
+    def __str__(self) -> str:
+        return self.source
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
