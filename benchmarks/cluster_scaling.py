@@ -2,18 +2,29 @@
 
     python benchmarks/cluster_scaling.py [--rounds 2] [--json F]
 
-| set-up   | what runs                                                              |
-|----------|------------------------------------------------------------------------|
-| local 1  | the plain local run with one process of one thread                     |
-| ray 1    | a Ray cluster on this machine: a head without a CPU, a node of one CPU |
-| local 2  | the plain local run with two processes                                 |
-| ray 2    | two nodes of one CPU                                                   |
+| set-up            | what runs                                                              |
+|-------------------|------------------------------------------------------------------------|
+| local 1           | the plain local run with one process of one thread                     |
+| local 1, one core | the same, all its processes and threads held to one core               |
+| ray 1             | a Ray cluster on this machine: a head without a CPU, a node of one CPU |
+| local 2           | the plain local run with two processes                                 |
+| ray 2             | two nodes of one CPU                                                   |
+
+All but the second are held to the same two cores together, Ray's own processes among them, and are free
+within those.
 
 Seconds are from the first finished item to the last, so that starting processes and loading networks, which
 long jobs do once, are left out. CPU seconds are those of all processes in that time, Ray's own among them.
 They bound what a machine can do at all, and other work on it disturbs them less than wall time. All set-ups
 take turns in each round; ratios are taken within a round, and the median over rounds is the figure:
-overhead = ray 1 / local 1 - 1, efficiency = local 1 / (2 * set-up of 2). Meant for a quiet machine.
+
+    overhead            = ray 1 / local 1 - 1
+    efficiency          = local 1 / (2 * set-up of 2)            by process
+    efficiency per core = local 1, one core / (2 * set-up of 2)  by core
+
+One process keeps more than a core busy, because the command reads, files and shows progress beside it. So two
+cores can't show an efficiency of 100 % by process. By core they can, where two cores do twice what one does.
+Meant for a quiet machine.
 """
 
 import json
@@ -21,8 +32,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,12 +59,14 @@ from accmpeg.workers import LocalWorkers, Workers
 
 CARD = assets_path() / "detector.card.toml"
 STORE_BYTES = 150 << 20
-SET_UPS = ("local 1", "ray 1", "local 2", "ray 2")
+SET_UPS = {"local 1": 2, "local 1, one core": 1, "ray 1": 2, "local 2": 2, "ray 2": 2}
+"""And the cores of each."""
+TWO = ("local 2", "ray 2")
 
 
 @contextmanager
 def workers_of(set_up: str) -> Iterator[Workers]:
-    kind, _, count = set_up.partition(" ")
+    kind, count = set_up.split(",")[0].split(" ")
     if kind == "local":
         workers = LocalWorkers(int(count))
         workers.is_this_process = False  # one thread, in a process of its own, as a node has it
@@ -74,6 +87,13 @@ def workers_of(set_up: str) -> Iterator[Workers]:
             yield RayWorkers()
     finally:
         cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def hold(cores: Iterable[int]) -> None:
+    """Holds this process to cores: all its threads, and all processes that begin after that."""
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 class Watch:
@@ -153,15 +173,21 @@ def render(folder: Path, clips: int, frames: int) -> None:
 
 
 def figures(measured: list[dict[str, dict[str, float]]], unit: str) -> dict[str, float]:
-    """Medians over rounds of the ratios within each."""
+    """Medians over rounds of the ratios within each; by core where it is wall time that passes."""
     rounds = [{name: each[unit] for name, each in one.items()} for one in measured]
     # Two workers halve the wall time of the same CPU time.
     halves = 2.0 if unit == "wall_s" else 1.0
-    return {
-        "overhead of Ray, 1 worker": statistics.median(r["ray 1"] / r["local 1"] for r in rounds) - 1,
-        "efficiency, local 2": statistics.median(r["local 1"] / halves / r["local 2"] for r in rounds),
-        "efficiency, ray 2": statistics.median(r["local 1"] / halves / r["ray 2"] for r in rounds),
-    }
+
+    def of(one: str, other: str) -> float:
+        return statistics.median(r[one] / r[other] for r in rounds)
+
+    found = {"overhead of Ray, 1 worker": of("ray 1", "local 1") - 1}
+    found |= {f"efficiency, {two}": of("local 1", two) / halves for two in TWO}
+    if unit == "wall_s":
+        found |= {f"efficiency per core, {two}": of("local 1, one core", two) / halves for two in TWO}
+        busy = statistics.median(r["local 1"]["cpu_s"] / r["local 1"]["wall_s"] for r in measured)
+        found |= {"cores that local 1 keeps busy": busy}
+    return found
 
 
 def main(
@@ -171,8 +197,11 @@ def main(
     job: Annotated[list[str] | None, typer.Option(help="label or sweep; both by default.")] = None,
     output: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
-    os.environ |= {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", "RAY_DISABLE_MEMORY_MONITOR": "1"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", "RAY_memory_monitor_refresh_ms": "0"}
     console = Console()
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < max(SET_UPS.values()):
+        raise typer.BadParameter("this takes two cores")
     found: dict[str, Any] = {"cores": os.cpu_count(), "rounds": rounds, "clips": clips, "frames": frames}
     with tempfile.TemporaryDirectory() as temporary:
         footage = Path(temporary) / "footage"
@@ -182,7 +211,8 @@ def main(
         measured: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in names}
         for number in track(range(rounds), "rounds", console=Console(stderr=True)):
             turns: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
-            for set_up in SET_UPS:
+            for set_up, count in SET_UPS.items():
+                hold(cores[:count])
                 with workers_of(set_up) as workers:
                     for name in names:
                         out = Path(temporary) / f"{name}-{set_up}-{number}"
@@ -198,7 +228,8 @@ def main(
         }
         table = Table("", "by wall time", "by CPU time", title=name)
         for row in found[name]["wall"]:
-            table.add_row(row, *(f"{found[name][unit][row]:.1%}" for unit in ("wall", "cpu")))
+            told = (found[name][unit].get(row) for unit in ("wall", "cpu"))
+            table.add_row(row, *("" if each is None else f"{each:.1%}" for each in told))
         console.print(table)
     if output is not None:
         output.write_text(json.dumps(found, indent=1) + "\n")

@@ -222,7 +222,8 @@ def main(
     show_check(document["check"], console)
     plans = plans_of(cost, cameras, rate)
     document["need"] = show_need(plans, cost, console)
-    document["loads"] = show_loads(plans, seconds, seed, console)
+    alone = {f"{KINDS[0].name}; --max-batch 1": replace(plans[KINDS[0].name], max_batch=1)}
+    document["loads"] = show_loads(plans | alone, seconds, seed, console)
     storm_plans = plans_of(cost, storm_cameras or cameras, rate)
     document["storms"] = show_storms(storm_plans, seed, console)
     if json_file is not None:

@@ -118,6 +118,6 @@ def main(
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")
+    os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # `accmpeg serve` has none
     typer.run(main)

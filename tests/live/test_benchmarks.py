@@ -114,3 +114,17 @@ def test_costs_and_small_clusters_feed_the_simulation_of_large_ones(tmp_path: Pa
     assert [row["measured"] for row in simulated["check"] if row["what"] == "cut off"] == [
         small["burst"]["cut"]
     ]
+
+
+def test_what_a_second_worker_brings_is_told_by_process_and_by_core(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    tiny = ("--rounds", "1", "--clips", "1", "--frames", "40", "--job", "label")
+    found = figures("cluster_scaling.py", tmp_path, *tiny, common=())["label"]
+    (round_,) = found["rounds"]
+    wall_s = {name: each["wall_s"] for name, each in round_.items()}
+    assert found["wall"]["efficiency, ray 2"] == pytest.approx(wall_s["local 1"] / 2 / wall_s["ray 2"])
+    assert found["wall"]["efficiency per core, ray 2"] == pytest.approx(
+        wall_s["local 1, one core"] / 2 / wall_s["ray 2"]
+    )
+    # What is held to one core uses no more of it than there is.
+    assert round_["local 1, one core"]["cpu_s"] < 1.1 * wall_s["local 1, one core"]
