@@ -1,5 +1,6 @@
 """The encoder that follows plans, and what it tells the rate controller of each new map."""
 
+import threading
 from typing import Any
 
 import av
@@ -8,11 +9,16 @@ import pytest
 
 import accmpeg
 from accmpeg.accmodel.runtime import Scores
-from accmpeg.camera.capture import TimedFrame
-from accmpeg.camera.encode_loop import PlannedEncoder
+from accmpeg.camera.capture import FrameSlot, TimedFrame
+from accmpeg.camera.encode_loop import EncodeLoop, PlannedEncoder
 from accmpeg.camera.options import CameraOptions
+from accmpeg.camera.stats import CameraStats
+from accmpeg.camera.uplink.accuracy import AccuracyCurve
 from accmpeg.camera.uplink.adaptation import FramePlan
 from accmpeg.camera.uplink.ladder import Level
+from accmpeg.camera.uplink.unit import TimedUnit
+from accmpeg.camera.uplink.uplink import NoUplink
+from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import EncoderSettings
 from accmpeg.media.grid import MacroblockGrid
 from tests.camera.conftest import HEIGHT_PX, WIDTH_PX
@@ -65,6 +71,32 @@ def test_each_new_map_tells_once_how_accuracy_moves_with_the_bitrate(
     assert last is not None
     assert last.bitrate_bps == 500_000
     assert 0 < last.frame_qp < 52
+
+
+def test_a_frame_is_handed_on_before_the_map_of_the_next_one_is_made(rendered: list[av.VideoFrame]) -> None:
+    done: list[str] = []
+
+    class Telling(Even):
+        def predict(self, frame: av.VideoFrame) -> Scores:
+            done.append("map")
+            return super().predict(frame)
+
+    class Outlet(NoUplink):
+        def deliver(self, unit: TimedUnit, curve: AccuracyCurve | None) -> None:
+            done.append("sent")
+
+    settings = EncoderSettings(width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000)
+    slot = FrameSlot(lossless=True)
+    encoder = PlannedEncoder(settings, Telling(), CameraOptions(policy="graded", every=2))
+    outlet, no_one = Outlet(500_000), threading.Event()
+    loop = EncodeLoop(slot, encoder, [], outlet, no_one, SteadyClock(), CameraStats())
+    loop.start()
+    for timed in frames(rendered, 5):
+        slot.put(timed)
+    slot.end()
+    loop.join()
+    assert loop.error is None
+    assert done == ["map", "sent", "sent", "map", "sent", "sent", "map", "sent"]
 
 
 def test_another_level_begins_with_a_keyframe_of_its_size(rendered: list[av.VideoFrame]) -> None:

@@ -69,14 +69,41 @@ def test_strength_multiplies_whatever_map_there_is(frames: list[av.VideoFrame], 
     assert (maps[1] == np.rint(1.5 * maps[0])).all()
 
 
-def test_maps_are_renewed_every_k_frames_from_the_frame_itself(frames: list[av.VideoFrame]) -> None:
+def test_every_kth_frame_has_a_new_map_from_the_frame_before_it(frames: list[av.VideoFrame]) -> None:
     recorder = Recorder()
     with SteeredEncoder(settings(), recorder, "graded", every=5) as camera:
         for index, frame in enumerate(frames):
             camera.encode(frame)
             assert camera.map_renewed is (index % 5 == 0)
-            assert max(recorder.seen) <= index
-    assert recorder.seen == [0, 5, 10]
+            assert max(recorder.seen) <= max(0, index - 1)
+    assert recorder.seen == [0, 4, 9]
+
+
+def test_only_the_first_frame_waits_for_a_map(frames: list[av.VideoFrame]) -> None:
+    recorder = Recorder()
+    with SteeredEncoder(settings(), recorder, every=1) as camera:
+        seen = []
+        for frame in frames[:3]:
+            camera.encode(frame)
+            seen.append(len(recorder.seen))
+            camera.renew_map()
+            seen.append(len(recorder.seen))
+            camera.renew_map()
+    assert seen == [1, 2, 2, 3, 3, 4]
+
+
+def test_the_stream_is_the_same_whenever_the_map_is_made(frames: list[av.VideoFrame]) -> None:
+    model = AccModel.load(assets_path() / "accmodel.card.toml")
+    streams = []
+    for at_once in (True, False):
+        with SteeredEncoder(settings(crf=30, qp=None), model, every=3) as camera:
+            coded = []
+            for frame in frames[:8]:
+                coded += camera.encode(frame)
+                if at_once:
+                    camera.renew_map()
+            streams.append([unit.data for unit in [*coded, *camera.flush()]])
+    assert streams[0] == streams[1]
 
 
 def test_frames_of_another_size_are_scaled_to_the_stream(frames: list[av.VideoFrame]) -> None:

@@ -1,7 +1,7 @@
 """The encode thread: every captured frame's way through steering and encoder to the uplink.
 
 ```
-frame ─▶ uplink.plan ─▶ steering ─▶ encode ─▶ publishers, uplink.deliver
+frame ─▶ uplink.plan ─▶ encode under the map there is ─▶ publishers, uplink.deliver ─▶ the next frames' map
 ```
 """
 
@@ -231,6 +231,8 @@ class EncodeLoop(threading.Thread):
         stages_ms["encode_wall"] = (encoded_us - started_us) / 1000
         for coded in done:
             self._hand_over(coded, encoded_us)
+        # Not before: this frame's result would wait for it.
+        self._encoder.steered.renew_map()
 
     def _hand_over(self, coded: _Coded, encoded_us: int) -> None:
         unit = coded.unit

@@ -2,9 +2,9 @@
 
 ```
 frame ─▶ resize to the stream's size ─▶ encode ─▶ access units
-              │ every k-th frame          ▲
-              └─▶ AccModel ─▶ policy ─────┤ QP offsets, held until the next map
-   the server's answers ─▶ FeedbackMap ───┘ while there are young ones
+              │ every k-th, once it is sent ▲
+              └─▶ AccModel ─▶ policy ───────┤ QP offsets, for the frames after it until the next map
+   the server's answers ─▶ FeedbackMap ─────┘ while there are young ones
 ```
 """
 
@@ -73,10 +73,12 @@ class StageTimes:
 class SteeredEncoder(Closing):
     """Encodes a stream whose macroblock quality follows an AccModel.
 
-    A new map is made from every `every`-th frame, for that frame and those after it: never from a frame that
-    is still to come. Frames of another size are scaled to that of `settings`. With `feedback`, answers of the
-    server make the map as soon as there are any, and the AccModel only before and where they stop. Without
-    an `accmodel` and `feedback` the stream is plain. `strength` multiplies the offsets of every map.
+    Every `every`-th frame has a new map, made from the frame before it: no frame waits for the AccModel but
+    the first one, and the first after the server's answers stopped, which have no other map to go by. Whether
+    `renew_map` is called in between or not, the stream is the same. Frames of another size are scaled to that
+    of `settings`. With `feedback`, answers of the server make the map as soon as there are any, and the
+    AccModel only before and where they stop. Without an `accmodel` and `feedback` the stream is plain.
+    `strength` multiplies the offsets of every map.
 
     Raises EncoderError for settings the encoder refuses, MapIgnoredError where it would drop the maps.
     """
@@ -99,15 +101,18 @@ class SteeredEncoder(Closing):
         self.scores: Scores | None = None
         self.qp_offsets: NDArray[np.float32] | None = None
         self.map_renewed = False
-        """Whether the last `encode` made `scores` and `qp_offsets` anew."""
+        """Whether the last `encode` was the first under these `scores`."""
         self.map_source: MapSource = "none"
         """What the present map comes from."""
+        self._is_new = False
         self._feedback = feedback
         self._answered = 0
         self._accmodel = accmodel
         self._every = every
         self._strength = strength
         self._frames = 0
+        self._next_map_of: av.VideoFrame | None = None
+        """Of which frame a map is due, if one is."""
         self._grid = MacroblockGrid(settings.width_px, settings.height_px)
         if isinstance(policy, str) and accmodel is not None:
             policy = make_policy(policy, object_threshold=accmodel.object_threshold)
@@ -121,17 +126,31 @@ class SteeredEncoder(Closing):
         return self._encoder
 
     def encode(self, frame: av.VideoFrame, *, keyframe: bool = False) -> list[AccessUnit]:
-        """Encodes one yuv420p frame; renews the map first if it is due."""
+        """Encodes one yuv420p frame, which must not change before the next one or `renew_map`."""
         if (frame.width, frame.height) != (self.settings.width_px, self.settings.height_px):
             with self.times.measure("resize"):
                 frame = self._resized(frame)
         by_answers = self._feedback is not None and self._follow_answers(self._feedback)
-        self.map_renewed = self._accmodel is not None and not by_answers and self._frames % self._every == 0
-        if self.map_renewed:
-            self._renew_map(frame)
+        steers = self._accmodel is not None and not by_answers
+        if steers and self.map_source == "none":
+            self._next_map_of = frame
+        if steers:
+            self.renew_map()
+        self.map_renewed = steers and self._is_new
+        self._is_new = False
         self._frames += 1
+        self._next_map_of = frame if steers and self._frames % self._every == 0 else None
         with self.times.measure("encode"):
             return self._encoder.encode(frame, self.qp_offsets, keyframe=keyframe)
+
+    def renew_map(self) -> None:
+        """Makes the next frame's map if a new one is due; `encode` does so where nobody has before it.
+
+        For who has handed on a frame's access units, and has time until the next frame comes.
+        """
+        if self._next_map_of is not None:
+            self._make_map(self._next_map_of)
+            self._next_map_of = None
 
     def flush(self) -> list[AccessUnit]:
         """The access units still inside the encoder; encode nothing after it."""
@@ -163,7 +182,7 @@ class SteeredEncoder(Closing):
             self.qp_offsets = None if offsets is None else self._scaled(offsets)
         return answered > 0
 
-    def _renew_map(self, frame: av.VideoFrame) -> None:
+    def _make_map(self, frame: av.VideoFrame) -> None:
         self.map_source = "accmodel"
         assert self._accmodel is not None
         assert self._policy is not None
@@ -175,6 +194,7 @@ class SteeredEncoder(Closing):
                 weights = bit_weights(plane_view(frame, 0), *self._grid.shape)
             offsets = self._policy.qp_offsets(self.scores.accgrad, self.scores.objects, weights)
             self.qp_offsets = self._scaled(offsets)
+        self._is_new = True
 
     def _scaled(self, qp_offsets: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(np.rint(self._strength * qp_offsets), np.float32)

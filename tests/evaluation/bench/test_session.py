@@ -52,6 +52,24 @@ def test_a_method_that_looks_at_a_frame_to_come_is_caught(clip: Clip, context: M
         run_method(clip, peeking, POINT, context)
 
 
+def test_a_map_made_after_sending_costs_the_camera_but_not_the_frame(
+    clip: Clip, context: MethodContext
+) -> None:
+    """With the demo's AccModel, every third frame: a millisecond for the frame, nine for its map."""
+    times = {"camera: encode": 1.0, "camera: accmodel": 8.0, "camera: policy": 1.0, "server: decode": 0.0}
+    costs = Costs(stage_ms=times, camera_ms=1.0, plain_camera_ms=1.0, infer_ms=10.0)
+    shared = replace(context, every=3)
+    session = run_method(clip, METHODS["graded"], POINT, shared, costs=costs)
+    camera = [[step for step in flow.steps if step.place == "camera"] for flow in session.flows]
+    work_ms = [sum(step.work_ms for step in steps) for steps in camera]
+    after_ms = [sum(step.after_ms for step in steps) for steps in camera]
+    maps = [9.0 if (index + 1) % 3 == 0 else 0.0 for index in range(len(clip.frames))]
+    assert after_ms == maps
+    # The first frame waits for its own map; the flush at the end belongs to the last flow.
+    assert work_ms[:-1] == [10.0, *[1.0] * (len(clip.frames) - 2)]
+    assert session.stage_ms["camera: accmodel"] == 8.0 * (1 + sum(map(bool, maps)))
+
+
 def test_past_frames_may_be_looked_at(clip: Clip, context: MethodContext) -> None:
     def act(session: Session, index: int, frame: av.VideoFrame) -> None:
         assert session.frame(index) is frame

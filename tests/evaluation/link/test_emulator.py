@@ -80,22 +80,33 @@ def assert_adds_up(done: Emulated) -> None:
 # The places in a row.
 
 
-@given(FRAMES, st.floats(1e4, 1e8), st.floats(0, 300), st.integers(1, 3))
+@given(FRAMES, st.floats(1e4, 1e8), st.floats(0, 300), st.integers(1, 3), st.floats(0, 50))
 def test_a_constant_link_is_its_closed_form(
-    frames: list[tuple[float, float, int, float]], bandwidth_bps: float, propagation_ms: float, workers: int
+    frames: list[tuple[float, float, int, float]],
+    bandwidth_bps: float,
+    propagation_ms: float,
+    workers: int,
+    map_ms: float,
 ) -> None:
-    """Places in a row, each busy until the frame before has left it, the DNN that `workers` before."""
-    flows = flows_of(frames)
+    """Places in a row, each busy until the frame before has left it, the DNN that `workers` before.
+
+    After every other frame the camera is busy for `map_ms` more.
+    """
+    flows = [
+        replace(flow, steps=(replace(flow.steps[0], after_ms=map_ms * (index % 2)), *flow.steps[1:]))
+        for index, flow in enumerate(flows_of(frames))
+    ]
     done = emulate(
         flows,
         Link(bandwidth_bps, propagation_ms=propagation_ms),
         ServerMachine(7.0, workers=workers, max_batch=1),
     )
-    camera_ms = link_ms = server_ms = 0.0
+    camera_ms = link_ms = server_ms = made_ms = 0.0
     seen_ms: list[float] = []
     for flow in flows:
         camera, uplink, server, _ = flow.steps
-        camera_ms = max(flow.captured_ms, camera_ms) + camera.work_ms
+        camera_ms = max(flow.captured_ms, made_ms) + camera.work_ms
+        made_ms = camera_ms + camera.after_ms
         link_ms = max(camera_ms, link_ms) + uplink.size_bytes * 8000 / bandwidth_bps
         server_ms = max(link_ms + propagation_ms, server_ms) + server.work_ms
         free_ms = seen_ms[-workers] if len(seen_ms) >= workers else 0.0
@@ -121,6 +132,19 @@ def test_work_at_one_place_does_not_wait_for_another() -> None:
     # The camera encodes the second frame while the first is on the link.
     flows = flows_of([(0, 10, 12_500, 0), (0, 90, 0, 0)])
     assert emulate(flows, Link(1e6), ServerMachine(0)).delay_ms == pytest.approx([110, 110])
+
+
+def test_what_the_camera_does_after_a_frame_delays_the_next_one_only() -> None:
+    # Captured at 0, 12, 14 and 60 ms, 10 ms each; after the first and the third the camera goes on for 9 ms.
+    flows = [
+        Flow(at_ms, (Step("camera", 10, after_ms=after_ms), Step("dnn", delivers=own(index))))
+        for index, (at_ms, after_ms) in enumerate([(0.0, 9.0), (12.0, 0.0), (14.0, 9.0), (60.0, 0.0)])
+    ]
+    done = emulate(flows, FAST, ServerMachine(0))
+    # The second begins at 19 and the third, which waits for it, at 29; both before the map of the third.
+    assert done.delay_ms == pytest.approx([10, 17, 25, 10])
+    assert done.camera_ms == pytest.approx(done.delay_ms)
+    assert done.camera_load == pytest.approx((4 * 10 + 2 * 9) / 80)
 
 
 def test_steps_of_a_flow_run_in_order_and_both_ways() -> None:

@@ -37,9 +37,8 @@ def told(session: Session) -> list[list[Any]]:
     def all_of(steps: Sequence[Step]) -> list[Any]:
         done: list[Any] = []
         for step in steps:
-            done.append(
-                (step.place, step.work_ms, step.size_bytes, step.pictures, step.message, step.delivers)
-            )
+            work = step.work_ms, step.after_ms
+            done.append((step.place, work, step.size_bytes, step.pictures, step.message, step.delivers))
             for delivery in step.delivers:
                 arrays = result_arrays(session.results[delivery.index])
                 done += [(key, np.asarray(value).tolist()) for key, value in sorted(arrays.items())]

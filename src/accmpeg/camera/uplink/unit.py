@@ -13,7 +13,8 @@ _HEAD = struct.Struct(">QqqqHH?H")
 class TimedUnit:
     """An access unit and what the camera knows of it; times are those of its clock that never jumps.
 
-    `stages_ms` is what each stage took: `wait` and `encode_wall` by the clock, others CPU time.
+    `stages_ms` is what each stage took: `wait` and `encode_wall` by the clock, others CPU time. A map counts
+    with the first frame that it steers, though it is made before that one comes.
     """
 
     data: bytes

@@ -31,7 +31,7 @@ from accmpeg.evaluation.bench.clip import Clip
 from accmpeg.evaluation.bench.costs import Costs
 from accmpeg.evaluation.bench.traffic import Traffic
 from accmpeg.evaluation.link.emulator import Emulator, ServerMachine
-from accmpeg.evaluation.link.flow import Delivery, Flow, Place, Step
+from accmpeg.evaluation.link.flow import Delivery, Flow, Step, go_on
 from accmpeg.evaluation.link.link import Link
 from accmpeg.evaluation.settings import LIVE_LINK
 from accmpeg.media.decoder import Decoder
@@ -154,8 +154,7 @@ class Session:
 
     def clip_results(self, method: str) -> list[Any]:
         """The results of all wanted frames; raises MethodError if one is missing."""
-        frames = len(self.clip.frames)
-        missing = [index for index in range(frames) if index not in self._delivered]
+        missing = [index for index in range(len(self.clip.frames)) if index not in self._delivered]
         if missing:
             raise MethodError(f"{method} delivered no result for frame {missing[0]} ({len(missing)} in all)")
         return [self.results[index] for index in sorted(self._wanted)]
@@ -191,13 +190,20 @@ class Session:
         with self._working("server", stage, beside=beside):
             yield
 
-    def spent(self, place: Worker, stage: str, work_ms: float) -> None:
-        """Counts CPU time that was measured already."""
-        self._add(Step(place, self._counted_ms(place, stage, work_ms)))
+    def spent(self, place: Worker, stage: str, work_ms: float, *, after: bool = False) -> None:
+        """Counts CPU time that was measured already; `after` the camera or server had handed the frame on, so
+        that only what it does next waits for it."""
+        counted_ms = self._counted_ms(place, stage, work_ms)
+        if after:
+            go_on(self._open_steps(), place, counted_ms)
+        else:
+            self._add(Step(place, counted_ms))
 
     def upload(self, units: Sequence[AccessUnit] | int) -> None:
         """Access units, or a number of bytes, from the camera to the server."""
-        self._sent("uplink", self.traffic.add(units, self.index))
+        size_bytes = self.traffic.add(units, self.index)
+        if size_bytes:
+            self._add(Step("uplink", size_bytes=size_bytes))
 
     def download(self, size_bytes: int, message: Any = None) -> None:
         """Bytes from the server to the camera, on whose arrival the flow waits.
@@ -245,10 +251,8 @@ class Session:
         return results
 
     def deliver(self, index: int, frame: av.VideoFrame) -> None:
-        """Runs the server DNN on a decoded frame, as the result of source frame `index`.
-
-        Runs it for wanted frames only, and counts its time for all.
-        """
+        """Runs the server DNN on a decoded frame, as the result of source frame `index`; for wanted frames
+        only, but its time counts for all."""
         self.deliver_batch([(index, frame)])
 
     def deliver_batch(self, frames: Sequence[tuple[int, av.VideoFrame]]) -> None:
@@ -335,10 +339,6 @@ class Session:
             work_ms = self._costs.stage_ms.get(name, measured_ms)
         self.stage_ms[name] = self.stage_ms.get(name, 0.0) + work_ms
         return work_ms
-
-    def _sent(self, place: Place, size_bytes: int) -> None:
-        if size_bytes:
-            self._add(Step(place, size_bytes=size_bytes))
 
     def _infer(self, frame: av.VideoFrame) -> Any:
         start_ns = time.process_time_ns()

@@ -282,7 +282,7 @@ class _Branch:
         places, step = self._places, self._steps[self._next]
         match step.place:
             case "camera":
-                places.camera.work(now_ms, step.work_ms, self._end)
+                places.camera.work(now_ms, step.work_ms, self._end, step.after_ms)
             case "uplink":
                 places.uplink.send(now_ms, step.size_bytes, self._end)
             case "downlink":
@@ -292,7 +292,7 @@ class _Branch:
             case "server" if self._is_beside:
                 places.events.at(now_ms + step.work_ms, self._end)
             case "server":
-                places.decoder.work(now_ms, step.work_ms, self._end)
+                places.decoder.work(now_ms, step.work_ms, self._end, step.after_ms)
 
     def _end(self, now_ms: float) -> None:
         step, record = self._steps[self._next], self._record

@@ -10,10 +10,10 @@ the camera's one core, the link, the server's decoder and its DNN, and wait for 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["Delivery", "Flow", "Place", "Step", "bytes_of"]
+__all__ = ["Delivery", "Flow", "Place", "Step", "bytes_of", "go_on"]
 
 Place = Literal["camera", "uplink", "server", "dnn", "downlink"]
 """`server` is what the server does beside its DNN (decoding, merging), `dnn` one pass of the DNN."""
@@ -36,11 +36,13 @@ class Step:
 
     When it is done, the results in `delivers` are there, the message with the number `message` has reached
     the camera (a downlink step), and the steps in `beside` begin, one after another; nothing in this flow
-    waits for them. What the server does beside a flow, it does on a core of its own.
+    waits for them. What the server does beside a flow, it does on a core of its own. The core of the camera
+    or server itself goes on for `after_ms`, for which other steps wait.
     """
 
     place: Place
     work_ms: float = 0.0
+    after_ms: float = 0.0
     size_bytes: int = 0
     pictures: int = 1
     """What the DNN is asked to look at, all at once; done when the last of them is."""
@@ -55,6 +57,12 @@ class Flow:
 
     captured_ms: float
     steps: tuple[Step, ...]
+
+
+def go_on(steps: list[Step], place: Place, work_ms: float) -> None:
+    """A place was busy for `work_ms` more after the last that it did among these steps."""
+    last = max(number for number, step in enumerate(steps) if step.place == place)
+    steps[last] = replace(steps[last], after_ms=steps[last].after_ms + work_ms)
 
 
 def bytes_of(flows: Sequence[Flow], place: Place) -> int:

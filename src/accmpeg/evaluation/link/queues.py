@@ -50,24 +50,31 @@ class Core:
     def __init__(self, events: Events) -> None:
         self.busy_ms = 0.0
         self._events = events
-        self._waiting: deque[tuple[float, Action]] = deque()
+        self._waiting: deque[tuple[float, float, Action]] = deque()
         self._is_busy = False
 
-    def work(self, now_ms: float, work_ms: float, done: Action) -> None:
-        self._waiting.append((work_ms, done))
+    def work(self, now_ms: float, work_ms: float, done: Action, after_ms: float = 0.0) -> None:
+        """`done` after `work_ms`; what waits begins `after_ms` later."""
+        self._waiting.append((work_ms, after_ms, done))
         self._begin(now_ms)
 
     def _begin(self, now_ms: float) -> None:
         if self._waiting and not self._is_busy:
             self._is_busy = True
-            work_ms, done = self._waiting.popleft()
-            self.busy_ms += work_ms
-            self._events.at(now_ms + work_ms, partial(self._end, done))
+            work_ms, after_ms, done = self._waiting.popleft()
+            self.busy_ms += work_ms + after_ms
+            self._events.at(now_ms + work_ms, partial(self._end, done, after_ms))
 
-    def _end(self, done: Action, now_ms: float) -> None:
+    def _end(self, done: Action, after_ms: float, now_ms: float) -> None:
+        if after_ms:
+            self._events.at(now_ms + after_ms, self._free)
+        else:
+            self._free(now_ms)
+        done(now_ms)
+
+    def _free(self, now_ms: float) -> None:
         self._is_busy = False
         self._begin(now_ms)
-        done(now_ms)
 
 
 @dataclass(slots=True)

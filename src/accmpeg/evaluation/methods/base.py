@@ -200,7 +200,7 @@ def also_at_dnn_size(method: Method) -> tuple[Method, Method]:
 def code_frame(steered: SteeredEncoder, frame: av.VideoFrame | None) -> CodedFrame:
     """Encodes a frame, or flushes for None, and reads off what each stage of the encoder took."""
     units = steered.flush() if frame is None else steered.encode(frame)
-    return CodedFrame(units, {stage: ms for stage, ms in steered.times.take().items() if ms})
+    return CodedFrame(units, _taken_ms(steered))
 
 
 def encode_counted(
@@ -211,6 +211,10 @@ def encode_counted(
     for stage, work_ms in coded.stage_ms.items():
         session.spent("camera", stage, work_ms)
     return list(coded.units)
+
+
+def _taken_ms(steered: SteeredEncoder) -> dict[str, float]:
+    return {stage: ms for stage, ms in steered.times.take().items() if ms}
 
 
 def answered(session: Session, index: int, frame: av.VideoFrame) -> Any:
@@ -231,6 +235,8 @@ def keep_seen(session: Session, index: int, frame: av.VideoFrame) -> None:
 class SteeredStream:
     """The plain case: every frame is encoded, sent, decoded and seen by the server DNN.
 
+    As in the camera, a map that is due is made when the frame has been sent.
+
     A stream without maps is a function of the clip and the settings alone: it is taken from the context's
     cache if it was made before, with the CPU times that it took then.
     """
@@ -247,6 +253,9 @@ class SteeredStream:
         coded = self._kept[index] if self._kept is not None else code_frame(self._steered, frame)
         self._coded.append(coded)
         self._send(coded)
+        self._steered.renew_map()
+        for stage, work_ms in _taken_ms(self._steered).items():
+            self._session.spent("camera", stage, work_ms, after=True)
 
     def finish(self) -> None:
         coded = self._kept[-1] if self._kept is not None else code_frame(self._steered, None)
