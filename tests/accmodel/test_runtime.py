@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from accmpeg.accmodel import AccModel, read_accmodel_card
+from accmpeg.demo import assets_path
 from accmpeg.errors import AccModelError, CardError, UsageError, WeightsError
 from accmpeg.media.grid import MacroblockGrid
 
@@ -90,6 +91,13 @@ def test_a_bad_card_is_named_with_the_way_out(copied: Path, old: str, new: str, 
     card.write_text(card.read_text().replace(old, new, 1))
     with pytest.raises(CardError, match=message):
         AccModel.load(copied)
+
+
+def test_the_card_of_a_server_dnn_says_what_it_is() -> None:
+    with pytest.raises(
+        CardError, match="card of a server DNN: `accmpeg train` makes an AccModel"
+    ):
+        AccModel.load(assets_path() / "detector.card.toml")
 
 
 def test_missing_card_and_unknown_runtime(trained: Path, tmp_path: Path) -> None:

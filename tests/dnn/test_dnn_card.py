@@ -2,6 +2,7 @@
 
 import pytest
 
+from accmpeg.demo import assets_path
 from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, KeypointCard, read_card, write_card
 from accmpeg.dnn.heads import get_head
 from accmpeg.dnn.registry import get_adapter
@@ -71,6 +72,13 @@ def test_a_bad_card_is_one_clear_line(stored, old, new, message):
 def test_a_keypoint_card_needs_names():
     with pytest.raises(ValueError, match=r"needs a \[keypoints\] section"):
         DnnCard.model_validate(CARD.model_dump(exclude={"keypoints"}))
+
+
+def test_the_card_of_an_accmodel_and_a_bare_network_say_what_they_are():
+    with pytest.raises(CardError, match="this is the card of an AccModel, not that of a server DNN"):
+        read_card(assets_path() / "accmodel.card.toml")
+    with pytest.raises(CardError, match="`accmpeg models import FILE` makes the card of an ONNX file"):
+        read_card(assets_path() / "detector.onnx")
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from accmpeg.dnn.card import CARD_SUFFIX, InputCard, card_text, parse_card
 from accmpeg.errors import WeightsError
@@ -123,6 +123,13 @@ class AccModelCard(_Section):
     calibration: Calibration = Calibration()
     cost: Cost | None = None
     quality: list[Quality] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_kind(cls, document: Any) -> Any:
+        if isinstance(document, dict) and "task" in document and "dnn" not in document:
+            raise ValueError("this is the card of a server DNN: `accmpeg train` makes an AccModel for it")
+        return document
 
     @property
     def top_share(self) -> float | None:

@@ -217,6 +217,8 @@ class Camera:
         self._uplink.end(options.drain_s)
         for publisher in self._publishers:
             publisher.join(max(0.5, deadline_s - time.monotonic()))
+        if not self._stopping.is_set():
+            self._uplink.check_answered()
         parts = (self._uplink, self._encode, self._capture, *self._publishers)
         self._error = next((part.error for part in parts if part.error is not None), None)
         self._outputs.end()

@@ -149,6 +149,13 @@ class DnnCard(_Section):
     source: str = ""
     licence: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_kind(cls, document: Any) -> Any:
+        if isinstance(document, dict) and "dnn" in document and "task" not in document:
+            raise ValueError("this is the card of an AccModel, not that of a server DNN")
+        return document
+
     @model_validator(mode="after")
     def _check(self) -> "DnnCard":
         if self.task == "keypoints" and self.keypoints is None:
@@ -167,6 +174,8 @@ def card_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
+        if isinstance(error, UnicodeDecodeError):
+            reason = "it is no text; `accmpeg models import FILE` makes the card of an ONNX file"
         raise CardError(f"{path} can't be read as a card: {reason}") from error
 
 

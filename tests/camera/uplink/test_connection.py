@@ -12,12 +12,14 @@ import pytest
 
 import accmpeg
 from accmpeg.camera import FrameResult
+from accmpeg.errors import LinkError
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.protocol.wire import NewOffer, Refused, pack
 from tests.camera.peer import peer
-from tests.helpers import until
+from tests.helpers import free_port, until
 
 SILENT_S, FIRST_WAIT_S = 0.5, 0.1
+WAIT_S = 60.0
 CLOSING_S = 2.0
 """What the camera's WebSocket allows for a closing."""
 
@@ -99,6 +101,15 @@ def test_a_flood_of_unreadable_offers_writes_few_lines_and_costs_no_answer(
         until(lambda: len(results) >= 5)
         assert camera.snapshot()["connections"] == 1
     assert 1 <= sum(each.message == "offer refused" for each in caplog.records) < 10
+
+
+def test_footage_that_nobody_answered_is_an_error_and_one_that_was_stopped_is_none(scene: Any) -> None:
+    address = f"ws://127.0.0.1:{free_port()}"
+    camera = accmpeg.stream(scene(5), address, drop="none").start()
+    with pytest.raises(LinkError, match=r"has not answered all of it \(nothing listens at .*--spool DIR"):
+        camera.wait(WAIT_S)
+    with accmpeg.stream(scene(10_000), address, drop="none") as stopped:
+        until(lambda: stopped.snapshot().get("last_problem"))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from accmpeg.camera.uplink.ledger import Ledger
 from accmpeg.camera.uplink.ratecontrol import DelayRate, FixedRate, RateController
 from accmpeg.camera.uplink.spool import Spool
 from accmpeg.camera.uplink.unit import TimedUnit
-from accmpeg.errors import AccmpegError, UsageError
+from accmpeg.errors import AccmpegError, LinkError, UsageError
 from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.source import SourceInfo
@@ -68,6 +68,9 @@ class NoUplink:
         """See `Uplink`."""
 
     def end(self, within_s: float) -> None:
+        """See `Uplink`."""
+
+    def check_answered(self) -> None:
         """See `Uplink`."""
 
     def snapshot(self) -> dict[str, Any]:
@@ -131,6 +134,7 @@ class Uplink:
         self._sequence = 0
         self._needs_keyframe = True
         self._aborted = threading.Event()
+        self._answered = False
         self._thread = threading.Thread(target=self._run, name="network", daemon=True)
 
     def start(self) -> None:
@@ -194,7 +198,18 @@ class Uplink:
             self._aborted.set()
             self._client.abort()
             self._thread.join(3.0)
-        self._spool.close(keep=not self._client.is_drained)
+        self._answered = self._client.is_drained
+        self._spool.close(keep=not self._answered)
+
+    def check_answered(self) -> None:
+        """After `end`: unanswered frames that must not be left out, and that nothing keeps, are an error."""
+        options = self._options
+        if self.error is None and options.drop == "none" and options.spool is None and not self._answered:
+            why = self._stats.snapshot().get("last_problem") or "it took too long"
+            self.error = LinkError(
+                f"the footage has ended, and the server has not answered all of it ({why}): "
+                "--spool DIR keeps such frames for the next start"
+            )
 
     def snapshot(self) -> dict[str, Any]:
         """Present values for the statistics."""

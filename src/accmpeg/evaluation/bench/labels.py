@@ -5,8 +5,8 @@ it padded with zeros or not; names without a number count in their order. Frames
 have no labels; one between others must have its entry, for else no one could tell which frames are meant.
 
 Boxes with `iscrowd`, and `info.unlabelled_zones` (boxes `[x0, y0, x1, y1]`, for all frames), are regions in
-which objects were not labelled one by one: `unlabelled_xyxy` of a frame. Folders in `file_name` may stand with
-either slash.
+which objects were not labelled one by one: `unlabelled_xyxy` of a frame. Folders in `file_name` may stand
+with either slash.
 """
 
 import json
