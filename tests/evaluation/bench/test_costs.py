@@ -87,7 +87,7 @@ def test_every_method_is_rehearsed_beside_plain_x264(
         return replace(method, open=open_counted)
 
     methods = [(counting(METHODS[name]), POINT) for name in ("constant-qp", "graded")]
-    costs = rehearse(clip, methods, kept)
+    costs = rehearse(clip, methods, POINT, kept)
     # In turn, so that whatever slows the machine down slows all of them.
     assert opened == ["constant-qp", "graded"] * ROUNDS
     assert set(costs) == {"aq-1", "constant-qp", "graded"}
@@ -115,5 +115,5 @@ def test_a_plug_in_that_breaks_leaves_the_costs_of_the_others(clip: Clip, contex
             pass
 
     broken = Method("broken", "plugin", "this test", lambda stream, point, session: Broken(session))
-    costs = rehearse(clip, [(broken, POINT), (METHODS["constant-qp"], POINT)], context)
+    costs = rehearse(clip, [(broken, POINT), (METHODS["constant-qp"], POINT)], POINT, context)
     assert set(costs) == {"aq-1", "constant-qp"}

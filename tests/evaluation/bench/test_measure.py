@@ -15,9 +15,12 @@ from accmpeg.evaluation.bench.clip import Clip
 from accmpeg.evaluation.bench.measure import Bench
 from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, Group
 from accmpeg.evaluation.bench.rows import CellRow
+from accmpeg.evaluation.bench.run import run_method
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.findings.analysis import find
 from accmpeg.evaluation.findings.measured import cell_score
 from accmpeg.evaluation.methods import METHODS, Method
+from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint
 from accmpeg.evaluation.settings import SweepSettings
 
 ACCMODEL = assets_path() / "accmodel.card.toml"
@@ -130,6 +133,22 @@ def test_cells_that_are_known_are_not_measured_again(
     closed = Group(ClipSpec("street", "as rendered", never), dnn, NAMES)
     again = Bench(closed, folder, SETTINGS).cells({row.key: row for row in rows})
     assert list(again) == rows
+
+
+def test_plain_x264_is_rehearsed_at_the_quality_of_the_others(
+    spec: ClipSpec, dnn: DnnSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coarser stream takes less CPU, which would flatter whoever is timed by it."""
+    timed: set[tuple[str, float]] = set()
+    really = run_method
+
+    def noted(clip: Clip, method: Method, point: OperatingPoint, context: MethodContext) -> Session:
+        timed.add((method.name, point.quality))
+        return really(clip, method, point, context)
+
+    monkeypatch.setattr("accmpeg.evaluation.bench.run.run_method", noted)
+    Bench(Group(spec, dnn, ("graded",)), tmp_path, SETTINGS).rehearse()
+    assert timed == {("aq-1", 34), ("graded", 34)}
 
 
 def test_costs_that_cells_have_used_stand(

@@ -66,7 +66,7 @@ class Bench:
         missing = [method for method in methods if method.name not in self.costs]
         middle = COARSE[len(COARSE) // 2]
         runs = [(method, OperatingPoint(quality=middle + method.quality_shift)) for method in missing]
-        found = rehearse(self._scored.clip, runs, self._context)
+        found = rehearse(self._scored.clip, runs, OperatingPoint(quality=middle), self._context)
         # Costs that cells have used stand, plain x264's among them.
         new = {name: costs for name, costs in found.items() if name not in self.costs}
         write_costs(self._costs_file, {**self.costs, **new})

@@ -56,18 +56,23 @@ def run_method(
 
 
 def rehearse(
-    clip: Clip, methods: Sequence[tuple[Method, OperatingPoint]], context: MethodContext
+    clip: Clip,
+    methods: Sequence[tuple[Method, OperatingPoint]],
+    plain: OperatingPoint,
+    context: MethodContext,
 ) -> Mapping[str, Costs]:
     """What the stages of each method cost on the first frames of a clip: medians of repeated rounds.
 
-    All methods take their turn in every round, plain x264 among them, so that whatever slows the machine down
-    slows all of them. A method that fails has no costs; its cells will say why.
+    All methods take their turn in every round, plain x264 (at `plain`) among them, so that whatever slows the
+    machine down slows all of them. A method that fails has no costs; its cells will say why.
     """
     short = replace(clip, frames=clip.frames[:_REHEARSED_FRAMES], labels=None)
     # Streams that were kept cost nothing; here everything has to be done.
     alone = replace(context, streams=None, shared={})
-    plain = METHODS[PLAIN_METHOD], OperatingPoint(quality=32)
-    runs = [plain, *((method, point) for method, point in methods if method.name != PLAIN_METHOD)]
+    runs = [
+        (METHODS[PLAIN_METHOD], plain),
+        *((method, point) for method, point in methods if method.name != PLAIN_METHOD),
+    ]
     rounds: dict[str, list[Session]] = {}
     failed: set[str] = set()
     for _ in range(ROUNDS):
