@@ -94,9 +94,7 @@ def test_a_bad_card_is_named_with_the_way_out(copied: Path, old: str, new: str, 
 
 
 def test_the_card_of_a_server_dnn_says_what_it_is() -> None:
-    with pytest.raises(
-        CardError, match="card of a server DNN: `accmpeg train` makes an AccModel"
-    ):
+    with pytest.raises(CardError, match="card of a server DNN: `accmpeg train` makes an AccModel"):
         AccModel.load(assets_path() / "detector.card.toml")
 
 

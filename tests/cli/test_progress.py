@@ -1,5 +1,10 @@
 """Progress without a terminal: lines in a log, few of them, the last one at the end."""
 
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from accmpeg.cli import common
@@ -20,6 +25,20 @@ def test_progress_is_lines_where_there_is_no_terminal(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == lines
     assert said[-1].startswith("label 10/10, 0 s")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
+def test_work_goes_on_where_nothing_can_be_said(redirection: str) -> None:
+    program = (
+        "from accmpeg.cli import common\n"
+        "with common.progress_bar() as progress:\n"
+        "    progress.advance(progress.add_task('label', total=1))\n"
+        "print('done')"
+    )
+    command = shlex.join([sys.executable, "-c", program])
+    done = subprocess.run(f"{command} {redirection}", shell=True, capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 def test_nothing_done_is_nothing_said(capsys: pytest.CaptureFixture[str]) -> None:

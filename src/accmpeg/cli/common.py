@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -46,8 +46,35 @@ __all__ = [
     "whole",
 ]
 
+
+class _Stderr:
+    """Stderr of the moment. Where it is full or its terminal is gone, work of hours goes on without it."""
+
+    def write(self, text: str) -> int:
+        with self._or_nothing():
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._or_nothing():
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    @contextmanager
+    def _or_nothing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            # Not only this text: what is still in the buffer would fail again when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 # No markup: it would swallow what stands in brackets, such as the extra in "accmpeg[server]".
-err = Console(stderr=True, highlight=False, markup=False)
+err = Console(
+    file=cast(IO[str], _Stderr()) if sys.stderr else None, stderr=True, highlight=False, markup=False
+)
 out = Console(highlight=False, markup=False)
 
 FIRST_LINE_S, LINE_EVERY_S = 5.0, 30.0
