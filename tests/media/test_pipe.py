@@ -48,7 +48,8 @@ def test_ctrl_c_ends_a_read_of_a_silent_pipe(ends: Path) -> None:
     writer = os.open(ends, os.O_RDWR)
     try:
         with Pipe(str(ends)) as pipe:
-            timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+            # To this thread, as the process's others may take a signal that is for all.
+            timer = threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
             timer.start()
             assert pipe.read(4) == b""
             with pytest.raises(KeyboardInterrupt):
