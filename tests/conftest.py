@@ -18,7 +18,7 @@ hypothesis.settings.load_profile("accmpeg")
 # Small networks on few cores: PyTorch's threads would only fight for them. Set before it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Tests started in the background (`make test &`) have Ctrl-C ignored, and so would the commands that they try.
+# Tests started in the background (`make test &`) have Ctrl-C ignored, as would the commands that they try.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

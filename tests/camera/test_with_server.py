@@ -139,8 +139,10 @@ def test_sigterm_drains_and_exits_with_zero(server: ServerThread, tmp_path: Any)
     ) as camera:
         assert camera.stdout is not None
         first = json.loads(camera.stdout.readline())
+        assert camera.stderr is not None
         camera.send_signal(signal.SIGTERM)
-        rest, log = camera.communicate(timeout=60)
+        # Not `communicate`, which would pass over what came along with the first line.
+        rest, log = camera.stdout.read(), camera.stderr.read()
     assert camera.returncode == 0, log
     assert first["sequence"] == 0
     sequences = [json.loads(line)["sequence"] for line in rest.splitlines()]
