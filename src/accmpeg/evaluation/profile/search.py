@@ -295,10 +295,14 @@ def _nearest(seen: Sequence[Seen], settings: ProfileSettings) -> str:
 
 
 def _confirmed(chain: list[Step], judged: Gains) -> list[Step]:
-    """The chain without those at its end that surely lose on the other half against what they replaced."""
+    """The chain without those at its end that surely lose on the other half against any that they replaced.
+
+    What is left then, and was not judged, has lost its footing too: it goes, down to an untouched x264.
+    """
     while len(chain) > 1:
-        last, before = judged.of(chain[-1].setting), judged.of(chain[-2].setting)
-        if last is None or before is None or last.gain <= before.gain + max(last.sd, 0.03):
+        last = judged.of(chain[-1].setting)
+        replaced = [seen.gain for step in chain[:-1] if (seen := judged.of(step.setting)) is not None]
+        if last is not None and (not replaced or last.gain <= min(replaced) + max(last.sd, 0.03)):
             break
         chain = chain[:-1]
     return chain
