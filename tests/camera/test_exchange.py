@@ -17,7 +17,7 @@ from accmpeg.protocol.wire import NewOffer, Offer, pack, read_offer, unpack
 from accmpeg.server.run import ServerThread
 from accmpeg.server.tokens import Tokens
 from tests.camera.conftest import HEIGHT_PX, WIDTH_PX
-from tests.camera.test_offers import ACCMODEL, DETECTOR, TOKEN, camera, more, settings
+from tests.camera.offering import ACCMODEL, DETECTOR, TOKEN, camera, more, settings
 from tests.helpers import until
 
 ADMIN = "admin-token-0123456789"
