@@ -4,6 +4,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 
 from accmpeg.errors import DecoderError, EncoderError
 from accmpeg.media import native
@@ -256,6 +257,15 @@ def test_b_frames_follow_the_map(textured):
         np.abs(plane_view(a, 0).astype(int) - plane_view(b, 0)) for a, b in zip(frames, coded, strict=True)
     ]
     assert all(each[:, :150].mean() < 0.8 * each[:, 170:].mean() for each in error)
+
+
+def test_b_frames_are_always_as_many_in_a_row(textured):
+    """Nothing in the picture changes that, or every frame would cost the CPU to find it out."""
+    scenes = [textured(seed=index // 6, pts=index) for index in range(13)]
+    with Encoder(settings(crf=32, b_frames=2, steerable=False)) as encoder, Decoder() as decoder:
+        units = [unit for frame in scenes for unit in encoder.encode(frame)] + encoder.flush()
+        frames = [frame for unit in units for frame in decoder.decode(unit)] + decoder.flush()
+    assert "".join(PictureType(frame.pict_type).name for frame in frames) == "I" + "BBP" * 4
 
 
 def test_mb_tree_holds_the_frames_that_it_looks_at(textured):

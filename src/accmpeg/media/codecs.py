@@ -76,8 +76,9 @@ class EncoderSettings:
     default 1/90000 s). `preset` takes x264's names; VP9 reads them as cpu-used 9 (ultrafast) to 1 (veryslow),
     and takes a number too, as SVT-AV1 does. `aq_mode` and `aq_strength` default to what steers: `qp` has
     adaptive quantisation practically off, the other modes have mode 1. `steerable=False` gives an encoder
-    that takes no maps and is not probed. `b_frames` (libx264, libx265) are B-frames in a row at most: the
-    stream then leaves in decoding order, that many frames late, and a decoder needs as many to put it right.
+    that takes no maps and is not probed. `b_frames` (libx264, libx265) are B-frames in a row (in libx265, and
+    with mb-tree, at most): the stream then leaves in decoding order, that many frames late, and a decoder needs
+    as many to put it right.
     `mbtree_frames` lets libx264 look so many frames ahead to spend bits on what later frames refer to; it is
     late by as many. `pixel_aspect` is the width of a pixel over its height, by which
     players stretch the picture. `extra` holds further FFmpeg options, which win over all others.
@@ -162,8 +163,7 @@ class Codec:
     map_scale: float = 1.0
 
 
-# x264 looks ahead as far as it must to choose B-frames. At a CRF that costs no delay; under a VBV every frame
-# of it does.
+# x265 looks ahead as far as it must to choose B-frames. At a CRF that costs no delay.
 _LOOKAHEAD_FRAMES = 8
 
 _PRESETS = ["veryslow", "slower", "slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast"]
@@ -202,18 +202,23 @@ def _libx264(settings: EncoderSettings) -> dict[str, str]:
     options["aq-mode"] = str(1 if aq_mode is None else aq_mode)
     if aq_strength is not None:
         options["aq-strength"] = str(aq_strength)
+    own = [options["x264-params"]] if "x264-params" in options else []
     if settings.b_frames:
         # B-frames that others refer to would save no bytes that were measured, and keep each answer waiting
         # for a frame more.
-        own = [options["x264-params"]] if "x264-params" in options else []
-        options["x264-params"] = ":".join([*own, "b-pyramid=none"])
+        own.append("b-pyramid=none")
+    if settings.b_frames and not settings.mbtree_frames:
+        # Always so many in a row: to weigh each one takes x264 a look at every frame of its own, which costs
+        # more than B-frames spare and saves nothing. Its search for scene cuts is the half of that.
+        own += ["b-adapt=0", "scenecut=0"]
     if settings.b_frames or settings.mbtree_frames:
-        ahead = settings.b_frames if settings.bitrate_bps is not None else _LOOKAHEAD_FRAMES
         options |= {
             "bf": str(settings.b_frames),
-            "rc-lookahead": str(settings.mbtree_frames or ahead),
+            "rc-lookahead": str(settings.mbtree_frames),
             "mbtree": "1" if settings.mbtree_frames else "0",
         }
+    if own:
+        options["x264-params"] = ":".join(own)
     return options
 
 

@@ -39,13 +39,12 @@ def _plain(aq_mode: int) -> Method:
 _B_FRAMES = Method(
     name="b2",
     family="stock",
-    source="x264 --crf --aq-mode 1 --bframes 2 --b-pyramid none --rc-lookahead 8 --no-mbtree",
+    source="x264 --crf --aq-mode 1 --bframes 2 --b-pyramid none --b-adapt 0 --no-scenecut --no-mbtree",
     knobs={"aq_mode": 1, "b_frames": B_FRAMES},
     open=partial(_open, 1, B_FRAMES),
 )
-"""`aq-1` with two B-frames. Results come three frames late: the encoder holds two until it knows their types,
-the decoder one more until they are in order (with x264's pyramid, two). x264 looks ahead only as far as it
-has to without mb-tree and VBV, so at a CRF the lookahead of 8 costs no delay; at a bitrate it does."""
+"""`aq-1` with two B-frames, always two. Results come three frames late: the encoder holds two until it has the
+frame that they refer to, the decoder one more until they are in order (with x264's pyramid, two)."""
 
 ROWS = (
     *(row for aq_mode in (0, 1, 2, 3) for row in also_at_dnn_size(_plain(aq_mode))),
