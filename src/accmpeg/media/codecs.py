@@ -77,11 +77,10 @@ class EncoderSettings:
     and takes a number too, as SVT-AV1 does. `aq_mode` and `aq_strength` default to what steers: `qp` has
     adaptive quantisation practically off, the other modes have mode 1. `steerable=False` gives an encoder
     that takes no maps and is not probed. `b_frames` (libx264, libx265) are B-frames in a row (in libx265, and
-    with mb-tree, at most): the stream then leaves in decoding order, that many frames late, and a decoder needs
-    as many to put it right.
-    `mbtree_frames` lets libx264 look so many frames ahead to spend bits on what later frames refer to; it is
-    late by as many. `pixel_aspect` is the width of a pixel over its height, by which
-    players stretch the picture. `extra` holds further FFmpeg options, which win over all others.
+    with mb-tree, at most): the stream then leaves in decoding order, that many frames late, and a decoder
+    needs as many to put it right. `mbtree_frames` lets libx264 look so many frames ahead to spend bits on
+    what later frames refer to; it is late by as many. `pixel_aspect` is the width of a pixel over its height,
+    by which players stretch the picture. `extra` holds further FFmpeg options, which win over all others.
     """
 
     width_px: int

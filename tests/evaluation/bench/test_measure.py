@@ -135,7 +135,7 @@ def test_cells_that_are_known_are_not_measured_again(
     assert list(again) == rows
 
 
-def test_plain_x264_is_rehearsed_at_the_quality_of_the_others(
+def test_streams_of_one_size_are_rehearsed_at_one_quality(
     spec: ClipSpec, dnn: DnnSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A coarser stream takes less CPU, which would flatter whoever is timed by it."""
@@ -147,8 +147,16 @@ def test_plain_x264_is_rehearsed_at_the_quality_of_the_others(
         return really(clip, method, point, context)
 
     monkeypatch.setattr("accmpeg.evaluation.bench.run.run_method", noted)
-    Bench(Group(spec, dnn, ("graded",)), tmp_path, SETTINGS).rehearse()
-    assert timed == {("aq-1", 34), ("graded", 34)}
+    Bench(Group(spec, dnn, ("graded", "aq-1@dnn")), tmp_path / "smaller", SETTINGS).rehearse()
+    assert timed == {("aq-1", 34), ("graded", 34), ("aq-1@dnn", 28)}
+    timed.clear()
+    # This one reads as many pixels as the clip has: its size is the clip's.
+    (large,) = DnnSpec.read_all([assets_path() / "detector.card.toml"], [], None)
+    bench = Bench(Group(spec, large, ("aq-1@dnn",)), tmp_path / "alike", SETTINGS)
+    bench.rehearse()
+    assert timed == {("aq-1", 34), ("aq-1@dnn", 34)}
+    rows = list(bench.cells({}))
+    assert {row.quality for row in rows if row.role == "method"} >= {26, 34, 42}
 
 
 def test_costs_that_cells_have_used_stand(

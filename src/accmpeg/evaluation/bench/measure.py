@@ -32,6 +32,7 @@ from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.link.delay import paper_delay_s, summarise
 from accmpeg.evaluation.link.emulator import Emulated, ServerMachine, emulate
 from accmpeg.evaluation.methods import METHODS, Method, MethodContext, OperatingPoint
+from accmpeg.evaluation.methods.base import DNN_SIZE_SHIFT
 from accmpeg.evaluation.settings import SweepSettings
 
 __all__ = ["Bench"]
@@ -65,7 +66,8 @@ class Bench:
         methods = self._group.methods.values()
         missing = [method for method in methods if method.name not in self.costs]
         middle = COARSE[len(COARSE) // 2]
-        runs = [(method, OperatingPoint(quality=middle + method.quality_shift)) for method in missing]
+        size_px = self._scored.clip_size_px
+        runs = [(method, OperatingPoint(quality=middle + self._shift(method, size_px))) for method in missing]
         found = rehearse(self._scored.clip, runs, OperatingPoint(quality=middle), self._context)
         # Costs that cells have used stand, plain x264's among them.
         new = {name: costs for name, costs in found.items() if name not in self.costs}
@@ -80,7 +82,7 @@ class Bench:
         if ceiling.status == "failed":
             # A clip or a network that can't be used: say so once for each method.
             for method in self._group.methods.values():
-                first = self._next_quality({}, method) or 0
+                first = self._next_quality({}, method.quality_shift) or 0
                 yield self._failed(method.name, first, "method", ceiling.reason or "")
             return
         # By the row, because a clip whose cells are all known need not be opened.
@@ -90,7 +92,8 @@ class Bench:
         best = self._score(ceiling)
         for method in self._group.methods.values():
             measured: dict[int, float] = {}
-            while (quality := self._next_quality(measured, method)) is not None:
+            shift = self._shift(method, size_px)
+            while (quality := self._next_quality(measured, shift)) is not None:
                 row = self._cell(known, method.name, quality, "method")
                 yield row
                 if row.status == "failed":
@@ -100,8 +103,13 @@ class Bench:
                 for halfway in between(list(measured)):
                     yield self._cell(known, method.name, halfway, "null")
 
-    def _next_quality(self, measured: Mapping[int, float], method: Method) -> int | None:
-        settings, shift = self._settings, method.quality_shift
+    def _shift(self, method: Method, size_px: tuple[int, int]) -> int:
+        """The method's, less what a smaller picture has of it where the DNN's size is the clip's own."""
+        stays = self._group.dnn.card.input.stream_size_px(*size_px) == size_px
+        return method.quality_shift - (DNN_SIZE_SHIFT if stays and method.size == "dnn" else 0)
+
+    def _next_quality(self, measured: Mapping[int, float], shift: int) -> int | None:
+        settings = self._settings
         if settings.qualities:
             asked = [min(51, max(1, quality + shift)) for quality in settings.qualities]
             return next((quality for quality in asked if quality not in measured), None)
@@ -153,7 +161,7 @@ class Bench:
             and role == "method"
             and method.name == pictured_method(list(self._group.methods.values()))
         )
-        pictured = pictured and quality == COARSE[1] + method.quality_shift
+        pictured = pictured and quality == COARSE[1] + self._shift(method, self._scored.clip_size_px)
         shown = picture_frame(clip, settings.step)
         session = run_method(
             clip,

@@ -43,8 +43,8 @@ _B_FRAMES = Method(
     knobs={"aq_mode": 1, "b_frames": B_FRAMES},
     open=partial(_open, 1, B_FRAMES),
 )
-"""`aq-1` with two B-frames, always two. Results come three frames late: the encoder holds two until it has the
-frame that they refer to, the decoder one more until they are in order (with x264's pyramid, two)."""
+"""`aq-1` with two B-frames, always two. Results come three frames late: the encoder holds two until it has
+the frame that they refer to, the decoder one more until they are in order (with x264's pyramid, two)."""
 
 ROWS = (
     *(row for aq_mode in (0, 1, 2, 3) for row in also_at_dnn_size(_plain(aq_mode))),

@@ -20,10 +20,11 @@ _LEVERS = {
     # What the timing of a whole round does to all streams alike.
     "round": (0.0, 0.10),
     "smaller": (0.0, 0.20),
-    "b_frames": (0.15, 0.12),
+    "b_frames": (-0.09, 0.06),
     "mbtree": (0.15, 0.15),
     "feedback": (0.03, 0.10),
     "accmodel": (0.20, 0.15),
+    "superfast": (-0.35, 0.12),
     "faster": (0.45, 0.15),
     "medium": (0.88, 0.18),
     "aq": (0.0, 0.10),

@@ -88,7 +88,7 @@ def candidates(parts: Parts, dnn: DnnSpec, settings: ProfileSettings) -> list[St
         for size in sizes
         for b_frames, mbtree in ((0, 0), (1, 0), (2, 0), (2, 10))
         for kind in maps
-        for preset in ("veryfast", "faster", "medium")
+        for preset in ("superfast", "veryfast", "faster", "medium")
         # Without AQ x264 would ignore a map.
         for aq in ((1, 0) if kind == "none" else (1,))
     ]
