@@ -2,7 +2,7 @@
 
 import logging
 
-from accmpeg.quiet import FewRepeats
+from accmpeg.quiet import ALL, ALL_S, NEWS, FewRepeats
 
 
 def record(event: str, level: int = logging.WARNING, **fields: object) -> logging.LogRecord:
@@ -36,3 +36,23 @@ def test_a_flood_without_end_comes_down_to_a_line_a_minute_and_a_new_one_is_told
     assert [quiet.filter(record("failed")) for _ in range(2)] == [True, False]
     now_s[0] += 1
     assert quiet.filter(record("failed")), "after a quiet minute it counts from a second again"
+
+
+def test_news_of_cameras_come_in_bursts_whatever_names_they_give_themselves() -> None:
+    now_s = [0.0]
+    quiet = FewRepeats(lambda: now_s[0])
+
+    def came(camera: str) -> logging.LogRecord:
+        return record("came", logging.INFO, camera=camera)
+
+    assert sum(quiet.filter(came("gate")) for _ in range(100)) == NEWS
+    assert quiet.filter(came("yard")), "another camera is as much news as before"
+    now_s[0] = 61.0
+    assert quiet.filter(later := came("gate"))
+    assert later.__dict__["left_out"] == 100 - NEWS
+    assert not quiet.filter(came("gate"))
+    said = sum(quiet.filter(came(f"camera-{n}")) for n in range(10 * ALL))
+    assert said < ALL
+    now_s[0] += ALL_S
+    assert quiet.filter(later := came("the-next-one"))
+    assert later.__dict__["left_out"] == 10 * ALL - said

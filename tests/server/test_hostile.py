@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ from accmpeg.protocol.wire import (
     pack,
     unpack,
 )
+from accmpeg.quiet import NEWS
 from accmpeg.server import Limits, ServerThread
 from tests.helpers import WAIT_S, until
 from tests.server.clients import Camera, Recorded, hello_of, record, tokens, unit_message
@@ -249,3 +252,16 @@ def test_the_log_never_shows_a_token(
         until(lambda: "camera refused" in tried("wrong-token-0123456789"))
         written = tried("wrong-token-0123456789")
     assert "token-0123456789" not in written
+
+
+def test_a_camera_that_comes_and_goes_without_end_does_not_fill_the_log(
+    server: ServerThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="accmpeg.server.session")
+    for _ in range(3 * NEWS):
+        with Camera(server, camera="restless") as camera:
+            camera.welcome()
+    until(lambda: not server.running.core.book.record("restless").connected)
+    said = Counter(each.message for each in caplog.records if getattr(each, "camera", "") == "restless")
+    assert 0 < said["camera connected"] <= NEWS
+    assert 0 < said["camera left"] <= NEWS

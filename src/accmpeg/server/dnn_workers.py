@@ -10,6 +10,7 @@ from typing import Any
 
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.media.patience import Patience
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.batcher import Batcher
 from accmpeg.server.lanes import Job, Lane
 from accmpeg.server.models import LoadedDnn, ModelIdentity
@@ -17,6 +18,7 @@ from accmpeg.server.models import LoadedDnn, ModelIdentity
 __all__ = ["DnnWorkers"]
 
 log = logging.getLogger(__name__)
+log.addFilter(FewRepeats())
 
 
 class DnnWorkers:

@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 from accmpeg.protocol.backoff import Backoff
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.broker import BrokerAddress
 from accmpeg.server.changes import Changes
 from accmpeg.server.metrics import Metrics
@@ -16,6 +17,7 @@ __all__ = ["MqttOutlet"]
 _QUEUE = 1024
 
 log = logging.getLogger(__name__)
+log.addFilter(FewRepeats())
 
 
 class MqttOutlet:

@@ -19,6 +19,7 @@ from accmpeg.errors import SourceError
 from accmpeg.media.addresses import describe
 from accmpeg.media.source import Source, SourceInfo, open_source
 from accmpeg.protocol.backoff import Backoff
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.cameras import CLOCK
 from accmpeg.server.core import Core
 from accmpeg.server.line import Answer, FrameLine, Stream
@@ -29,6 +30,7 @@ __all__ = ["Pull"]
 Found = TypeVar("Found")
 
 log = logging.getLogger(__name__)
+log.addFilter(FewRepeats())
 
 
 class Pull:

@@ -33,6 +33,7 @@ from accmpeg.protocol.wire import (
     pack,
     unpack,
 )
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.cameras import CLOCK, CameraRecord, StreamMemory
 from accmpeg.server.core import Core
 from accmpeg.server.decoding import ReceivedUnit
@@ -48,6 +49,7 @@ __all__ = ["Session", "client_of", "receive"]
 FEEDBACK_S = 0.1
 
 log = logging.getLogger(__name__)
+log.addFilter(FewRepeats())
 
 
 async def receive(socket: WebSocket) -> Unpacked:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from accmpeg.errors import SinkError
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.changes import Changes
 from accmpeg.server.metrics import Metrics
 
@@ -23,6 +24,7 @@ __all__ = ["Hub", "JsonLinesFile", "Outlet", "Subscriber"]
 _FILE_QUEUE = 4096
 
 log = logging.getLogger(__name__)
+log.addFilter(FewRepeats())
 
 
 class Outlet(Protocol):
