@@ -1,10 +1,17 @@
 """Each output layout against outputs written by hand, as NumPy arrays and as tensors."""
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from av import VideoFrame
 
-from accmpeg.dnn.card import InputCard
+from accmpeg.dnn.base import ServerDnn
+from accmpeg.dnn.card import DnnCard, HeadCard, InputCard, KeypointCard
+from accmpeg.dnn.heads import HEADS, get_head
+from accmpeg.dnn.heads.boxes import BoxesHead, FinalHead, FinalKeypointsHead
 from accmpeg.dnn.heads.detr import DetrHead
 from accmpeg.dnn.heads.logits import LogitsHead
 from accmpeg.dnn.heads.nanodet import NanodetHead
@@ -106,8 +113,75 @@ def test_logits_are_cropped_to_the_frame(read):
         (DetrHead(80), [(100, 4), (100, 80)]),
         (LogitsHead(20), [(21, 8, 8)]),
         (LogitsHead(20), []),
+        (LogitsHead(20), [(20, 0, 8)]),
+        (BoxesHead(80), [(100, 4), (99, 80)]),
+        (DetrHead(80), [(100, 80), (99, 4)]),
+        (FinalHead(80), [(100, 4), (100,), (99,)]),
+        (FinalKeypointsHead(1, 17), [(100, 4), (100,), (100,), (99, 17, 3)]),
+        (YoloSegHead(80), [(116, 100), ()]),
     ],
 )
 def test_outputs_of_another_layout_are_named(head, shapes):
     with pytest.raises(DnnError, match=r"reads outputs of .* the network gave"):
         head.dense([np.zeros(shape, np.float32) for shape in shapes], GEOMETRY)
+
+
+READ = {
+    "yolo": [(6, 5)],
+    "yolo_pose": [(12, 5)],
+    "yolo_seg": [(9, 5), (3, 16, 16)],
+    "yolo_objectness": [(5, 7)],
+    "nanodet": [(34, 85)],
+    "detr": [(5, 2), (5, 4)],
+    "rtdetr": [(5, 6)],
+    "end2end": [(5, 6)],
+    "end2end_pose": [(5, 12)],
+    "end2end_seg": [(5, 9), (3, 16, 16)],
+    "boxes": [(5, 4), (5, 2)],
+    "final": [(5, 4), (5,), (5,)],
+    "final_keypoints": [(5, 4), (5,), (5,), (5, 2, 3)],
+    "logits": [(2, 16, 16)],
+    "binary": [(1, 16, 16)],
+    "class_map": [(16, 16)],
+}
+"""What each head reads for two classes and two keypoints of a 64×64 input."""
+
+
+def others(shapes):
+    """Lists of shapes that are nearly the same."""
+    yield from ([], shapes[::-1], [*shapes, shapes[-1]])
+    for i, shape in enumerate(shapes):
+        changed = [(1, *shape), (3, *shape), (*shape, 1), shape[1:], ()]
+        changed += [
+            (*shape[:a], size, *shape[a + 1 :]) for a in range(len(shape)) for size in (0, 1, shape[a] - 1)
+        ]
+        yield from ([*shapes[:i], *also, *shapes[i + 1 :]] for also in ([], *([each] for each in changed)))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_whatever_a_network_answers_is_read_or_one_clear_error(head):
+    row = HEADS[head]
+    card = DnnCard(
+        name="net",
+        task=row.task,
+        adapter="onnx",
+        model="net.onnx",
+        classes=["a", "b"],
+        nms_iou=None if row.task == "segmentation" else 0.5,
+        keypoints=KeypointCard(names=["head", "foot"]) if row.task == "keypoints" else None,
+        input=InputCard(name="x", width_px=64, height_px=64),
+        head=HeadCard(name=head),
+    )
+    frame = VideoFrame.from_ndarray(np.full((96, 64), 128, np.uint8), format="yuv420p")
+    for kind in (np.float32, np.float16, np.int64, np.uint8, np.bool_):
+        for batch in ((), (1,)):
+
+            def infer(shapes, kind=kind, batch=batch):
+                outputs = [np.ones((*batch, *shape), kind) for shape in shapes]
+                network = SimpleNamespace(max_batch=None, run=lambda pictures: outputs)
+                return ServerDnn(card, network, get_head(card)).infer(frame)
+
+            infer(READ[head])
+            for shapes in others(READ[head]):
+                with contextlib.suppress(DnnError):
+                    infer(shapes)

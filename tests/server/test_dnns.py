@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from accmpeg.errors import DnnError
 from accmpeg.server import ServerSettings, models
 from accmpeg.server.dnns import load_all
+from tests.dnn.exported import SIZE_PX, fixed
+from tests.dnn.tiny_networks import write_tiny_card
 from tests.server.stubborn import Stubborn, write_card
 
 
@@ -29,6 +32,16 @@ def test_a_quick_dnn_runs_on_every_core_and_a_slow_one_once(
 def test_what_the_settings_say_counts(card: Path) -> None:
     assert copies(card, copies=3) == 3
     assert copies(card, threads=2) == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"copies": 2}, {"threads": 1}])
+def test_a_dnn_that_does_not_fit_its_card_is_told_at_the_start(
+    settings: dict[str, int], tmp_path: Path
+) -> None:
+    network = fixed(tmp_path / "net.onnx", boxes=np.zeros((1, 100, 4)), scores=np.zeros((1, 99, 2)))
+    size = {"input__width_px": SIZE_PX, "input__height_px": SIZE_PX, "input__size_multiple": None}
+    with pytest.raises(DnnError, match=r"^net: .* \(N, 4\), \(N, 2\) .* gave \(100, 4\), \(99, 2\): correct"):
+        copies(write_tiny_card(network, head="boxes", **size), **settings)
 
 
 def test_a_dnn_that_is_put_in_place_has_inferred_before_frames_come(card: Path) -> None:

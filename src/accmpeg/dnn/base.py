@@ -120,15 +120,25 @@ class ServerDnn:
         return result_of(self._dense(outputs, geometry), self.card, sure_only=sure_only)
 
     def _dense(self, outputs: list[NDArray[Any]], geometry: InputGeometry) -> Dense:
-        # Half precision is too coarse for pixel coordinates of large frames, and sums overflow.
-        outputs = [output.astype(np.float32) if output.dtype == np.float16 else output for output in outputs]
+        # Half precision is too coarse for pixel coordinates of large frames, and sums overflow. Small integers
+        # wrap around; class maps, which have no gradient, are only compared.
+        whole = not HEADS[self.card.head.name].has_gradient
+        outputs = [
+            output.astype(np.float32)
+            if output.dtype.itemsize < 4 and not (whole and output.dtype.kind in "iub")
+            else output
+            for output in outputs
+        ]
         # A sum is NaN or infinite as soon as one value is, and costs a fraction of isfinite on each.
         if not all(np.isfinite(np.sum(output)) for output in outputs):
             raise DnnError(
                 f"{self.card.name} returned NaN or infinite values: check the card's mean, std and colour, "
                 "and the weights"
             )
-        return self._head.dense(outputs, geometry)
+        try:
+            return self._head.dense(outputs, geometry)
+        except DnnError as error:
+            raise DnnError(f"{self.card.name}: {error}") from None
 
 
 def load_dnn(card_path: str | Path, *, threads: int | None = None, device: str = "cpu") -> ServerDnn:

@@ -144,7 +144,8 @@ class OnnxNetwork:
         return run
 
     def _numbers(self, output: Any, name: str, pictures: int) -> NDArray[Any]:
-        array = np.asarray(output)
+        # A list is a sequence of tensors, as many as the network likes, which is no array.
+        array = np.asarray(output if isinstance(output, np.ndarray | np.generic) else None)
         if array.dtype.kind not in "fiub":
             raise DnnError(
                 f"the output '{name}' of {self._card.name} holds no numbers: name those that do as "

@@ -63,9 +63,10 @@ def load(
 ) -> dict[str, LoadedDnn]:
     """A DNN for each worker, by the worker's name, in so many copies.
 
-    By default the copies are as many as the settings say or, if they don't, as pay here. Where `copies` are
-    given, cameras stream already: each copy then infers a frame before it is handed out, because the first
-    one also sets up the runtime. Raises what `load_dnn` raises, and `DnnError` where it fails on that frame.
+    By default the copies are as many as the settings say or, if they don't, as pay here. One of them infers a
+    frame, unless it does that elsewhere. Where `copies` are given, cameras stream already: each then does so
+    before it is handed out, because the first frame also sets up the runtime. Raises what `load_dnn` raises,
+    and `DnnError` where it fails on that frame.
     """
     loaded = {
         name: _copies(settings, card, device, copies[name] if copies else settings.copies)
@@ -96,7 +97,9 @@ def _copies(settings: ServerSettings, card: Path, device: str, copies: int | Non
         return [lone, *(load_dnn(card, threads=1, device=device) for _ in others)]
     if threads is None and (copies or 1) > 1 and device == "cpu":
         threads = 1
-    return [load_dnn(card, threads=threads, device=device) for _ in range(copies or 1)]
+    found = [load_dnn(card, threads=threads, device=device) for _ in range(copies or 1)]
+    _timed_s(found[0])  # one that does not fit its card says so now, and not of every frame later
+    return found
 
 
 def _infer_ms(dnn: ServerDnn) -> float:

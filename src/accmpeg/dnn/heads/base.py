@@ -20,6 +20,7 @@ __all__ = [
     "has_batch_axes",
     "namespace",
     "of_picture",
+    "prototypes_in",
     "sigmoid",
     "softmax",
 ]
@@ -108,16 +109,27 @@ def of_picture(head: Head, outputs: Sequence[Array], index: int) -> list[Array]:
     ]
 
 
-def expect(outputs: Sequence[Array], head: str, shapes: Sequence[tuple[int | None, ...]]) -> None:
-    """Raises `DnnError` unless the outputs have these shapes (None is any size)."""
+def prototypes_in(outputs: Sequence[Array]) -> int:
+    """How many mask prototypes the second output has; 1 where there is none, which `expect` then says."""
+    return int(outputs[1].shape[0]) if len(outputs) == 2 and outputs[1].ndim else 1
+
+
+def expect(outputs: Sequence[Array], head: str, shapes: Sequence[tuple[int | str, ...]]) -> None:
+    """Raises `DnnError` unless the outputs have these shapes.
+
+    A name is a size, the same wherever it stands. Only `N`, the number of candidates, may be 0.
+    """
     found = [tuple(output.shape) for output in outputs]
-    fits = len(found) == len(shapes) and all(
-        len(have) == len(want) and all(w in (None, h) for h, w in zip(have, want, strict=True))
-        for have, want in zip(found, shapes, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join(str(tuple("any" if w is None else w for w in want)) for want in shapes)
+    sizes: dict[int | str, int] = {want: want for shape in shapes for want in shape if isinstance(want, int)}
+
+    def fits(have: int, want: int | str) -> bool:
+        return have == sizes.setdefault(want, have) and (have > 0 or want == "N")
+
+    if [*map(len, found)] != [*map(len, shapes)] or not all(
+        fits(h, w) for have, want in zip(found, shapes, strict=True) for h, w in zip(have, want, strict=True)
+    ):
+        wanted = ", ".join(f"({', '.join(map(str, want))})" for want in shapes)
         raise DnnError(
             f"the head '{head}' reads outputs of {wanted} per picture, the network gave "
-            f"{', '.join(map(str, found))}: correct head.name, head.outputs or classes in the card"
+            f"{', '.join(map(str, found)) or 'none'}: correct head.name, head.outputs or classes in the card"
         )

@@ -29,7 +29,7 @@ class BoxesHead:
         box_names(self.columns)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "boxes", [(None, 4), (None, self.classes)])
+        expect(outputs, "boxes", [("N", 4), ("N", self.classes)])
         return dense_boxes(outputs[0], outputs[1], geometry, columns=box_names(self.columns))
 
 
@@ -49,7 +49,7 @@ class FinalHead:
         box_names(self.columns)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "final", [(None, 4), (None,), (None,)])
+        expect(outputs, "final", [("N", 4), ("N",), ("N",)])
         boxes, scores, labels = outputs
         scattered = scatter_scores(scores, labels, self.first_label, self.classes)
         return dense_boxes(boxes, scattered, geometry, columns=box_names(self.columns))
@@ -65,7 +65,7 @@ class FinalKeypointsHead:
     ranks: ClassVar[tuple[int, ...]] = (2, 1, 1, 3)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "final_keypoints", [(None, 4), (None,), (None,), (None, self.keypoints, 3)])
+        expect(outputs, "final_keypoints", [("N", 4), ("N",), ("N",), ("N", self.keypoints, 3)])
         boxes, scores, labels, points = outputs
         keypoints = namespace(points).stack(
             [geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1]), points[..., 2]], -1

@@ -33,7 +33,7 @@ class DetrHead:
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         softmaxed = self.activation == "softmax"
-        expect(outputs, "detr", [(None, self.classes + softmaxed), (None, 4)])
+        expect(outputs, "detr", [("N", self.classes + softmaxed), ("N", 4)])
         logits, boxes = outputs
         scores = softmax(logits)[:, : self.classes] if softmaxed else sigmoid(logits)
         return _dense(boxes, scores, geometry)
@@ -53,7 +53,7 @@ class RtDetrHead:
             raise CardError(f"head.parameters.activation is 'none' or 'sigmoid', not '{self.activation}'")
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "rtdetr", [(None, 4 + self.classes)])
+        expect(outputs, "rtdetr", [("N", 4 + self.classes)])
         boxes, scores = outputs[0][:, :4], outputs[0][:, 4:]
         return _dense(boxes, sigmoid(scores) if self.activation == "sigmoid" else scores, geometry)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import box_names, expect, namespace
+from accmpeg.dnn.heads.base import box_names, expect, namespace, prototypes_in
 from accmpeg.dnn.heads.boxes import dense_boxes, scatter_scores
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
@@ -34,7 +34,7 @@ class End2EndHead:
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         names = box_names(self.columns, ("score", "class"))
-        expect(outputs, "end2end", [(None, len(names))])
+        expect(outputs, "end2end", [("N", len(names))])
         score, label = (outputs[0][:, names.index(name)] for name in ("score", "class"))
         scores = scatter_scores(score, label, self.first_label, self.classes)
         return dense_boxes(outputs[0], scores, geometry, columns=names)
@@ -50,7 +50,7 @@ class End2EndPoseHead:
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "end2end_pose", [(None, 6 + 3 * self.keypoints)])
+        expect(outputs, "end2end_pose", [("N", 6 + 3 * self.keypoints)])
         rows = outputs[0]
         points = rows[:, 6:].reshape(-1, self.keypoints, 3)
         keypoints = namespace(rows).stack(
@@ -69,8 +69,7 @@ class End2EndSegHead:
     ranks: ClassVar[tuple[int, ...]] = (2, 3)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        masks = outputs[1].shape[0] if len(outputs) == 2 else None
-        expect(outputs, "end2end_seg", [(None, None if masks is None else 6 + masks), (masks, None, None)])
+        expect(outputs, "end2end_seg", [("N", 6 + prototypes_in(outputs)), ("M", "h", "w")])
         rows = outputs[0]
         scores = scatter_scores(rows[:, 4], rows[:, 5], self.first_label, self.classes)
         return dense_boxes(

@@ -46,7 +46,7 @@ class LogitsHead:
             )
         if len(outputs) == 1 and outputs[0].shape[-1:] == (self.classes,) != outputs[0].shape[:1]:
             outputs = [namespace(outputs[0]).moveaxis(outputs[0], -1, 0)]  # channels last
-        expect(outputs, "logits", [(self.classes, None, None)])
+        expect(outputs, "logits", [(self.classes, "h", "w")])
         return Dense(
             logits=geometry.crop(outputs[0]), frame_size_px=(geometry.frame_width, geometry.frame_height)
         )
@@ -75,7 +75,7 @@ class BinaryHead:
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         if len(outputs) == 1 and outputs[0].ndim == 2:
             outputs = [outputs[0][None]]
-        expect(outputs, "binary", [(1, None, None)])
+        expect(outputs, "binary", [(1, "h", "w")])
         logit = geometry.crop(outputs[0])[0]
         xp = namespace(logit)
         if self.activation == "none":
@@ -103,7 +103,7 @@ class ClassMapHead:
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         if len(outputs) == 1 and outputs[0].ndim == 3 and outputs[0].shape[0] == 1:
             outputs = [outputs[0][0]]
-        expect(outputs, "class_map", [(None, None)])
+        expect(outputs, "class_map", [("h", "w")])
         found = np.asarray(geometry.crop(outputs[0]))
         numbers = found.astype(np.int64)
         lowest, highest = int(numbers.min()), int(numbers.max())

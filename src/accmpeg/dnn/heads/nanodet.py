@@ -30,7 +30,7 @@ class NanodetHead:
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "nanodet", [(self.classes + 4 * self.bins, None)])
+        expect(outputs, "nanodet", [(self.classes + 4 * self.bins, "N")])
         rows = outputs[0]
         points = self._points(geometry)
         if len(points) != rows.shape[1]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import CENTRES, expect, frame_boxes, namespace
+from accmpeg.dnn.heads.base import CENTRES, expect, frame_boxes, namespace, prototypes_in
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
 
@@ -59,9 +59,7 @@ class YoloSegHead:
     ranks: ClassVar[tuple[int, ...]] = (2, 3)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        masks = outputs[1].shape[0] if len(outputs) == 2 else None
-        first = None if masks is None else 4 + self.classes + masks
-        expect(outputs, "yolo_seg", [(first, None), (masks, None, None)])
+        expect(outputs, "yolo_seg", [(4 + self.classes + prototypes_in(outputs), "N"), ("M", "h", "w")])
         rows = outputs[0]
         return Dense(
             boxes_xyxy=frame_boxes(rows[:4].T, CENTRES, geometry),
@@ -76,5 +74,5 @@ def _of_anchors(outputs: Sequence[Array], head: str, quantities: int) -> Array:
     """The one output as a row per anchor; some exporters write it that way round already."""
     if len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] == quantities:
         return outputs[0]
-    expect(outputs, head, [(quantities, None)])
+    expect(outputs, head, [(quantities, "N")])
     return outputs[0].T

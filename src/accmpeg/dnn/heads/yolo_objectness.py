@@ -23,7 +23,7 @@ class YoloObjectnessHead:
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "yolo_objectness", [(None, 5 + self.classes)])
+        expect(outputs, "yolo_objectness", [("N", 5 + self.classes)])
         rows = outputs[0]
         return Dense(
             boxes_xyxy=frame_boxes(rows[:, :4], CENTRES, geometry),
