@@ -120,8 +120,8 @@ class ServerDnn:
         return result_of(self._dense(outputs, geometry), self.card, sure_only=sure_only)
 
     def _dense(self, outputs: list[NDArray[Any]], geometry: InputGeometry) -> Dense:
-        # Half precision is too coarse for pixel coordinates of large frames, and sums overflow. Small integers
-        # wrap around; class maps, which have no gradient, are only compared.
+        # Half precision is too coarse for pixel coordinates of large frames, and its sums overflow. Small
+        # integers wrap around; those of class maps, which have no gradient, are only compared.
         whole = not HEADS[self.card.head.name].has_gradient
         outputs = [
             output.astype(np.float32)
