@@ -29,6 +29,11 @@ class Workers(ABC):
     is_this_process = False
     """Whether `in_order` works here, and has the whole machine."""
 
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Tasks that run at once, as things stand."""
+
     @abstractmethod
     def in_order(
         self,
@@ -67,6 +72,10 @@ class LocalWorkers(Workers):
     def __init__(self, count: int) -> None:
         self._count = count
         self.is_this_process = count == 1
+
+    @property
+    def count(self) -> int:
+        return self._count
 
     def in_order(
         self,

@@ -55,8 +55,7 @@ class RayWorkers(Workers):
         self._kind, self._each = ("GPU", gpus) if gpus else ("CPU", 1.0)
 
     @property
-    def _count(self) -> int:
-        """Tasks that the cluster can run at once: nodes come and go."""
+    def count(self) -> int:  # nodes come and go
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return max(1, int(resources.get(self._kind, 0) / self._each))
 
@@ -99,7 +98,7 @@ class RayWorkers(Workers):
         try:
             while group := list(islice(items, min(_MOST_PER_TASK, math.ceil(_TASK_S / each_s)))):
                 running.append(begun(group))
-                while len(running) >= AHEAD_PER_WORKER * self._count:
+                while len(running) >= AHEAD_PER_WORKER * self.count:
                     take_oldest()
             while running:
                 take_oldest()
@@ -124,7 +123,7 @@ class RayWorkers(Workers):
         )(_read_here)
         waiting, begun = iter(sources), deque[tuple[Any, Source]]()
         while True:
-            ahead = 1 + self._count // _WORKERS_PER_READER
+            ahead = 1 + self.count // _WORKERS_PER_READER
             for source in waiting:
                 begun.append((reader.remote(__version__, read, source), source))
                 if len(begun) > ahead:

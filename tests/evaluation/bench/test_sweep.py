@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from accmpeg.evaluation.bench.sweep import run_sweep
 from accmpeg.evaluation.methods import METHODS
 from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.media.source import find_footage
+from accmpeg.workers import LocalWorkers
 
 CARD = assets_path() / "detector.card.toml"
 MODEL = assets_path() / "accmodel.card.toml"
@@ -50,8 +52,7 @@ def sweep(
         [METHODS[name] for name in names],
         out,
         options.pop("settings", SETTINGS),
-        workers=1,
-        **options,
+        **{"workers": 1, **options},
     )
 
 
@@ -97,6 +98,25 @@ def test_a_finished_sweep_measures_nothing_again(
     assert contents(out) == before
     assert {what for what, _, _ in seen} == {"costs", "cells"}
     assert seen[-1] == ("cells", len(rows), len(rows))
+
+
+def test_workers_without_a_clip_of_their_own_share_the_methods_of_one(
+    videos: Path, small_card: Path, whole: tuple[Path, list[CellRow]], tmp_path: Path
+) -> None:
+    _, rows = whole
+    shutil.copytree(whole[0] / "costs", tmp_path / "costs")  # timed once: a cell's own figures depend on them
+    started: list[int] = []
+
+    class Counting(LocalWorkers):
+        def as_finished(self, tasks: Sequence[Any], *arguments: Any, **options: Any) -> None:
+            started.append(len(tasks))
+            super().as_finished(tasks, *arguments, **options)
+
+    shared = sweep(videos, small_card, tmp_path, workers=Counting(4))
+    assert started == [2, 2, 4], "costs, what methods have in common, then two shares of each clip"
+    assert [row.model_dump() for row in shared] == [row.model_dump() for row in rows]
+    sweep(videos, small_card, tmp_path, workers=Counting(4))
+    assert started[3:] == [2, 4]
 
 
 def test_pictures_of_the_map_are_kept(whole: tuple[Path, list[CellRow]]) -> None:

@@ -236,5 +236,7 @@ def test_a_camera_that_nothing_fits_is_told_the_cheapest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site({}, CPU, source_px=(1280, 720), plain_cpu=1.0)
-    with pytest.raises(EvaluationError, match=r"The cheapest, stream:480x270\+b2\+superfast, takes 0\.18 times"):
+    with pytest.raises(
+        EvaluationError, match=r"The cheapest, stream:480x270\+b2\+superfast, takes 0\.18 times"
+    ):
         site.search(tmp_path, monkeypatch, camera_budget=0.1)

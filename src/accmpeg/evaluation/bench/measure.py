@@ -75,22 +75,33 @@ class Bench:
         for settled in ("costs", "_context"):
             self.__dict__.pop(settled, None)
 
-    def cells(self, known: Mapping[str, CellRow]) -> Iterator[CellRow]:
-        """The rows of all methods, in a fixed order; those in `known` (by key) are not measured again."""
+    def common_cells(self, known: Mapping[str, CellRow]) -> Iterator[CellRow]:
+        """The rows that all methods are held against; those in `known` (by key) are not measured again."""
         ceiling = self._cell(known, PLAIN_METHOD, CEILING_QUALITY, "ceiling")
         yield ceiling
+        # By the row, because a clip whose cells are all known need not be opened.
+        size_px = ceiling.width_px, ceiling.height_px
+        if ceiling.status == "ok" and self._group.dnn.card.input.stream_size_px(*size_px) != size_px:
+            yield self._cell(known, PLAIN_METHOD, 0, "uncoded")
+
+    def cells(self, known: Mapping[str, CellRow], methods: Sequence[str] | None = None) -> Iterator[CellRow]:
+        """The common rows, then those of these methods or all of the group's, in a fixed order."""
+        ceiling = None
+        for row in self.common_cells(known):
+            ceiling = ceiling or row
+            yield row
+        assert ceiling is not None
+        known_methods = self._group.methods
+        chosen = [known_methods[name] for name in (known_methods if methods is None else methods)]
         if ceiling.status == "failed":
             # A clip or a network that can't be used: say so once for each method.
-            for method in self._group.methods.values():
+            for method in chosen:
                 first = self._next_quality({}, method.quality_shift) or 0
                 yield self._failed(method.name, first, "method", ceiling.reason or "")
             return
-        # By the row, because a clip whose cells are all known need not be opened.
         size_px = ceiling.width_px, ceiling.height_px
-        if self._group.dnn.card.input.stream_size_px(*size_px) != size_px:
-            yield self._cell(known, PLAIN_METHOD, 0, "uncoded")
         best = self._score(ceiling)
-        for method in self._group.methods.values():
+        for method in chosen:
             measured: dict[int, float] = {}
             shift = self._shift(method, size_px)
             while (quality := self._next_quality(measured, shift)) is not None:

@@ -4,14 +4,16 @@
 plan ─▶ groups (clip, server DNN) ─┬▶ one process: rehearsals, which fix what every stage costs
                                    └▶ worker processes: references once ─▶ cell, cell, … ─▶ a line each
 ```
+Where there are more workers than groups, several share the methods of one, once its references are there.
 
 A cell is known by the hash of everything its figures depend on. Cells whose line is in `cells.jsonl` are
 never measured again, so a sweep that was killed goes on where it was.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -25,7 +27,23 @@ from accmpeg.evaluation.methods import Method
 from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.workers import LocalWorkers, Workers
 
-__all__ = ["run_sweep"]
+__all__ = ["run_sweep", "shares_of"]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one worker measures of a group: its common cells, and those of these methods."""
+
+    group: Group
+    methods: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return str(self.group)
+
+
+def shares_of(groups: int, methods: int, workers: int) -> int:
+    """Into how many parts each group's methods are divided, so that no worker is without work."""
+    return max(1, min(methods, workers // max(1, groups)))
 
 
 def run_sweep(
@@ -89,13 +107,20 @@ def run_sweep(
             for row in rows
         )
         before = _line_count(cells_file) - ours
-        workers.as_finished(
-            heavy_first,
-            _measure,
-            lambda group: (group, folder, settings, known(group)),
-            keep,
-            lambda _: progress("cells", _line_count(cells_file) - before, total),
-        )
+
+        def measure(shares: Sequence[_Share]) -> None:
+            workers.as_finished(
+                shares,
+                _measure,
+                lambda share: (share, folder, settings, known(share.group)),
+                keep,
+                lambda _: progress("cells", _line_count(cells_file) - before, total),
+            )
+
+        shares = shares_of(len(groups), len(names), workers.count)
+        if shares > 1 and (new := [group for group in heavy_first if not _is_opened(known(group))]):
+            measure([_Share(group, ()) for group in new])
+        measure([_Share(group, names[n::shares]) for group in heavy_first for n in range(shares)])
     except BrokenProcessPool as error:
         raise EvaluationError(
             "a worker died, perhaps out of memory: use fewer --workers or a smaller --limit "
@@ -109,16 +134,22 @@ def run_sweep(
 
 
 def _of_sweep(rows: Iterable[CellRow], groups: Sequence[Group]) -> list[CellRow]:
-    """The newest row of each of the sweep's cells, clip by clip; a folder may hold other methods' too."""
+    """The newest row of each of the sweep's cells, clip by clip and then method by method, however many
+    workers finished them in whatever order; a folder may hold other methods' too."""
     order = {(group.clip.name, group.dnn.card.name): number for number, group in enumerate(groups)}
-    names = {name for group in groups for name in group.method_names}
+    names = {name: number for group in groups for number, name in enumerate(group.method_names)}
     latest = {row.key: row for row in rows}
     wanted = [
         row
         for row in latest.values()
         if (row.clip, row.dnn) in order and (row.method in names or row.role in ("ceiling", "uncoded"))
     ]
-    return sorted(wanted, key=lambda row: order[row.clip, row.dnn])
+
+    def place(row: CellRow) -> tuple[int, int]:
+        common = row.role in ("ceiling", "uncoded")
+        return order[row.clip, row.dnn], -1 if common else names[row.method]
+
+    return sorted(wanted, key=place)
 
 
 def _check_same_sweep(
@@ -171,11 +202,17 @@ def _rehearse(group: Group, folder: Path, settings: SweepSettings) -> Iterator[C
     yield from ()
 
 
+def _is_opened(known: Mapping[str, CellRow]) -> bool:
+    """Whether a group has its references and a ceiling."""
+    return any(row.role == "ceiling" for row in known.values())
+
+
 def _measure(
-    group: Group, folder: Path, settings: SweepSettings, known: dict[str, CellRow]
+    share: _Share, folder: Path, settings: SweepSettings, known: dict[str, CellRow]
 ) -> Iterator[CellRow]:
     """The cells of one clip and server DNN that are missing."""
-    return (row for row in Bench(group, folder, settings).cells(known) if row.key not in known)
+    rows = Bench(share.group, folder, settings).cells(known, share.methods)
+    return (row for row in rows if row.key not in known)
 
 
 def _append(row: CellRow, *, file: Path) -> None:

@@ -10,7 +10,7 @@ from accmpeg.evaluation.bench.cache import content_hash
 from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, ReferenceName, read_rows
 from accmpeg.evaluation.bench.run import PLAIN_METHOD
-from accmpeg.evaluation.bench.sweep import run_sweep
+from accmpeg.evaluation.bench.sweep import run_sweep, shares_of
 from accmpeg.evaluation.link.link import Link
 from accmpeg.evaluation.methods.whole_stream import StreamSetting, whole_stream
 from accmpeg.evaluation.profile.pace import Pace, Work
@@ -111,6 +111,7 @@ class Measuring:
             cells=sum(max(0, points - done) for done in pairs),
             new_parts=sum(not known[part.name, PLAIN_METHOD, "ceiling"] for part in parts),
             parts=len(parts),
+            shares=shares_of(len(parts), len(set(streams)), self._workers),
         )
 
     def settle(
@@ -144,10 +145,12 @@ class Measuring:
         more = max(0, number - EARLY_PARTS)
         early = min(number, EARLY_PARTS) * (LATE_POINTS - EARLY_POINTS)
         new = more * (streams + 1)
-        return Work(new, new * LATE_POINTS + early * (streams + 1), more, number)
+        shares = shares_of(number, streams + 1, self._workers)
+        return Work(new, new * LATE_POINTS + early * (streams + 1), more, number, shares)
 
     def judging_work(self, number: int) -> Work:
-        return Work(number * JUDGED, number * JUDGED * LATE_POINTS, number, number)
+        shares = shares_of(number, JUDGED, self._workers)
+        return Work(number * JUDGED, number * JUDGED * LATE_POINTS, number, number, shares)
 
 
 class _Watch:

@@ -34,7 +34,9 @@ class Work:
     new_parts: int
     """Each takes its reference answers and a ceiling."""
     parts: int
-    """Worked on at the same time, as far as there are workers."""
+    """Opened at the same time, as far as there are workers."""
+    shares: int = 1
+    """Workers that measure the streams of one part at the same time."""
 
     def __add__(self, other: "Work") -> "Work":
         return Work(
@@ -42,6 +44,7 @@ class Work:
             self.cells + other.cells,
             self.new_parts + other.new_parts,
             min(self.parts, other.parts),
+            min(self.shares, other.shares),
         )
 
 
@@ -81,11 +84,11 @@ class Pace:
 
     def seconds(self, work: Work) -> float:
         """What it takes, by what sweeps have taken so far."""
-        at_once = self._at_once(work.parts)
         each = {name: seconds / count for name, (seconds, count) in self._took.items()}
         cell_s = each.get("cell", 0.0)
-        beside = work.cells * cell_s + work.new_parts * each.get("new part", cell_s)
-        return _SAFETY * (work.rehearsals * each.get("rehearsal", cell_s) + beside / at_once)
+        cells_s = work.cells * cell_s / self._at_once(work.parts * work.shares)
+        opened_s = work.new_parts * each.get("new part", cell_s) / self._at_once(work.parts)
+        return _SAFETY * (work.rehearsals * each.get("rehearsal", cell_s) + opened_s + cells_s)
 
     def settle(
         self, what: str, choices: Sequence[tuple[int, float, float]], time_s: Callable[[], float]
@@ -103,8 +106,8 @@ class Pace:
 
     def learn(self, work: Work, rehearsed_s: float, opened_s: float, measured_s: float) -> None:
         """From one sweep: its rehearsals, its first part's opening, and all that followed them."""
-        at_once = self._at_once(work.parts)
-        cells_s = measured_s * at_once - (work.new_parts * opened_s if work.new_parts else 0.0)
+        all_opened_s = work.new_parts * opened_s / self._at_once(work.parts)
+        cells_s = (measured_s - all_opened_s) * self._at_once(work.parts * work.shares)
         for name, seconds, count in (
             ("rehearsal", rehearsed_s, work.rehearsals),
             ("new part", opened_s * work.new_parts, work.new_parts),
@@ -130,6 +133,6 @@ class Pace:
                 f"can't write {error.filename}: {error.strerror}; finished cells are kept"
             ) from error
 
-    def _at_once(self, parts: int) -> float:
-        rounds = -(-parts // self._workers)
-        return parts / rounds if parts else 1.0
+    def _at_once(self, tasks: int) -> float:
+        rounds = -(-tasks // self._workers)
+        return tasks / rounds if tasks else 1.0
