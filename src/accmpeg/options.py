@@ -107,8 +107,8 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or error
         raise UsageError(f"{option} {path}: can't be read: {said}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{option} {path}: not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in brackets
+        raise UsageError(f"{option} {path}: not valid TOML: {error}") from None  # it may quote a token
 
 
 def read_site(path: Path, option: str, also: Collection[str] = ()) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from accmpeg.accmodel import AccModel, read_accmodel_card
 from accmpeg.demo import assets_path
@@ -71,6 +72,27 @@ def test_weights_that_are_no_accmodel_are_refused(copied: Path) -> None:
         AccModel.load(copied)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 2), (1, 3, 2, 2), (1, 2, 2, 2, 2), (2, 2, 2)])
+def test_weights_of_another_network_are_one_clear_error(copied: Path, shape: tuple[int, ...]) -> None:
+    """What has an AccModel's inputs may still answer with anything."""
+    card = read_accmodel_card(copied)
+    assert len(card.outputs) == 2
+    network = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Identity", ["constant"], ["maps"])],
+            "other",
+            [helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in ("y", "uv")],
+            [helper.make_tensor_value_info("maps", TensorProto.FLOAT, shape)],
+            [numpy_helper.from_array(np.full(shape, 0.5, np.float32), "constant")],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    other = AccModel.of_weights(card, network.SerializeToString(), "other.onnx")
+    with pytest.raises(AccModelError, match="another network"):
+        other.predict(grey_frame(64, 64))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -78,6 +100,7 @@ def test_weights_that_are_no_accmodel_are_refused(copied: Path) -> None:
         ("object_threshold =", "object_threshhold =", "did you mean 'object_threshold'"),
         ('model = "discs.onnx"\n', "", "'model' is missing"),
         ("sha256", "= sha256", "TOML"),
+        ('"accgrad",', "", "must name accgrad"),
         ("long_side_px = 640", "long_side_px = 0", "long_side_px"),
         (
             "[dnn]",

@@ -66,7 +66,12 @@ def test_secrets_are_hidden() -> None:
         ("prot = 2", "unknown key 'prot': did you mean 'port'?"),
         ("port = [2]", "port takes a single value"),
         ("port = 'x'", "Invalid value for '--port'"),
+        ("port = true", "port takes a single value, and no true or false"),
+        ("port = 2020-01-01", "port takes a single value, and no date"),
+        ("max_cameras = 1\nmax-cameras = 2", "max-cameras is there twice"),
         ("port = ", "not valid TOML"),
+        ("port = " + "9" * 5000, "not valid TOML"),
+        ("port = " + "[" * 5000, "not valid TOML"),
         ("config = 'x'", "unknown key 'config'"),
     ],
 )

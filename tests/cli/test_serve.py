@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -17,7 +18,9 @@ import pytest
 
 import accmpeg
 from accmpeg.demo.scene import SceneSource, SceneSpec
-from accmpeg.errors import LinkError
+from accmpeg.errors import LinkError, UsageError
+from accmpeg.server import ServerSettings, ServerThread, Tokens
+from accmpeg.server.tokens import read_tokens
 from tests.server.stubborn import write_card
 
 COMMAND = [sys.executable, "-m", "accmpeg", "serve"]
@@ -91,6 +94,41 @@ def test_results_between_frames_without_the_tracker_are_one_sentence(tmp_path: P
     assert done.returncode == 1
     assert "--publish-per-second needs the 'tracking' extra: pip install 'accmpeg[tracking]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [
+        ("127.0.0.1", None, "in use: another program does already, so give another --port"),
+        ("192.0.2.1", 0, "give --host an address of this machine"),
+        ("nobody.invalid", 0, "give --host a name or an address"),
+    ],
+)
+def test_where_it_can_t_listen_is_said_with_the_way_out(host: str, port: int | None, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = ServerSettings(
+            host=host,
+            port=taken.getsockname()[1] if port is None else port,
+            tokens=Tokens({"cameras": {"gate": "gate-token-0123456789"}}),
+            insecure=True,
+            dnns=(Path("never-read.card.toml"),),
+        )
+        with pytest.raises(OSError, match=f"can't listen on {host}, port .*{said}"):
+            ServerThread(settings).start()
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1", "127.0.0.1:8700"])
+def test_a_host_is_no_address(host: str) -> None:
+    with pytest.raises(UsageError, match="give the address alone, and its port as --port"):
+        ServerSettings(dnns=(Path("never-read.card.toml"),), host=host).check()
+
+
+def test_the_names_of_the_tables_are_no_cameras(tmp_path: Path) -> None:
+    """`viewers = "…"` gave a camera of that name a token, and viewers none."""
+    file = tmp_path / "tokens.toml"
+    file.write_text('viewers = "viewer-token-0123456789"\n')
+    with pytest.raises(UsageError, match=r"viewers: write .* tables \[viewers\] and \[admins\]"):
+        read_tokens(file)
 
 
 def test_a_short_token_is_refused_and_not_shown(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.errors import LinkError, UsageError
 from accmpeg.protocol.wire import SUBPROTOCOL, Welcome, pack, unpack
-from accmpeg.server import ServerThread
+from accmpeg.server import ServerSettings, ServerThread
 from accmpeg.server.web.certificate import certificate_problem
+from accmpeg.server.web.transport import tls_context
 from tests.helpers import WAIT_S, until
 from tests.server.clients import hello_of
 
@@ -123,6 +124,27 @@ def test_a_file_without_certificates_is_bad_use(tmp_path: Path) -> None:
     file.write_text("nonsense")
     with pytest.raises(UsageError, match="no certificate"):
         ServerAddress.parse("wss://127.0.0.1", ca_file=file)
+
+
+def test_which_of_the_two_files_is_wrong_is_said(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    good, key = certificate
+    (_, other), none = dated(tmp_path, "20200101", "20991231"), tmp_path / "none.pem"
+    locked = tmp_path / "locked.pem"
+    subprocess.run(
+        ["openssl", "pkey", "-in", key, "-aes128", "-passout", "pass:secret", "-out", locked], check=True
+    )
+
+    def wrong(certificate: Path, key: Path) -> str:
+        with pytest.raises(UsageError) as caught:
+            tls_context(ServerSettings(tls_certificate=certificate, tls_key=key))
+        return str(caught.value)
+
+    assert re.match("--tls-certificate .* no certificate in it .*PEM", wrong(key, good))
+    assert re.match(r"--tls-certificate .*none\.pem can't be read: No such file", wrong(none, key))
+    assert re.match(r"--tls-key .*none\.pem can't be read: No such file", wrong(good, none))
+    assert re.match("--tls-key .* no private key in it", wrong(good, good))
+    assert re.match("--tls-key .* is encrypted.*openssl pkey", wrong(good, locked))
+    assert "do not belong together" in wrong(good, other)
 
 
 def test_a_certificate_that_is_none_is_named(start: Start, tmp_path: Path) -> None:

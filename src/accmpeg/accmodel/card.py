@@ -131,6 +131,12 @@ class AccModelCard(_Section):
             raise ValueError("this is the card of a server DNN: `accmpeg train` makes an AccModel for it")
         return document
 
+    @model_validator(mode="after")
+    def _check_outputs(self) -> "AccModelCard":
+        if "accgrad" not in self.outputs or len(set(self.outputs)) < len(self.outputs):
+            raise ValueError("outputs must name accgrad, and each map once")
+        return self
+
     @property
     def top_share(self) -> float | None:
         """The lowest measured top share, see `Quality`; None where none was measured."""

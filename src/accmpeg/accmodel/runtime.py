@@ -81,10 +81,11 @@ class AccModel:
     def score(self, planes: Planes, width_px: int, height_px: int) -> Scores:
         """Scores of a frame of `width_px` × `height_px` whose planes were made before."""
         maps = self._infer(planes)
-        if maps.shape[0] != len(self.card.outputs):
+        if maps.ndim != 3 or len(maps) != len(self.card.outputs) or not np.isfinite(maps).all():
             raise AccModelError(
-                f"the AccModel {self.card.name} gives {maps.shape[0]} maps, "
-                f"its card names {len(self.card.outputs)}"
+                f"the AccModel {self.card.name} gives {maps.shape} where its card names "
+                f"{len(self.card.outputs)} maps (maps, rows, columns), or no numbers in it: its weights are "
+                "of another network, or broken; train it again"
             )
         grid = MacroblockGrid(width_px, height_px)
         sampled = {
@@ -116,8 +117,8 @@ def _onnxruntime(weights: bytes, file: str, threads: int) -> Callable[[Planes], 
             (output,) = session.run(None, {"y": planes.y[None, None], "uv": planes.uv[None]})
         except Exception as error:
             raise AccModelError(f"the AccModel of {file} failed: {first_line(error)}") from error
-        maps: FloatMap = np.asarray(output)[0]
-        return maps
+        maps: FloatMap = np.asarray(output)
+        return maps[0] if maps.ndim else maps
 
     return infer
 
@@ -147,8 +148,8 @@ def _openvino(weights: bytes, file: Path, threads: int) -> Callable[[Planes], Fl
             result = request.infer({"y": planes.y[None, None], "uv": planes.uv[None]})
         except Exception as error:
             raise AccModelError(f"the AccModel of {file} failed: {first_line(error)}") from error
-        maps: FloatMap = np.array(result[0][0])
-        return maps
+        maps: FloatMap = np.array(result[0])
+        return maps[0] if maps.ndim else maps
 
     return infer
 

@@ -109,6 +109,7 @@ def _settings(context: typer.Context, path: Path, values: dict[str, Any]) -> Ite
     for option in options.values():
         # The flag's own spelling too, where the function's parameter has another name.
         valid |= {flag.removeprefix("--"): option for flag in option.opts if flag.startswith("--")}
+    seen: set[str] = set()
     for key, value in values.items():
         found = valid.get(key.replace("_", "-"))
         if found is None:
@@ -116,9 +117,17 @@ def _settings(context: typer.Context, path: Path, values: dict[str, Any]) -> Ite
             hint = f"did you mean '{near[0]}'?" if near else f"valid keys are {', '.join(sorted(valid))}"
             raise UsageError(f"--config {path}: unknown key '{key}': {hint}")
         several = found.nargs != 1 or getattr(found, "multiple", False)
-        if isinstance(value, dict) or (isinstance(value, list) and not several):
-            raise UsageError(f"--config {path}: {key} takes a single value, not a {type(value).__name__}")
-        yield str(found.name), [value] if several and not isinstance(value, list) else value
+        given = value if several and isinstance(value, list) else [value]
+        switch = getattr(found, "is_flag", False)
+        for each in given:
+            # Python counts with true as with 1, and makes text of anything.
+            if not isinstance(each, str | int | float) or (isinstance(each, bool) and not switch):
+                what = {dict: "table", bool: "true or false"}.get(type(each), type(each).__name__)
+                raise UsageError(f"--config {path}: {key} takes a single value, and no {what}")
+        if str(found.name) in seen:
+            raise UsageError(f"--config {path}: {key} is there twice, with _ and with -: keep one")
+        seen.add(str(found.name))
+        yield str(found.name), given if several else value
 
 
 def _shown(value: Any) -> Any:

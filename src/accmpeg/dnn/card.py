@@ -183,10 +183,10 @@ def parse_card(kind: type[C], text: str, where: str) -> C:
     """Checks the text of a card of this kind, which came from `where`; raises `CardError`."""
     try:
         return kind.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise CardError(f"{where} is not valid TOML: {error}") from error
     except ValidationError as error:
         raise CardError(f"{where}: {explain(error, kind)}") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in brackets
+        raise CardError(f"{where} is not valid TOML: {error}") from error
 
 
 def write_card(card: BaseModel, path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -30,6 +31,12 @@ from accmpeg.server.web.transport import Http, tls_context, uvicorn_config
 
 __all__ = ["ServerThread", "open_server", "serve", "start_server"]
 
+_WAYS_OUT = {
+    errno.EADDRINUSE: ": another program does already, so give another --port",
+    errno.EADDRNOTAVAIL: ": give --host an address of this machine, or 0.0.0.0 for all",
+    errno.EACCES: ": ports below 1024 are for root, so give another --port",
+    socket.EAI_NONAME: ": give --host a name or an address, and the port as --port",
+}
 GRACE_S = 10.0
 """After draining, everything must have ended within so long; then it is ended."""
 
@@ -105,8 +112,9 @@ def _listen(settings: ServerSettings) -> socket.socket:
     except UnicodeError:  # an empty label, or one beyond 63 letters, or such
         raise UsageError(f"--host {settings.host!r} is no name of a host, nor an IP address") from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"can't listen on {settings.host}:{settings.port}: {reason}") from None
+        # Without what Python adds to it.
+        said = (error.strerror or str(error)).partition(" (while")[0] + _WAYS_OUT.get(error.errno or 0, "")
+        raise OSError(error.errno, f"can't listen on {settings.host}, port {settings.port}: {said}") from None
 
 
 async def open_server(settings: ServerSettings) -> Server:

@@ -173,6 +173,8 @@ class ServerSettings:
     def check(self) -> None:
         if not self.dnns:
             raise UsageError("no server DNN: give at least one card with --dnn CARD")
+        if "/" in self.host or self.host.count(":") == 1:
+            raise UsageError(f"--host {self.host}: give the address alone, and its port as --port")
         if not is_loopback(self.host) and not self.tokens:
             raise UsageError(
                 f"--host {self.host} lets others in, and no token is configured: give --tokens FILE "

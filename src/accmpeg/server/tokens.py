@@ -17,12 +17,12 @@ WebSocket, hold a cookie that is derived from the token and worth nothing elsewh
 
 import hashlib
 import hmac
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from accmpeg.errors import UsageError
+from accmpeg.options import read_toml
 from accmpeg.protocol.wire import is_name
 
 __all__ = ["ANY_CAMERA", "Role", "Tokens", "bearer_of", "read_tokens"]
@@ -122,8 +122,8 @@ def read_tokens(
     """
     found: dict[Role, dict[str, str]] = {"cameras": {}, "viewers": {}, "admins": {}}
     if path is not None:
-        for key, value in _read(path).items():
-            if isinstance(value, str):
+        for key, value in read_toml(path, "--tokens").items():
+            if isinstance(value, str) and key not in found:
                 found["cameras"][key] = value
             elif key in found and isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
                 found[key] |= value
@@ -141,14 +141,3 @@ def read_tokens(
     if admin:
         found["admins"]["admin"] = admin
     return Tokens(found)
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--tokens {path} can't be read: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--tokens {path} is not valid TOML: {error}") from None

@@ -84,15 +84,12 @@ class Bench:
         if ceiling.status == "ok" and self._group.dnn.card.input.stream_size_px(*size_px) != size_px:
             yield self._cell(known, PLAIN_METHOD, 0, "uncoded")
 
-    def cells(self, known: Mapping[str, CellRow], methods: Sequence[str] | None = None) -> Iterator[CellRow]:
+    def cells(self, known: Mapping[str, CellRow], methods: Sequence[str] = ()) -> Iterator[CellRow]:
         """The common rows, then those of these methods or all of the group's, in a fixed order."""
-        ceiling = None
-        for row in self.common_cells(known):
-            ceiling = ceiling or row
-            yield row
-        assert ceiling is not None
-        known_methods = self._group.methods
-        chosen = [known_methods[name] for name in (known_methods if methods is None else methods)]
+        common = self.common_cells(known)
+        yield (ceiling := next(common))
+        yield from common
+        chosen = [self._group.methods[name] for name in methods or self._group.methods]
         if ceiling.status == "failed":
             # A clip or a network that can't be used: say so once for each method.
             for method in chosen:

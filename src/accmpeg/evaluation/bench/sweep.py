@@ -32,7 +32,7 @@ __all__ = ["run_sweep", "shares_of"]
 
 @dataclass(frozen=True)
 class _Share:
-    """What one worker measures of a group: its common cells, and those of these methods."""
+    """What one worker measures of a group: its common cells, and those of these methods, if any."""
 
     group: Group
     methods: tuple[str, ...]
@@ -99,14 +99,8 @@ def run_sweep(
         # Ceiling and uncoded frames; the null comparison lies between points.
         others = 2 + (settings.points - 1 if NULL_METHOD in names else 0)
         total = len(groups) * (len(methods) * settings.points + others)
-        clip_names = {group.clip.name for group in groups}
-        ours = sum(
-            row.clip in clip_names
-            and (row.method in names or row.role in ("ceiling", "uncoded"))
-            and (row.status == "ok" or not retry_failed)
-            for row in rows
-        )
-        before = _line_count(cells_file) - ours
+        ours = [row for row in _of_sweep(rows, groups) if row.status == "ok" or not retry_failed]
+        before = _line_count(cells_file) - len(ours)
 
         def measure(shares: Sequence[_Share]) -> None:
             workers.as_finished(
@@ -211,7 +205,8 @@ def _measure(
     share: _Share, folder: Path, settings: SweepSettings, known: dict[str, CellRow]
 ) -> Iterator[CellRow]:
     """The cells of one clip and server DNN that are missing."""
-    rows = Bench(share.group, folder, settings).cells(known, share.methods)
+    bench = Bench(share.group, folder, settings)
+    rows = bench.cells(known, share.methods) if share.methods else bench.common_cells(known)
     return (row for row in rows if row.key not in known)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accmpeg.errors import UsageError
 
-__all__ = ["certificate_problem", "validity"]
+__all__ = ["certificate_problem", "check_key", "validity"]
 
 _SOON_DAYS = 14
 _SEQUENCE, _EXPLICIT_0, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
@@ -30,8 +30,23 @@ def validity(file: Path) -> tuple[datetime, datetime]:
         raise UsageError(f"--tls-certificate {file} can't be read: {error.strerror}") from error
     except (ValueError, IndexError) as error:
         raise UsageError(
-            f"--tls-certificate {file}: there is no certificate in it that can be read"
+            f"--tls-certificate {file}: there is no certificate in it that can be read, in PEM form"
         ) from error
+
+
+def check_key(file: Path) -> None:
+    """Raises `UsageError` for a file that holds no private key, or one that needs a password."""
+    try:
+        text = file.read_text(encoding="latin-1")
+    except OSError as error:
+        raise UsageError(f"--tls-key {file} can't be read: {error.strerror}") from error
+    if "PRIVATE KEY-----" not in text:
+        raise UsageError(f"--tls-key {file}: there is no private key in it, in PEM form")
+    if "ENCRYPTED" in text:
+        raise UsageError(
+            f"--tls-key {file} is encrypted, and nobody is there to give its password: store it without, by "
+            f"`openssl pkey -in {file} -out KEY`, where only the server can read it"
+        )
 
 
 def certificate_problem(file: Path, now: datetime) -> str:

@@ -10,10 +10,11 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from accmpeg.errors import UsageError
+from accmpeg.errors import UsageError, reason
 from accmpeg.protocol.wire import MESSAGE_LIMIT_BYTES
 from accmpeg.quiet import FewRepeats
 from accmpeg.server.settings import Limits, ServerSettings
+from accmpeg.server.web.certificate import check_key, validity
 
 __all__ = ["Http", "tls_context", "uvicorn_config"]
 
@@ -117,15 +118,17 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     """What the certificate and key of the settings make; None without. Raises `UsageError`."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
+    validity(settings.tls_certificate)  # OpenSSL does not say which of the two files it means
+    check_key(settings.tls_key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # With a password to give, OpenSSL does not ask for one on a terminal that nobody watches.
         context.load_cert_chain(settings.tls_certificate, settings.tls_key, password=lambda: "")
     except OSError as error:  # ssl.SSLError is one
-        raise UsageError(
-            f"--tls-certificate {settings.tls_certificate} and --tls-key {settings.tls_key} "
-            f"can't be used: {error}"
-        ) from error
+        files = f"--tls-certificate {settings.tls_certificate} and --tls-key {settings.tls_key}"
+        if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
+            raise UsageError(f"{files} do not belong together: give the key of this certificate") from error
+        raise UsageError(f"{files} can't be used: {reason(error)}") from error
     return context
 
 
