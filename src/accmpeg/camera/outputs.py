@@ -6,8 +6,10 @@ a bounded queue, and the oldest are left out (and counted) for a reader that doe
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
+import os
 import queue
 import socket
 import stat
@@ -18,7 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accmpeg.errors import LinkError, UsageError
+from accmpeg.errors import LinkError, SinkError, UsageError
+from accmpeg.quiet import FewRepeats
 
 __all__ = ["FrameResult", "ResultOutputs", "ResultQueue", "ResultSocket", "write_lines"]
 
@@ -26,6 +29,7 @@ _SLOW_READER_BYTES = 1 << 20
 _RESULTS_HELD = 1000
 
 log = logging.getLogger(__name__)
+log.addFilter(FewRepeats())
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,26 @@ class ResultQueue:
             except BrokenPipeError:
                 log.warning("nobody reads the results any more")
                 return
+            except SinkError as error:
+                log.warning("results are lost", extra={"reason": str(error)})
             except Exception:
                 log.exception("the receiver of results failed")
 
 
 def write_lines(result: FrameResult) -> None:
-    """Puts a result on standard output."""
-    sys.stdout.write(result.to_json() + "\n")
-    sys.stdout.flush()
+    """Puts a result on standard output.
+
+    Raises `SinkError` where that is full, and `BrokenPipeError` where nobody reads it any more.
+    """
+    try:
+        sys.stdout.write(result.to_json() + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+    except OSError as error:
+        raise SinkError(f"standard output can't be written: {error.strerror}") from error
 
 
 def _is_port(text: str) -> bool:
@@ -118,14 +134,15 @@ class ResultSocket:
         """Begins to listen. Raises LinkError where it can't."""
         try:
             if self._kind == "unix":
-                _remove_stale(Path(self._where))
+                _make_way(Path(self._where))
                 self._server = await asyncio.start_unix_server(self._serve, self._where)
             else:
                 host, _, port = self._where.rpartition(":")
                 self._server = await asyncio.start_server(self._serve, host.strip("[]"), int(port))
         except OSError as error:
             raise LinkError(
-                f"can't offer results at {self._kind}:{self._where}: {error.strerror or error}"
+                f"can't offer results at {self._kind}:{self._where}: {error.strerror or error}; give another "
+                "--results"
             ) from error
 
     def put(self, result: FrameResult) -> None:
@@ -145,13 +162,13 @@ class ResultSocket:
         """Sends what is buffered and hangs up."""
         if self._server is not None:
             self._server.close()
+            if self._kind == "unix":
+                Path(self._where).unlink(missing_ok=True)
         for writer in list(self._clients):
             with contextlib.suppress(OSError, asyncio.TimeoutError):
                 async with asyncio.timeout(1.0):
                     await writer.drain()
             writer.close()
-        if self._kind == "unix":
-            Path(self._where).unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients.add(writer)
@@ -224,10 +241,12 @@ def _put_newest(waiting: "queue.Queue[FrameResult | None]", result: FrameResult 
                 dropped += 1
 
 
-def _remove_stale(path: Path) -> None:
-    """A socket file that a killed camera left behind would block its own address."""
+def _make_way(path: Path) -> None:
+    """Removes the socket file that a killed camera left behind. Raises OSError where one listens there:
+    asyncio would put its own in the place of that."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(path.stat().st_mode):
             with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(str(path)) != 0:
-                    path.unlink()
+                if probe.connect_ex(str(path)) == 0:
+                    raise OSError(errno.EADDRINUSE, "another program does so already")
+            path.unlink()

@@ -119,6 +119,20 @@ def test_an_earlier_run_is_found_again_with_its_hello(tmp_path: Path) -> None:
     assert drain(again, "run2") == [0, 1, 2]
 
 
+def test_a_clock_that_is_set_back_mixes_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = started(tmp_path)
+    fill(spool, GOP)
+    monkeypatch.setattr("time.time_ns", lambda: 0)  # no battery: 1970, until the network says otherwise
+    fill(spool, 2 * GOP, first=GOP)
+    spool.close(keep=True)
+    again = started(tmp_path, "run2")
+    fill(again, 1)
+    again.close(keep=True)
+    last = started(tmp_path, "run3")
+    assert last.streams() == ["run1", "run2"]
+    assert drain(last, "run1") == list(range(3 * GOP))
+
+
 def test_a_torn_record_ends_a_file_and_nothing_else(tmp_path: Path) -> None:
     spool = started(tmp_path)
     fill(spool, 10)

@@ -24,6 +24,7 @@ from accmpeg.protocol.wire import Hello, Unpacked, pack, unpack
 __all__ = ["SpoolFile", "SpoolFolder"]
 
 _SUFFIX = ".gop"
+_TIME_DIGITS = 19
 _LOCK_NAME = "lock"
 _SYNC_EVERY_S = 1.0
 _PREFIX = struct.Struct(">II")
@@ -124,6 +125,9 @@ class SpoolFolder:
         self._ended: list[SpoolFile] = []
         """Files of ended groups, still to be synced."""
         self._number = 0
+        names = (file.name[:_TIME_DIGITS] for file in path.glob(f"*{_SUFFIX}"))
+        self._latest_us = max((int(name) for name in names if name.isdecimal()), default=0)
+        """Of the newest file's name: the clock may be set back, and files sort in the order of frames."""
         self._synced_s = time.monotonic()
 
     def earlier(self) -> Iterator[tuple[SpoolFile, Unpacked, list[tuple[int, int, int, TimedUnit]]]]:
@@ -140,7 +144,8 @@ class SpoolFolder:
         """Adds a unit to the present group; returns where it is. Raises OSError, and may be tried again."""
         if self.current is None:
             self._number += 1
-            name = f"{time.time_ns() // 1000:019d}-{self._number:06d}{_SUFFIX}"
+            self._latest_us = max(self._latest_us + 1, time.time_ns() // 1000)
+            name = f"{self._latest_us:0{_TIME_DIGITS}d}-{self._number:06d}{_SUFFIX}"
             self.current = SpoolFile.create(self._path / name, hello)
         offset = self.current.append(body)
         if time.monotonic() - self._synced_s > _SYNC_EVERY_S:
