@@ -35,7 +35,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accmpeg.media.stream_source.TIMEOUT_S", 1.0)
+    monkeypatch.setattr("accmpeg.media.opening.TIMEOUT_S", 1.0)
     monkeypatch.setattr("accmpeg.media.inputs.TIMEOUT_S", 1.0)
 
 

@@ -137,6 +137,44 @@ def test_a_video_cut_before_its_index(make_clip, tmp_path):
         open_source(tmp_path / "cut.mp4")
 
 
+@pytest.mark.parametrize("name", ["cover.mkv", "cover.mp4", "cover.nut"])
+def test_a_first_video_track_of_one_picture_is_not_the_video(make_clip, textured, tmp_path, name):
+    path = tmp_path / f"two-{name}"
+    with (
+        av.open(make_clip("p.mp4", 1, codec="mjpeg", pix_fmt="yuvj420p")) as picture,
+        av.open(path, "w") as file,
+    ):
+        cover = file.add_stream_from_template(picture.streams.video[0])
+        film = file.add_stream("libx264", rate=25, options={"bf": "2"})
+        film.width, film.height = 320, 180
+        for packet in picture.demux(video=0):
+            if packet.size:
+                packet.stream = cover
+                file.mux(packet)
+        for index in range(20):
+            file.mux(film.encode(textured(moved_px=index, pts=index)))
+        file.mux(film.encode(None))
+    with open_source(path) as source:
+        assert (source.info.width_px, source.info.height_px) == (320, 180)
+        assert len(list(source)) == 20
+
+
+def test_of_two_videos_the_first_is_read(make_clip, textured, tmp_path):
+    path = tmp_path / "two.mkv"
+    with av.open(path, "w") as file:
+        streams = [file.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream, size_px in zip(streams, [(160, 96), (320, 180)], strict=True):
+            stream.width, stream.height = size_px
+        for index in range(5):
+            for stream in reversed(streams):
+                frame = textured(stream.width, stream.height, moved_px=index, pts=index)
+                file.mux(stream.encode(frame))
+        for stream in reversed(streams):
+            file.mux(stream.encode(None))
+    with open_source(path) as source:
+        assert [frame.width for frame in source] == [160] * 5
+
+
 def test_audio_only(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(path, "w") as container:

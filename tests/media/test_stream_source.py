@@ -28,9 +28,7 @@ class MjpegHandler(BaseHTTPRequestHandler):
         self.end_headers()
         with suppress(OSError):
             for index in range(12):
-                memory = io.BytesIO()
-                Image.new("RGB", (160, 120), (index * 9, 90, 90)).save(memory, "JPEG")
-                picture = memory.getvalue()
+                picture = jpeg(index)
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
                 self.wfile.write(head.encode() + picture + b"\r\n")
                 self.wfile.flush()
@@ -56,6 +54,63 @@ def test_a_camera_without_timestamps_is_timed_by_arrival():
     assert seconds[0] == 0
     assert np.diff(seconds) == pytest.approx(np.full(len(seconds) - 1, 0.2), abs=0.1)
     assert seconds[-1] == pytest.approx(0.2 * (len(seconds) - 1), abs=0.2)
+
+
+def jpeg(index, size_px=(160, 120)):
+    memory = io.BytesIO()
+    picture = Image.effect_noise(size_px, 100) if size_px[0] > 16 else Image.new("L", size_px, index * 9)
+    picture.convert("RGB").save(memory, "JPEG")
+    return memory.getvalue()
+
+
+class BareHandler(BaseHTTPRequestHandler):
+    """JPEGs, nothing between them; at /snapshot one, at /hangup one of unsaid length."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "image/jpeg")
+        if self.path == "/snapshot":
+            self.send_header("Content-Length", str(len(jpeg(0))))
+        self.end_headers()
+        with suppress(OSError):
+            for index in range(100 if self.path.startswith("/video") else 1):
+                self.wfile.write(jpeg(index, (16, 16) if self.path == "/video/small" else (160, 120)))
+                self.wfile.flush()
+                time.sleep(0.1)
+
+    def log_message(self, format, *args):
+        return
+
+
+@pytest.fixture
+def bare_camera():
+    with ThreadingHTTPServer(("127.0.0.1", 0), BareHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["large", pytest.param("small", marks=pytest.mark.slow)])
+def test_bare_jpegs_over_http_are_a_stream_of_their_own_rate(bare_camera, name):
+    # Small ones FFmpeg does not believe before a megabyte, large ones it takes for 25 a second.
+    with open_source(f"{bare_camera}/video/{name}") as source:
+        assert source.info.is_live
+        assert source.info.frame_rate == pytest.approx(10, rel=0.2)
+        frames = [frame for frame, _ in zip(source, range(15), strict=False)]
+    assert float(frames[-1].pts * frames[-1].time_base) == pytest.approx(1.4, abs=0.3)
+
+
+def test_a_snapshot_is_called_so(bare_camera):
+    with open_source(f"{bare_camera}/snapshot") as source:
+        assert "not its snapshot's" in source.info.remarks[0]
+        assert len(list(source)) == 1
+    with (
+        pytest.raises(SourceError, match="not its snapshot's"),
+        open_source(f"{bare_camera}/hangup") as source,
+    ):
+        list(source)
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "rtmp", "tcp"])

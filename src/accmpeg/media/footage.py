@@ -16,6 +16,7 @@ from av.container import InputContainer
 from accmpeg.errors import SourceError, reason
 from accmpeg.media.frames import FrameTurner, tiled, to_yuv420p, turned
 from accmpeg.media.heif import HeifPicture, is_heif, read_heif
+from accmpeg.media.mistaken import way_out
 from accmpeg.media.shared_files import is_shared_address, shared_files
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Footage",
     "find_footage",
     "folder_pictures",
+    "folder_videos",
     "natural_order",
     "read_picture",
     "read_still",
@@ -88,11 +90,15 @@ def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
     found: list[Footage] = []
     for given in paths:
         path = Path(given)
+        try:
+            is_folder, is_there = path.is_dir(), path.exists()
+        except OSError as error:  # a name that is too long
+            raise SourceError(f"can't read {path}: {reason(error)}") from error
         if is_shared_address(given):
             found += _at_address(str(given))
-        elif path.is_dir():
+        elif is_folder:
             found += _walk(path)
-        elif path.exists():
+        elif is_there:
             kind: Literal["still", "video"] = "still" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
             found.append(Footage(path, kind, path.stem))
         else:
@@ -106,10 +112,12 @@ def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
 
 def folder_pictures(folder: Path) -> list[Path]:
     """The pictures directly in a folder, in the order of the numbers in their names."""
-    pictures = [
-        entry for entry in _entries(folder) if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    return sorted(pictures, key=natural_order)
+    return [entry for entry in _entries(folder) if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def folder_videos(folder: Path) -> list[Path]:
+    """The videos directly in a folder, in the order of the numbers in their names."""
+    return [entry for entry in _entries(folder) if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES]
 
 
 def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
@@ -148,7 +156,8 @@ def read_picture(path: str | Path) -> tuple[av.VideoFrame, Fraction]:
     except SourceError as error:
         raise SourceError(f"can't read {path}: {error}") from error
     except (av.FFmpegError, IndexError, ValueError) as error:
-        raise SourceError(f"{path} is not a picture that FFmpeg can read: {reason(error)}") from error
+        said = way_out(str(path)) or reason(error)
+        raise SourceError(f"{path} is not a picture that FFmpeg can read: {said}") from error
     still.pts, still.time_base = 0, 1 / FRAME_RATE
     return still, aspect
 
@@ -191,9 +200,8 @@ def _walk(root: Path) -> Iterator[Footage]:
             yield Footage(here, "frames", label)
         else:
             yield from (Footage(picture, "still", f"{label}/{picture.stem}") for picture in pictures)
-        for entry in _entries(here):
-            if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES:
-                yield Footage(entry, "video", f"{label}/{entry.stem}")
+        for video in folder_videos(here):
+            yield Footage(video, "video", f"{label}/{video.stem}")
 
 
 def _at_address(address: str) -> Iterator[Footage]:

@@ -6,9 +6,11 @@
 | a folder of pictures | its pictures in order of their numbers, at 25 frames/s |
 | `rtsp://`, `http://`, `udp://`, `rtmp://`, … | the stream; a dead network is an error within about 10 s |
 | `/dev/video0`, `/dev/v4l/by-id/…`, a link to one | a V4L2 camera |
+| an `.sdp` file | the RTP stream that it describes |
 | a named pipe, or `-` for standard input | what another program writes into it, as it comes |
 """
 
+import re
 import stat
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import av
 
-from accmpeg.errors import SourceError
+from accmpeg.errors import SourceError, reason
 from accmpeg.media.addresses import describe, is_url, local_path, scheme_of, with_small_scheme
 from accmpeg.media.footage import (
     FRAME_RATE,
@@ -24,6 +26,7 @@ from accmpeg.media.footage import (
     Footage,
     find_footage,
     folder_pictures,
+    folder_videos,
     read_picture,
     read_still,
 )
@@ -40,7 +43,11 @@ class _PictureSource(Source):
     def __init__(self, path: Path, pictures: list[Path]) -> None:
         self._pictures = pictures
         if not pictures:
-            raise SourceError(f"no pictures in the folder {path}: it needs files such as 000001.jpg")
+            videos = folder_videos(path)
+            hint = (
+                f"give one of its videos, such as {videos[0]}" if videos else "it needs files such as 1.jpg"
+            )
+            raise SourceError(f"no pictures in the folder {path}: {hint}")
         first, aspect = self._first_readable()
         self.info = SourceInfo(
             name=path.name or str(path),
@@ -115,22 +122,31 @@ def open_source(address: str | Path, options: InputOptions | None = None) -> Sou
     asked.check(text, is_device=of_device)
     if of_device:
         return StreamSource(text, text, asked, format_name="v4l2")
-    if path.is_dir():
-        return _PictureSource(path, folder_pictures(path))
     try:
         found = path.stat()
-    except OSError as error:
-        shown = describe(address)
-        hint = "" if shown == text else ": if it is an address, it begins with rtsp:// or the like"
+    except (OSError, ValueError) as error:
         # Not chained: the system's own error repeats the name, and what is hidden in it.
-        raise SourceError(f"can't read {shown}: {error.strerror or error}{hint}") from None
+        raise SourceError(f"can't read {describe(address)}: {reason(error)}{_other_name(text)}") from None
+    if stat.S_ISDIR(found.st_mode):
+        return _PictureSource(path, folder_pictures(path))
     if path.is_file() and found.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes)")
     kind = ".heic" if _is_heif_file(path) else path.suffix.lower()
     if kind in FILE_KINDS:
         return FILE_KINDS[kind](path)
+    if path.suffix.lower() == ".sdp":
+        return StreamSource(f"file:{path}", str(path), asked, format_name="sdp")
     # Without the prefix, FFmpeg would take "a:b.mp4" for an address of scheme a.
     return StreamSource(f"file:{path}", str(path), asked, is_pipe=stat.S_ISFIFO(found.st_mode))
+
+
+def _other_name(text: str) -> str:
+    """What a name that there is no file of may have been meant as."""
+    if describe(text) != text or re.match(r"(rtsps?|rtmps?|https?|udp|rtp|srt|tcp):", text, re.IGNORECASE):
+        return ": if it is an address, it begins with rtsp:// or the like"
+    if re.search(r"%\d*d|[*?]", text):
+        return ": of numbered pictures give the folder; it is read in the order of their numbers"
+    return ""
 
 
 def _is_heif_file(path: Path) -> bool:

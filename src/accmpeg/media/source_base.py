@@ -48,5 +48,12 @@ class Source(Closing, ABC):
     skipped_pictures: Sequence[str] = ()
     """Of a folder: the pictures among the skipped frames, each with the reason."""
 
+    def approach(self, first: int) -> int:
+        """Lets iteration begin shortly before frame `first` where it can, all frames and times as they were.
+
+        Returns the number of the frame that it begins with.
+        """
+        return 0
+
     @abstractmethod
     def __iter__(self) -> Iterator[av.VideoFrame]: ...

@@ -5,28 +5,21 @@ Live streams without timestamps (MJPEG over HTTP, raw H.264) are timed by their 
 
 import logging
 import time
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 
 import av
-from av.container import InputContainer
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
 from accmpeg.errors import SourceError
 from accmpeg.media.addresses import LIVE_SCHEMES, is_url, scheme_of
 from accmpeg.media.footage import FRAME_RATE
 from accmpeg.media.frames import Deinterlacer, FrameTurner, to_yuv420p
-from accmpeg.media.inputs import (
-    TIMEOUT_S,
-    InputOptions,
-    ffmpeg_options,
-    reason,
-    refusal,
-    tries_udp,
-    why_not_as_asked,
-)
-from accmpeg.media.pipe import Pipe
+from accmpeg.media.inputs import InputOptions, reason, why_not_as_asked
+from accmpeg.media.mistaken import way_out
+from accmpeg.media.opening import is_file, open_video
+from accmpeg.media.seeking import WARM_FRAMES, Entry, find_entry, shown_packets
 from accmpeg.media.source_base import Source, SourceInfo
 from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, spread_arrivals
 
@@ -40,6 +33,8 @@ _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _ARRIVAL_TIME_BASE = Fraction(1, 90000)
 # Where only arrival tells the frame rate: so long, and so many frames at least, unless that takes too long.
 _MEASURED_S, _MEASURED_FRAMES, _LONGEST_MEASURED_S = 1.0, 4, 5.0
+_FEW_FRAMES = 100  # are decoded sooner than sought
+_SNAPSHOT = "one picture: for video give the address of the camera's stream (MJPEG, RTSP), not its snapshot's"
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
 _Arrived = tuple[av.VideoFrame, float]
@@ -61,21 +56,19 @@ class StreamSource(Source):
         self._address = address
         self._asked = asked
         self._is_pipe = is_pipe
-        self._is_file = address.startswith("file:") and not is_url(address)
+        self._is_file = is_file(address, format_name)
         self._name = name
-        self.skipped_frames = 0
-        self._order = DisplayOrder()
-        self._pipe: Pipe | None = None
-        self._container = self._open(address, format_name)
+        self._used = False
+        self._format_name = format_name
+        self._open()
         try:
-            self._stream = self._find_video()
             self._check_device()
             is_live = self._is_live(address, format_name)
             self._clocked_by_arrival = is_live and bool(self._container.format.flags & _NO_TIMESTAMPS)
-            self._decoded = self._decode()
             self._held = self._first_frames()
             if not self._held:
-                raise SourceError(f"no frames can be decoded from {name}: it is empty or damaged")
+                said = way_out(address) or "it is empty or damaged"
+                raise SourceError(f"no frames can be decoded from {name}: {said}")
             first = self._held[0][0]
             self._turner = FrameTurner(first)
             self.info = self._describe(first, is_live)
@@ -85,7 +78,6 @@ class StreamSource(Source):
         except BaseException:
             self._close_container()
             raise
-        self._used = False
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
         if self._used:
@@ -98,6 +90,48 @@ class StreamSource(Source):
         for whole in self._deinterlacer.flush():
             yield self._ready(whole)
 
+    def approach(self, first: int) -> int:
+        if first < _FEW_FRAMES or not self._is_file or self._is_pipe or self._used:
+            return 0
+        packets = shown_packets(self._address, self._name)
+        entry = find_entry(((packet.pts, packet.is_keyframe) for packet in packets), first)
+        packets.close()
+        if entry is None:
+            return 0
+        held = self._decode_up_to(entry)
+        if held is None:  # not what the packets promised: from the start, then
+            self.close()
+            self._open()
+            return 0
+        self._held = held
+        begins = first + 1 - len(held)
+        for pts in entry.times[:begins]:
+            self._timeline.stamp(pts, 0.0)
+        return begins
+
+    def _decode_up_to(self, entry: Entry) -> list[_Arrived] | None:
+        """The last frames up to that of the entry; None where not all come from a keyframe on."""
+        self._decoded.close()
+        try:
+            self._container.seek(entry.keyframe, stream=self._stream)
+        except (av.FFmpegError, OSError):
+            return None
+        self._begin()
+        held: deque[_Arrived] = deque(maxlen=1 + WARM_FRAMES)
+        expected: Iterator[int] | None = None
+        for frame, arrived_s in self._decoded:
+            if expected is None:
+                place = bisect_left(entry.times, frame.pts or 0)
+                if not frame.key_frame or place > len(entry.times) - 1 - WARM_FRAMES:
+                    return None
+                expected = iter(entry.times[place:])
+            if frame.pts != next(expected):
+                return None
+            held.append((frame, arrived_s))
+            if frame.pts == entry.times[-1]:
+                return list(held) if not self.skipped_frames else None
+        return None
+
     def close(self) -> None:
         self._decoded.close()
         self._close_container()
@@ -107,36 +141,18 @@ class StreamSource(Source):
         if self._pipe is not None:
             self._pipe.close()
 
-    def _open(self, address: str, format_name: str | None) -> InputContainer:
-        is_device = format_name == "v4l2"
-        # For the container alone: a size meant for a device would become the decoder's too, right or wrong.
-        options = {} if self._is_file else ffmpeg_options(address, self._asked, is_device=is_device)
-        timeout = None if self._is_file else TIMEOUT_S
-        started_s = time.monotonic()
-        try:
-            if self._is_pipe:
-                return self._open_pipe(address.removeprefix("file:"))
-            try:
-                return av.open(address, "r", format=format_name, container_options=options, timeout=timeout)
-            except (av.FFmpegError, OSError) as error:
-                if not tries_udp(address, self._asked, error):
-                    raise
-                log.info("rtsp over udp", extra={"source": self._name, "reason": reason(error)})
-                options["rtsp_transport"] = "udp"
-                return av.open(address, "r", format=format_name, container_options=options, timeout=timeout)
-        except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
-            said = refusal(error, address, self._asked, time.monotonic() - started_s, is_device=is_device)
-            # Not chained for an address: libav's own error repeats it with user and password.
-            raise SourceError(f"can't open {self._name}: {said}") from (error if self._is_file else None)
+    def _open(self) -> None:
+        self._container, self._stream, self._pipe = open_video(
+            self._address, self._name, self._asked, format_name=self._format_name, is_pipe=self._is_pipe
+        )
+        self._begin()
 
-    def _open_pipe(self, path: str) -> InputContainer:
-        self._pipe = Pipe(path)
-        try:
-            return av.open(self._pipe, "r")
-        except BaseException:
-            self._pipe.close()
-            self._pipe.end()
-            raise
+    def _begin(self) -> None:
+        """Decodes from where the container is."""
+        self.skipped_frames = self._packets = 0
+        self._held = []
+        self._order = DisplayOrder()
+        self._decoded = self._decode()
 
     def _check_device(self) -> None:
         """What was asked of a device is what it gives, or an error."""
@@ -150,16 +166,6 @@ class StreamSource(Source):
             return not self._container.duration and self._container.size <= 0
         return scheme in LIVE_SCHEMES or format_name is not None or self._is_pipe
 
-    def _find_video(self) -> VideoStream:
-        for stream in self._container.streams.video:
-            # What depends on other streams is a part of a picture, such as one tile of a photograph.
-            kept = not stream.disposition & (Disposition.attached_pic | Disposition.dependent)
-            if kept and stream.codec_context is not None:
-                stream.thread_count = 1  # the camera's cores belong to the encoder and the AccModel
-                return stream
-        kinds = sorted({stream.type for stream in self._container.streams})
-        raise SourceError(f"{self._name} holds no video{': only ' + ', '.join(kinds) if kinds else ''}")
-
     def _decode(self) -> Generator[_Arrived, None, None]:
         packets = self._container.demux(self._stream)
         order = self._order
@@ -171,11 +177,15 @@ class StreamSource(Source):
                     self.skipped_frames += 1  # a file that breaks off: what came before it stands
                     return
                 said = reason(error, self._address)
+                ended = not isinstance(error, av.error.ExitError)
+                if ended and self._packets == 1 and self._container.format.name == "mjpeg":
+                    said = f"it gives {_SNAPSHOT}"
                 raise SourceError(f"{self._name} broke off: {said}") from None
             if packet is None:
                 if self._pipe is not None:
                     self._pipe.end()
                 return
+            self._packets += 1
             arrived_s = time.monotonic()
             order.fed(packet.pts, packet.dts)
             try:
@@ -242,6 +252,8 @@ class StreamSource(Source):
 
     def _remarks(self, first: av.VideoFrame) -> tuple[str, ...]:
         remarks = []
+        if is_url(self._address) and self._container.format.name.endswith("_pipe"):
+            remarks.append(f"it is {_SNAPSHOT}")
         if self._container.streams.audio:
             remarks.append("its sound is left out")
         if first.interlaced_frame:

@@ -10,7 +10,7 @@ from accmpeg.errors import UsageError
 from accmpeg.evaluation.bench.plan import footage_clips
 from accmpeg.evaluation.profile.parts import cut
 from accmpeg.evaluation.settings import ProfileSettings
-from accmpeg.media.source import find_footage
+from accmpeg.media.source import find_footage, open_source
 
 
 def write_video(path: Path, frames: int, rate: int = 25, **options: str) -> Path:
@@ -38,6 +38,32 @@ def test_a_file_without_its_end_is_cut_by_the_frames_that_are_there(tmp_path: Pa
     parts = cut(find_footage([broken]))
     frames = [len(part.open(None).frames) for part in (*parts.choice, *parts.judging)]
     assert max(frames) - min(frames) <= 1, "of the last frame a part is missing"
+
+
+def test_a_late_part_is_the_frames_from_the_start(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "yard.mkv", 600)
+    spec = footage_clips(find_footage([video]))[0].part("late", 503, 20, 3)
+    with open_source(video) as source:
+        expected = [frame.to_ndarray() for frame in list(source)[503:563:3]]
+    for frame, right in zip(spec.open(None).frames, expected, strict=True):
+        assert np.array_equal(frame.to_ndarray(), right)
+
+
+def test_a_cover_before_the_video_is_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(write_video(tmp_path / "yard.mp4", 80)) as film, av.open(path, "w") as file:
+        cover = file.add_stream("mjpeg", rate=25, options={"strict": "unofficial"})
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        copied = file.add_stream_from_template(film.streams.video[0])
+        file.mux(cover.encode(av.VideoFrame(32, 32, "yuvj420p")))
+        file.mux(cover.encode(None))
+        for packet in film.demux(video=0):
+            if packet.size:
+                packet.stream = copied
+                file.mux(packet)
+    parts = cut(find_footage([path]))
+    assert parts.size_px == (64, 48)
+    assert [len(part.open(None).frames) for part in (*parts.choice, *parts.judging)] == [40, 40]
 
 
 def test_footage_at_an_address(clip: Path) -> None:

@@ -72,7 +72,7 @@ def read_clip(
         labels = labels[first::stride]
         limit = min(len(labels), limit or len(labels))
     frames: list[av.VideoFrame] = []
-    for index, frame in enumerate(source):
+    for index, frame in enumerate(source, source.approach(first)):
         if limit is not None and len(frames) >= limit:
             break
         if index >= first and (index - first) % stride == 0:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
-
 from accmpeg.errors import SourceError, UsageError
 from accmpeg.evaluation.bench.clip import warm_frames
 from accmpeg.evaluation.bench.plan import ClipSpec, footage_clips
 from accmpeg.media.footage import folder_pictures
+from accmpeg.media.seeking import shown_packets
 from accmpeg.media.shared_files import local_file
 from accmpeg.media.source import Footage, open_source
 
@@ -122,8 +121,4 @@ def _frames(path: Path) -> int:
     """As many as are there: what the head of a file says is more where its end is missing."""
     if path.is_dir():
         return len(folder_pictures(path))
-    try:
-        with av.open(path) as container:
-            return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
-    except (av.FFmpegError, IndexError) as error:
-        raise SourceError(f"can't read {path}: {error}") from error
+    return sum(1 for _ in shown_packets(f"file:{path}", str(path)))

@@ -1,0 +1,62 @@
+"""Where to begin decoding so that a late frame comes soon, and is the same as if all had been decoded.
+
+Pure but for `shown_packets`: frames are told by their times, which `Entry` has for checking what comes.
+"""
+
+from collections.abc import Generator, Iterable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import islice
+
+import av
+from av.video.stream import VideoStream
+
+from accmpeg.media.inputs import InputOptions
+from accmpeg.media.opening import open_video
+
+__all__ = ["WARM_FRAMES", "Entry", "find_entry", "shown_packets"]
+
+_MOST_REORDERED = 32  # no codec reorders over more frames
+WARM_FRAMES = 2
+"""Decoded before the frame that is wanted: a deinterlacer looks back."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The time of a keyframe to seek to, and the times of the file's first frames in the order of display."""
+
+    keyframe: int
+    times: tuple[int, ...]
+
+
+def find_entry(packets: Iterable[tuple[int | None, bool]], first: int) -> Entry | None:
+    """The keyframe before the last one before frame `first`, from packets' times and keyframe marks in the
+    order of decoding; None where only decoding from the start gives that frame for certain.
+
+    The last one would do for closed groups of pictures. A stream that refreshes its picture little by little,
+    or refers back over a keyframe, is whole by the next.
+    """
+    known = list(islice(packets, first + 1 + _MOST_REORDERED))
+    times = sorted(pts for pts, _ in known if pts is not None)
+    if len(times) < len(known) or len(times) <= first or len(set(times)) < len(times):
+        return None
+    place = {pts: index for index, pts in enumerate(times)}
+    in_order = [place[pts] for pts, _ in known if pts is not None]
+    if any(abs(shown - decoded) > _MOST_REORDERED for decoded, shown in enumerate(in_order)):
+        return None  # a clock that starts anew
+    keyframes = sorted(shown for shown, (_, is_key) in zip(in_order, known, strict=True) if is_key)
+    before = [index for index in keyframes if index <= first - WARM_FRAMES]
+    if len(before) < 2 or before[-2] == 0:
+        return None
+    return Entry(times[before[-2]], tuple(times[: first + 1]))
+
+
+def shown_packets(address: str, name: str) -> Generator["av.Packet[VideoStream]"]:
+    """The packets of a file's video that become frames, in the order of decoding, undecoded; those before the
+    cut of an edit list do not. Raises SourceError where it can't be opened."""
+    container, stream, _ = open_video(address, name, InputOptions())
+    # A file that breaks off: what came before it stands.
+    with closing(container), suppress(av.FFmpegError, OSError):
+        for packet in container.demux(stream):
+            if packet.size and not packet.is_discard:
+                yield packet
