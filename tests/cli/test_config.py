@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from accmpeg.accmodel.card import read_accmodel_card
 from accmpeg.camera.uplink.address import read_token
 from accmpeg.cli.common import TranslatingGroup
-from accmpeg.cli.config import ConfigFile, configured, effective_settings
+from accmpeg.cli.config import ConfigFile, configured, effective_settings, warn_of_open_secrets
 from accmpeg.demo import assets_path
 from accmpeg.dnn.card import read_card
+from accmpeg.errors import UsageError
 from accmpeg.server.tokens import read_tokens
 
 app = typer.Typer(cls=TranslatingGroup)
@@ -83,12 +84,39 @@ def test_a_bad_file_is_bad_use(tmp_path: Path, text: str, complaint: str) -> Non
     assert complaint in " ".join(result.output.split())
 
 
+def test_a_secret_that_anybody_can_read_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed, opened = tmp_path / "closed", tmp_path / "opened"
+    for file, mode in ((closed, 0o600), (opened, 0o644)):
+        file.touch()
+        file.chmod(mode)
+    warn_of_open_secrets(closed, opened, None, tmp_path / "nowhere")
+    assert [record.__dict__["file"] for record in caplog.records] == [str(opened)]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, ["probe", "--config", str(tmp_path / "none.toml")], env={"COLUMNS": "300"}
     )
     assert result.exit_code == 2
     assert "none.toml" in result.output
+
+
+@pytest.mark.parametrize(
+    "text", ["first-0123456789abc\nsecond-0123456789ab", "t\u00f6ken-0123456789abcdef", "two words"]
+)
+def test_what_is_no_token_is_bad_use_wherever_it_stands(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text(text)
+    with pytest.raises(UsageError, match=r"--token-file .*token: it must hold one line"):
+        read_token(tmp_path / "token")
+    monkeypatch.setenv("ACCMPEG_STREAM_TOKEN", text)
+    with pytest.raises(UsageError, match="ACCMPEG_STREAM_TOKEN: it must hold one line"):
+        read_token(None)
+    monkeypatch.setenv("ACCMPEG_STREAM_TOKEN", "token-0123456789abcdef\n")
+    assert read_token(None) == "token-0123456789abcdef"
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])

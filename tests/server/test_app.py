@@ -7,6 +7,7 @@ import shutil
 import socket
 import struct
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -68,6 +69,15 @@ def test_health_and_openapi(server: ServerThread) -> None:
     assert ask(server, "/readyz")[0] == 200
     schema = json.loads(ask(server, "/openapi.json")[2])
     assert {"/healthz", "/readyz", "/metrics", "/v1/cameras", "/v1/dnns/{name}"} <= set(schema["paths"])
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/cameras", "/"])
+def test_who_asks_for_the_header_alone_gets_it(server: ServerThread, path: str) -> None:
+    """Balancers do, and 405 looks like a server that is down."""
+    request = urllib.request.Request(server.url + path, method="HEAD")
+    with urllib.request.urlopen(request, timeout=WAIT_S) as got:
+        assert (got.status, got.read()) == (200, b"")
+        assert int(got.headers["content-length"]) > 0
 
 
 def test_the_kernel_does_not_hold_results_back(card: Path) -> None:

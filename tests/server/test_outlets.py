@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import logging
+import os
 import resource
 import signal
 import socket
@@ -49,6 +50,18 @@ def test_every_result_is_a_line_of_the_file(start: Start, recorded: Recorded, tm
 def test_a_file_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="nosuch"):
         JsonLinesFile(tmp_path / "nosuch" / "results.jsonl", new_metrics())
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "results")
+    with pytest.raises(SinkError, match="nobody reads that pipe"):
+        JsonLinesFile(tmp_path / "results", new_metrics())
+    reader = os.open(tmp_path / "results", os.O_RDONLY | os.O_NONBLOCK)
+    outlet = JsonLinesFile(tmp_path / "results", new_metrics())
+    outlet.offer("gate", "{}")
+    outlet.close()
+    assert os.read(reader, 100) == b"{}\n"
+    os.close(reader)
 
 
 def test_a_full_disk_is_said_once_and_leaves_whole_lines(

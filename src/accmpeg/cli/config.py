@@ -6,8 +6,10 @@ then also the variable `ACCMPEG_SERVE_MAX_CAMERAS` and the key `max-cameras` (or
 Options that may be given several times are lists in the file, and separated by blanks in the environment.
 """
 
+import contextlib
 import difflib
 import logging
+import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +20,14 @@ from accmpeg.errors import UsageError
 from accmpeg.media.addresses import describe, is_url
 from accmpeg.options import read_toml
 
-__all__ = ["ConfigFile", "configured", "effective_settings", "log_effective_settings", "reread"]
+__all__ = [
+    "ConfigFile",
+    "configured",
+    "effective_settings",
+    "log_effective_settings",
+    "reread",
+    "warn_of_open_secrets",
+]
 
 _HIDDEN = "***"
 _NOT_IN_FILE = {"config", "help", "context"}
@@ -71,6 +80,14 @@ def log_effective_settings(context: typer.Context, secrets: Collection[str] = ()
     """Writes the effective configuration to the log, one record per option."""
     for name, (value, source) in effective_settings(context, secrets).items():
         log.info("setting", extra={"setting": name, "value": value, "source": source})
+
+
+def warn_of_open_secrets(*files: Path | None) -> None:
+    """Warns of a file with a secret that every user of this machine may read."""
+    for file in files:
+        with contextlib.suppress(OSError):  # who opens it says why it can't be read
+            if file is not None and file.is_file() and file.stat().st_mode & stat.S_IROTH:
+                log.warning("any user can read this secret: chmod o-rwx", extra={"file": str(file)})
 
 
 def reread(context: typer.Context) -> dict[str, Any]:

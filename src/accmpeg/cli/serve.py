@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from accmpeg.cli.config import ConfigFile, log_effective_settings, reread
+from accmpeg.cli.config import ConfigFile, log_effective_settings, reread, warn_of_open_secrets
 from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
 from accmpeg.cli.options import settings_from
 from accmpeg.options import Option
@@ -56,6 +56,7 @@ def serve(
     settings.check()
     set_up_logs(access.log_format, access.log_level)
     log_effective_settings(context, SECRETS)
+    warn_of_open_secrets(access.tokens, settings.tls_key)
     run_server(settings, lambda: settings_of(reread(context)))
 
 

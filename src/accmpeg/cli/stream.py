@@ -11,7 +11,7 @@ import typer
 
 from accmpeg.camera.options import ADOPTABLE, CameraOptions
 from accmpeg.cli.common import CaFile, Insecure, err, print_json
-from accmpeg.cli.config import ConfigFile, log_effective_settings
+from accmpeg.cli.config import ConfigFile, log_effective_settings, warn_of_open_secrets
 from accmpeg.cli.logs import LogFormat, LogLevel, set_up_logs
 from accmpeg.cli.site import SiteProfile, check_site
 from accmpeg.cli.sources import EMBEDDED_SCENE, PolicyName, load_accmodel, open_any_source
@@ -87,6 +87,7 @@ def stream(
     del config
     set_up_logs(log_format, log_level)
     log_effective_settings(context)
+    warn_of_open_secrets(token_file)
     policy = policy or _policy(accmodel, to, source)
     model = load_accmodel(accmodel, policy, source)
     if model is not None and (shortcomings := model.card.shortcomings()):
@@ -160,7 +161,8 @@ def _outputs(results: list[str], as_json: bool) -> "tuple[Any, list[ResultSocket
 def _run(camera: "Camera") -> float:
     """Streams until the end, and says how many seconds that took.
 
-    The first SIGTERM or Ctrl-C drains, the second one does not wait.
+    The first SIGTERM, Ctrl-C or closing of the terminal drains, the second one does not wait. What a parent
+    has turned off, as nohup does with the last, stays off.
     """
     started_s, stops = time.monotonic(), 0
 
@@ -171,7 +173,11 @@ def _run(camera: "Camera") -> float:
             raise KeyboardInterrupt
         camera.stop()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
+    for number in before:
+        signal.signal(number, stop)
     try:
         try:
             camera.start()

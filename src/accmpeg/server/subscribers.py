@@ -4,6 +4,7 @@ Every one has a bounded queue of its own. A slow one loses its oldest results an
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -102,7 +103,8 @@ class JsonLinesFile:
         try:
             self._file = self._open()
         except OSError as error:
-            raise SinkError(f"--results {path} can't be written: {error.strerror}") from error
+            reason = "nobody reads that pipe" if error.errno == errno.ENXIO else error.strerror
+            raise SinkError(f"--results {path} can't be written: {reason}") from error
         self._torn = False
         self._failing = False
         self._lost_since_failure = 0
@@ -134,7 +136,11 @@ class JsonLinesFile:
         os.close(self._file)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        # A pipe that nobody reads would hold the server up here, and is an error so.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        file = os.open(self._path, flags, 0o640)
+        os.set_blocking(file, True)
+        return file
 
     def _change(self) -> None:
         try:

@@ -189,16 +189,18 @@ class Problem:
 def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str | None:
     """The bearer token from a file, or else from the environment's variable; None if there is none.
 
-    Raises UsageError for a file that can't be read or is empty.
+    Raises UsageError for a file that can't be read or is empty, and for what is no token.
     """
-    if file is None:
-        return os.environ.get(variable, "").strip() or None
+    where = variable if file is None else f"--token-file {file}"
     try:
-        token = file.read_text(encoding="utf-8-sig").strip()
+        text = os.environ.get(variable, "") if file is None else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--token-file {file}: {getattr(error, 'strerror', None) or error}") from error
-    if not token or not token.isprintable():
-        raise UsageError(f"--token-file {file}: it must hold one line, the token")
+        raise UsageError(f"{where}: {getattr(error, 'strerror', None) or error}") from error
+    token = text.strip()
+    if file is None and not token:
+        return None
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(f"{where}: it must hold one line, the token, of ASCII characters without blanks")
     return token
 
 

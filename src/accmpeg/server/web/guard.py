@@ -50,7 +50,9 @@ class Guard:
                 message["headers"] = headers
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        # What asks for the header alone, as balancers do, gets that of a GET; uvicorn leaves the body out.
+        asked = {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
+        await self._app(asked, receive, send_with_headers)
 
     def _allowed(self, scope: Scope) -> bool:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}

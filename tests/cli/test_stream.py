@@ -1,0 +1,44 @@
+"""How `accmpeg stream` stops."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from accmpeg.cli.stream import _run
+
+
+class Stoppable:
+    """In the place of a camera: ends when it is stopped."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self.start = begin
+        self.waits = self.stops = 0
+
+    def stop(self) -> None:
+        self.stops += 1
+
+    def wait(self, timeout_s: float) -> bool:
+        self.waits += 1
+        return self.stops > 0 or self.waits > 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_every_signal_that_ends_programs_drains(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    camera: Any = Stoppable(lambda: os.kill(os.getpid(), number))
+    _run(camera)
+    assert camera.stops == 1
+    assert signal.getsignal(number) == before
+
+
+def test_nohup_stays_in_force() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        camera: Any = Stoppable(lambda: os.kill(os.getpid(), signal.SIGHUP))
+        _run(camera)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert camera.stops == 0
