@@ -203,6 +203,20 @@ def test_places_that_can_not_be_written(tmp_path, name, codec, says):
     assert "\n" not in str(refused.value)
 
 
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "out.ts")
+    (tmp_path / "full.mkv").symlink_to("/dev/full")
+    for name in ("out.ts", "full.mkv"):
+        with encoder_for() as encoder, pytest.raises(SinkError, match=f"{name} is a pipe or device"):
+            open_sink(tmp_path / name, encoder)
+    assert (tmp_path / "out.ts").is_fifo()
+
+
+def test_a_name_that_is_empty():
+    with encoder_for() as encoder, pytest.raises(SinkError, match="format of ''"):
+        open_sink("", encoder)
+
+
 def test_nothing_written_is_an_error_and_no_file(tmp_path):
     with encoder_for() as encoder, pytest.raises(SinkError, match="no frames"):
         open_sink(tmp_path / "clip.mp4", encoder).close()

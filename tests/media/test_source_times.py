@@ -24,6 +24,33 @@ def test_variable_frame_rate_keeps_its_timestamps(tmp_path, textured):
         assert [frame.pts * frame.time_base * 1000 for frame in source] == stamps_ms
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "stamps_ms", "rate"),
+    [
+        ("browser.webm", "libvpx", [0, 33, 67, 99, 134, 166, 201, 233, 266, 301, 334, 367], 30),
+        ("halves.mp4", "libx264", [40 * i + 15 * (i % 2) for i in range(20)], 25),
+        ("pause.mkv", "libx264", [40 * i + 9000 * (i > 5) for i in range(20)], 25),
+        ("slides.mkv", "libx264", [30000 * i for i in range(5)], Fraction(1, 30)),
+        ("slow_motion.mkv", "libx264", [4 * i for i in range(20)], 250),
+        ("one.mkv", "libx264", [0], 25),
+    ],
+)
+def test_the_fineness_of_a_clock_is_no_frame_rate(tmp_path, textured, name, codec, stamps_ms, rate):
+    path = tmp_path / name
+    with av.open(path, "w") as container:
+        options = {"tune": "zerolatency"} if codec == "libx264" else {"deadline": "realtime"}
+        stream = container.add_stream(codec, rate=1000, options=options)
+        stream.width, stream.height, stream.codec_context.time_base = 160, 96, Fraction(1, 1000)
+        for stamp in stamps_ms:
+            container.mux(
+                stream.encode(textured(160, 96, seed=stamp, pts=stamp, time_base=Fraction(1, 1000)))
+            )
+        container.mux(stream.encode(None))
+    with open_source(path) as source:
+        assert source.info.frame_rate == rate
+        assert [round(frame.pts * frame.time_base * 1000) for frame in source] == stamps_ms
+
+
 def test_timestamps_that_start_anew_go_on_rising(make_clip, tmp_path):
     raw = make_clip("a.ts").read_bytes()
     twice = tmp_path / "twice.ts"

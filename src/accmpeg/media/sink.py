@@ -184,7 +184,7 @@ def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
         )
     else:
         path = Path(address)
-        name, target = str(path), f"file:{_part(path)}"
+        name, target = str(address) or "''", ""
         format_name, known = _SUFFIXES.get(path.suffix.lower()), ", ".join(_SUFFIXES)
     if format_name is None:
         raise SinkError(f"can't tell the format of {name}: use one of {known}")
@@ -193,6 +193,7 @@ def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
         raise SinkError(f"{name} ({format_name}) can't hold {encoder.decoder_name}, only {held}")
     if path is not None:
         _check_file(path)
+        target = f"file:{_part(path)}"
     else:
         check_address(str(address))
         _check_reachable(str(address), name)
@@ -279,6 +280,11 @@ def _packet(unit: AccessUnit, stream: Stream) -> "av.Packet[Stream]":
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise SinkError(f"{path} is a folder: give the name of a file")
+    if path.exists() and not path.is_file():
+        # Else a pipe would be replaced by a file under its name, and whoever reads it wait for ever.
+        raise SinkError(
+            f"{path} is a pipe or device: give a file's name, or an address such as udp://HOST:PORT"
+        )
     if not path.parent.is_dir():
         raise SinkError(f"can't write {path}: the folder {path.parent} does not exist")
     try:

@@ -21,7 +21,7 @@ from accmpeg.media.mistaken import way_out
 from accmpeg.media.opening import is_file, open_video
 from accmpeg.media.seeking import WARM_FRAMES, Entry, find_entry, shown_packets
 from accmpeg.media.source_base import Source, SourceInfo
-from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, spread_arrivals
+from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, paced_rate, spread_arrivals
 
 __all__ = ["STANDARD_INPUT", "StreamSource"]
 
@@ -34,6 +34,8 @@ _ARRIVAL_TIME_BASE = Fraction(1, 90000)
 # Where only arrival tells the frame rate: so long, and so many frames at least, unless that takes too long.
 _MEASURED_S, _MEASURED_FRAMES, _LONGEST_MEASURED_S = 1.0, 4, 5.0
 _FEW_FRAMES = 100  # are decoded sooner than sought
+# Beyond which a rate is believed only after a look at so many frames.
+_USUAL_RATE, _PACED_FRAMES = 60, 9
 _SNAPSHOT = "one picture: for video give the address of the camera's stream (MJPEG, RTSP), not its snapshot's"
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
@@ -65,7 +67,7 @@ class StreamSource(Source):
             self._check_device()
             is_live = self._is_live(address, format_name)
             self._clocked_by_arrival = is_live and bool(self._container.format.flags & _NO_TIMESTAMPS)
-            self._held = self._first_frames()
+            self._held = self._first_frames(is_live)
             if not self._held:
                 said = way_out(address) or "it is empty or damaged"
                 raise SourceError(f"no frames can be decoded from {name}: {said}")
@@ -202,13 +204,21 @@ class StreamSource(Source):
                 else:
                     yield frame, arrived_s
 
-    def _first_frames(self) -> list[_Arrived]:
-        """The frame that shows that there is one; where only arrival times them, enough to tell the rate."""
+    def _doubts_rate(self) -> bool:
+        """Whether the frame rate that FFmpeg guesses may be the fineness of a clock, such as the 1000 of what
+        browsers record."""
+        rate, average = self._stream.guessed_rate or 0, self._stream.average_rate
+        return not self._clocked_by_arrival and (rate > _USUAL_RATE or bool(average and rate > 1.5 * average))
+
+    def _first_frames(self, is_live: bool) -> list[_Arrived]:
+        """The frame that shows that there is one; where that must tell the rate, as many as it takes."""
         held: list[_Arrived] = []
         began_s = time.monotonic()
         for frame, arrived_s in self._decoded:
             held.append((frame, arrived_s))
             took_s = time.monotonic() - began_s
+            if self._doubts_rate() and len(held) < _PACED_FRAMES and not (is_live and took_s > _MEASURED_S):
+                continue
             if not self._clocked_by_arrival or took_s > _LONGEST_MEASURED_S:
                 break
             if took_s >= _MEASURED_S and len(held) >= _MEASURED_FRAMES:
@@ -233,6 +243,9 @@ class StreamSource(Source):
                 (frame, at_s)
                 for (frame, _), at_s in zip(self._held, spread_arrivals(arrivals_s, rate), strict=True)
             ]
+        elif self._doubts_rate():
+            times_s = [float(frame.pts * time_base) for frame, _ in self._held if frame.pts is not None]
+            rate = paced_rate(times_s) or FRAME_RATE
         if not 0 < rate <= _FASTEST_FRAME_RATE:
             rate = FRAME_RATE
         aspect = stream.sample_aspect_ratio or Fraction(1)

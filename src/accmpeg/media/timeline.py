@@ -11,7 +11,7 @@ from collections import deque
 from fractions import Fraction
 from itertools import pairwise
 
-__all__ = ["LONGEST_GAP_S", "DisplayOrder", "Timeline", "measured_rate", "spread_arrivals"]
+__all__ = ["LONGEST_GAP_S", "DisplayOrder", "Timeline", "measured_rate", "paced_rate", "spread_arrivals"]
 
 LONGEST_GAP_S = 10
 """A longer gap between two frames is a jump of the clock, unless frames are further apart anyway."""
@@ -135,7 +135,21 @@ def measured_rate(arrivals_s: list[float]) -> Fraction | None:
     apart_s = [gap_s for gap_s in gaps_s if gap_s > longest_s / 4]
     if longest_s < 1e-3:
         return None
-    rate = len(apart_s) / sum(apart_s)
+    return _rounded(len(apart_s) / sum(apart_s))
+
+
+def paced_rate(times_s: list[float]) -> Fraction | None:
+    """Frames per second of frames with these times, without the pauses; None where there is nothing to go by.
+
+    >>> paced_rate([0.0, 0.03, 0.067, 0.1, 5.1, 5.133])
+    Fraction(30, 1)
+    """
+    gaps_s = sorted(after - before for before, after in pairwise(times_s) if after > before)
+    even_s = [gap_s for gap_s in gaps_s if gap_s <= 4 * gaps_s[len(gaps_s) // 2]]
+    return _rounded(len(even_s) / sum(even_s)) if even_s else None
+
+
+def _rounded(rate: float) -> Fraction:
     whole = round(rate)
     return Fraction(whole) if abs(rate - whole) < 0.06 * rate else Fraction(rate).limit_denominator(100)
 
