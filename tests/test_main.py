@@ -18,3 +18,9 @@ def test_ctrl_c_while_the_program_still_loads_ends_it_without_a_traceback() -> N
     assert loaded
     assert "Traceback" not in after
     assert program.returncode == -signal.SIGINT
+
+
+def test_closed_streams_end_nothing() -> None:
+    command = f"exec {sys.executable} -m accmpeg doctor --json <&- >&- 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0

@@ -123,6 +123,14 @@ def test_a_host_is_no_address(host: str) -> None:
         ServerSettings(dnns=(Path("never-read.card.toml"),), host=host).check()
 
 
+def test_a_file_without_tokens_opens_nothing(tmp_path: Path) -> None:
+    """A disk that was full when it was written left it empty, and a reload let everybody in."""
+    file = tmp_path / "tokens.toml"
+    file.write_text("[viewers]\n")
+    with pytest.raises(UsageError, match="there is no token in it"):
+        read_tokens(file)
+
+
 def test_the_names_of_the_tables_are_no_cameras(tmp_path: Path) -> None:
     """`viewers = "…"` gave a camera of that name a token, and viewers none."""
     file = tmp_path / "tokens.toml"

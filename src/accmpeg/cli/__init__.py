@@ -1,5 +1,9 @@
 """The `accmpeg` command: one file per verb, registered here."""
 
+import os
+import sys
+from pathlib import Path
+
 import typer
 
 from accmpeg.cli.cluster import cluster_app
@@ -55,5 +59,8 @@ app.add_typer(cluster_app, name="cluster")
 
 def main() -> None:
     """Runs the command that the arguments name."""
+    # Python has none where a supervisor closed it (`>&-`), and what is printed would end the command.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     interrupt_on_sigterm()
     app()

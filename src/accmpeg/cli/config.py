@@ -112,7 +112,8 @@ def reread(context: typer.Context) -> dict[str, Any]:
             found[name] = option.process_value(fresh, value)
         # Click's own error, wherever Typer keeps Click.
         except Exception as error:
-            raise UsageError(f"--config {path}: {getattr(error, 'message', error)}") from error
+            said = getattr(error, "message", error)
+            raise UsageError(f"--config {path}: {name.replace('_', '-')}: {said}") from error
     return found
 
 

@@ -131,6 +131,9 @@ def read_tokens(
                 raise UsageError(
                     f'--tokens {path}: {key}: write gate = "token", or tables [viewers] and [admins] of such'
                 )
+        if not any(found.values()):
+            # A file that was cut off must not open the server to everybody.
+            raise UsageError(f"--tokens {path}: there is no token in it: write some, or leave --tokens out")
     for text in cameras:
         name, equals, token = text.partition("=")
         if not equals or not name:
