@@ -111,13 +111,17 @@ def test_the_map_of_the_best_stream_is_tuned(tmp_path: Path, monkeypatch: pytest
     assert not found.left_out_minutes
 
 
+@pytest.mark.parametrize(
+    "judged",
+    [
+        pytest.param({"b2": 1.8, "feedback": 0.95}, id="no worse than what it replaced"),
+        pytest.param({"b2": 1.01, "feedback": 1.0}, id="by less than that half can tell"),
+    ],
+)
 def test_what_loses_to_plain_x264_on_the_other_half_is_taken_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    judged: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where it is no worse there than the stream that it replaced."""
-    site = Site(
-        {"b2": 0.8, "feedback": 0.75, **SMALLER}, judged_bits={"b2": 1.8, "feedback": 0.95, **SMALLER}
-    )
+    site = Site({"b2": 0.8, "feedback": 0.75, **SMALLER}, judged_bits={**judged, **SMALLER})
     found = site.search(tmp_path, monkeypatch)
     assert found.choice == StreamSetting()
     assert found.verdict is not None

@@ -295,14 +295,20 @@ def _nearest(seen: Sequence[Seen], settings: ProfileSettings) -> str:
 
 
 def _confirmed(chain: list[Step], judged: Gains) -> list[Step]:
-    """The chain without those at its end that surely lose on the other half against any that they replaced.
+    """The chain without those at its end that lose on the other half against any that they replaced.
 
-    What is left then, and was not judged, has lost its footing too: it goes, down to an untouched x264.
+    Against another stream as surely as that half can tell; against an untouched x264 at all, because nobody
+    should send more than that on any footage. What is left then, and was not judged, has lost its footing
+    too: it goes, down to an untouched x264.
     """
+
+    def bound(replaced: Seen, last: Seen) -> float:
+        return 0.0 if replaced.setting == StreamSetting() else replaced.gain + max(last.sd, 0.03)
+
     while len(chain) > 1:
         last = judged.of(chain[-1].setting)
-        replaced = [seen.gain for step in chain[:-1] if (seen := judged.of(step.setting)) is not None]
-        if last is not None and (not replaced or last.gain <= min(replaced) + max(last.sd, 0.03)):
+        replaced = [seen for step in chain[:-1] if (seen := judged.of(step.setting)) is not None]
+        if last is not None and all(last.gain <= bound(seen, last) for seen in replaced):
             break
         chain = chain[:-1]
     return chain
