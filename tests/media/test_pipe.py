@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from accmpeg.errors import SourceError
 from accmpeg.media.pipe import Pipe
+from accmpeg.media.source import open_source
 
 
 @pytest.fixture
@@ -56,3 +58,20 @@ def test_ctrl_c_ends_a_read_of_a_silent_pipe(ends: Path) -> None:
                 pipe.end()
     finally:
         os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("clip.mp4", None, "MP4 comes through a pipe only with its index"),
+        ("raw", b"\x80" * 5000, "such as mkv, ts, y4m"),
+        ("nothing", b"", "nothing came through it"),
+    ],
+)
+def test_why_no_video_comes_out_of_a_pipe(
+    ends: Path, make_clip: Callable[[str], Path], name: str, content: bytes | None, said: str
+) -> None:
+    writer = written(ends, make_clip(name).read_bytes() if content is None else content)
+    with pytest.raises(SourceError, match=said):
+        open_source(ends)
+    writer.join()

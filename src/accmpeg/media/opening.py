@@ -76,6 +76,8 @@ def _open(
             log.info("rtsp over udp", extra={"source": name, "reason": reason(error)})
             options["rtsp_transport"] = "udp"
             return av.open(address, "r", format=format_name, container_options=options, timeout=timeout), None
+    except SourceError:
+        raise
     except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
         said = refusal(error, address, asked, time.monotonic() - started_s, is_device=is_device)
         if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
@@ -89,9 +91,11 @@ def _open_pipe(path: str) -> tuple[InputContainer, Pipe]:
     pipe = Pipe(path)
     try:
         return av.open(pipe, "r"), pipe
-    except BaseException:
+    except BaseException as error:
         pipe.close()
         pipe.end()
+        if isinstance(error, av.error.InvalidDataError | av.error.EOFError):
+            raise SourceError(f"can't open {path}: {pipe.way_out()}") from None
         raise
 
 

@@ -16,6 +16,7 @@ class Pipe(FileIO):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self._interrupted = False
+        self.received_bytes = 0
         reads = self._reads()
         next(reads)
         # Not a method: Python may raise KeyboardInterrupt on entering one, before any `try` in it. A
@@ -26,11 +27,21 @@ class Pipe(FileIO):
         try:
             size = yield b""
             while True:
-                size = yield super().read(size)
+                data = super().read(size)
+                self.received_bytes += len(data)
+                size = yield data
         except KeyboardInterrupt:
             self._interrupted = True
         while True:
             yield b""
+
+    def way_out(self, format_name: str = "") -> str:
+        """Why no video came out of it, and what helps, to be read on after a colon."""
+        if not self.received_bytes:
+            return "nothing came through it"
+        if "mp4" in format_name:
+            return "MP4 comes through a pipe only with its index (the moov box) first: give the file, or mkv"
+        return "through a pipe comes what tells its own kind and size, such as mkv, ts, y4m, h264 or mjpeg"
 
     def end(self) -> None:
         """Raises KeyboardInterrupt where that is what ended the pipe."""

@@ -70,6 +70,8 @@ class StreamSource(Source):
             self._held = self._first_frames(is_live)
             if not self._held:
                 said = way_out(address) or "it is empty or damaged"
+                if self._pipe is not None:
+                    said = self._pipe.way_out(self._container.format.name)
                 raise SourceError(f"no frames can be decoded from {name}: {said}")
             first = self._held[0][0]
             self._turner = FrameTurner(first)
