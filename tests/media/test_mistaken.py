@@ -42,6 +42,11 @@ def test_files_of_other_kinds(tmp_path, name, content, said):
     assert "\n" not in str(refused.value)
 
 
+def test_the_address_of_a_manifest():
+    assert "DASH manifest" in way_out("https://host/live/stream.mpd?token=1")
+    assert way_out("https://host/live/stream.m3u8") == ""
+
+
 def test_a_tar_archive(make_clip, tmp_path):
     with tarfile.open(tmp_path / "all.tar", "w") as archive:
         archive.add(make_clip())

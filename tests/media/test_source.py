@@ -206,6 +206,13 @@ def test_a_file_with_a_colon_in_its_name(make_clip, tmp_path):
         assert len(list(source)) == 5
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_a_video_with_the_name_of_a_picture_is_read_whole(make_clip, tmp_path, name):
+    path = make_clip(name).rename(tmp_path / "clip.jpg")
+    with open_source(path) as source:
+        assert len(list(source)) == 5
+
+
 def test_real_footage_decodes(shared_data):
     for footage in find_footage([shared_data / "videos"]):
         with open_source(footage.path) as source:

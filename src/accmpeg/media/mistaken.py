@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from accmpeg.media.addresses import is_url
+from accmpeg.media.heif import is_heif
 
 __all__ = ["way_out"]
 
@@ -71,7 +72,7 @@ def _by_content(path: Path) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(4096)
-            if head[4:8] in _BOXES:
+            if head[4:8] in _BOXES and not is_heif(head):
                 return _of_mp4(file)
     except OSError:
         return ""

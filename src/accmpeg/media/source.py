@@ -38,6 +38,9 @@ from accmpeg.media.v4l2 import is_device
 
 __all__ = ["FILE_KINDS", "Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
 
+_PLAIN_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # the boxes of HEIF in none
+_MATROSKA = b"\x1a\x45\xdf\xa3"
+
 
 class _PictureSource(Source):
     def __init__(self, path: Path, pictures: list[Path]) -> None:
@@ -131,7 +134,7 @@ def open_source(address: str | Path, options: InputOptions | None = None) -> Sou
         return _PictureSource(path, folder_pictures(path))
     if path.is_file() and found.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes)")
-    kind = ".heic" if _is_heif_file(path) else path.suffix.lower()
+    kind = _kind(path)
     if kind in FILE_KINDS:
         return FILE_KINDS[kind](path)
     if path.suffix.lower() == ".sdp":
@@ -149,11 +152,18 @@ def _other_name(text: str) -> str:
     return ""
 
 
-def _is_heif_file(path: Path) -> bool:
+def _kind(path: Path) -> str:
+    """The suffix that a file should have: a photograph's or a video's name may be the other's."""
+    suffix = path.suffix.lower()
     if not path.is_file():
-        return False  # a pipe's writer would be turned away as soon as this look at it ends
+        return suffix  # a pipe's writer would be turned away as soon as this look at it ends
     try:
         with path.open("rb") as file:
-            return is_heif(file.read(12))
+            head = file.read(12)
     except OSError:
-        return False  # FFmpeg says why
+        return suffix  # FFmpeg says why
+    if is_heif(head):
+        return ".heic"
+    if suffix in _PLAIN_PICTURES and (head[4:8] == b"ftyp" or head.startswith(_MATROSKA)):
+        return ".mp4"
+    return suffix
