@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from accmpeg.cli import app
 from accmpeg.cli.stream import _run
 
 
@@ -23,6 +25,14 @@ class Stoppable:
     def wait(self, timeout_s: float) -> bool:
         self.waits += 1
         return self.stops > 0 or self.waits > 3
+
+
+def test_an_address_that_nobody_can_publish_to_is_said_at_the_start() -> None:
+    """It was tried again and again."""
+    arguments = ["stream", "scene", "--policy", "none", "--limit", "3", "--publish", "nope://somewhere"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
+    assert "can't publish to nope://somewhere: nope:// is none of rtsp://" in done.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

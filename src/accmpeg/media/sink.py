@@ -27,6 +27,7 @@ from accmpeg.media.addresses import (
 )
 from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.inputs import proxy_options
+from accmpeg.media.native import has_protocol
 
 __all__ = ["Sink", "check_address", "open_sink"]
 
@@ -176,12 +177,11 @@ def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
     Raises:
         SinkError: The suffix or scheme is unknown, the folder is missing, or the format can't hold the codec.
     """
+    format_name: str | None
     if is_url(address):
+        check_address(str(address))
         name, path, target = describe(address), None, with_small_scheme(str(address))
-        format_name, known = (
-            _SCHEMES.get(scheme_of(address)),
-            ", ".join(f"{scheme}://" for scheme in _SCHEMES),
-        )
+        format_name, known = _SCHEMES[scheme_of(address)], ""
     else:
         path = Path(address)
         name, target = str(address) or "''", ""
@@ -195,7 +195,6 @@ def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
         _check_file(path)
         target = f"file:{_part(path)}"
     else:
-        check_address(str(address))
         _check_reachable(str(address), name)
         if scheme_of(address) == "tcp" and "?" not in target:
             target += f"?timeout={int(_TIMEOUT_S * 1e6)}"
@@ -210,7 +209,15 @@ def open_sink(address: str | os.PathLike[str], encoder: Encoder) -> Sink:
 
 
 def check_address(address: str) -> None:
-    """Raises SinkError for an address that no writer could ever reach: a bad host, port or password in it."""
+    """Raises SinkError for an address that no writer could ever reach: of a kind that FFmpeg can't write, or
+    with a bad host, port or password in it."""
+    scheme = scheme_of(address)
+    # RTSP is no protocol to FFmpeg, but a format.
+    if scheme not in _SCHEMES or (_SCHEMES[scheme] != "rtsp" and has_protocol(scheme) is False):
+        known = ", ".join(f"{each}://" for each in _SCHEMES)
+        raise SinkError(
+            f"can't publish to {describe(address)}: {scheme}:// is none of {known} in this FFmpeg"
+        )
     try:
         locate_peer(address)
     except UsageError as error:

@@ -53,7 +53,7 @@ class ServerAddress:
         network unencrypted (unless `insecure`), and for a `ca_file` without certificates.
         """
         try:
-            found = locate(text)
+            found = locate(text.strip())
         except UsageError as error:
             raise UsageError(f"no server address: {error}") from None
         if found.scheme not in ("ws", "wss") or not found.host:
