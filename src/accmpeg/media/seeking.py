@@ -3,7 +3,9 @@
 Pure but for `shown_packets`: frames are told by their times, which `Entry` has for checking what comes.
 """
 
-from collections.abc import Generator, Iterable
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +16,7 @@ from av.video.stream import VideoStream
 from accmpeg.media.inputs import InputOptions
 from accmpeg.media.opening import open_video
 
-__all__ = ["WARM_FRAMES", "Entry", "find_entry", "shown_packets"]
+__all__ = ["WARM_FRAMES", "Entry", "find_entry", "last_frames", "shown_packets"]
 
 _MOST_REORDERED = 32  # no codec reorders over more frames
 WARM_FRAMES = 2
@@ -49,6 +51,27 @@ def find_entry(packets: Iterable[tuple[int | None, bool]], first: int) -> Entry 
     if len(before) < 2 or before[-2] == 0:
         return None
     return Entry(times[before[-2]], tuple(times[: first + 1]))
+
+
+def last_frames(
+    decoded: Iterable[tuple[av.VideoFrame, float]], entry: Entry
+) -> list[tuple[av.VideoFrame, float]] | None:
+    """The last decoded frames, up to that of the entry, each with the time of its arrival; None where not all
+    come from a keyframe on."""
+    held: deque[tuple[av.VideoFrame, float]] = deque(maxlen=1 + WARM_FRAMES)
+    expected: Iterator[int] | None = None
+    for frame, arrived_s in decoded:
+        if expected is None:
+            place = bisect_left(entry.times, frame.pts or 0)
+            if not frame.key_frame or place > len(entry.times) - 1 - WARM_FRAMES:
+                return None
+            expected = iter(entry.times[place:])
+        if frame.pts != next(expected):
+            return None
+        held.append((frame, arrived_s))
+        if frame.pts == entry.times[-1]:
+            return list(held)
+    return None
 
 
 def shown_packets(address: str, name: str) -> Generator["av.Packet[VideoStream]"]:

@@ -5,8 +5,6 @@ Live streams without timestamps (MJPEG over HTTP, raw H.264) are timed by their 
 
 import logging
 import time
-from bisect import bisect_left
-from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 
@@ -19,7 +17,7 @@ from accmpeg.media.frames import Deinterlacer, FrameTurner, to_yuv420p
 from accmpeg.media.inputs import InputOptions, reason, why_not_as_asked
 from accmpeg.media.mistaken import way_out
 from accmpeg.media.opening import is_file, open_video
-from accmpeg.media.seeking import WARM_FRAMES, Entry, find_entry, shown_packets
+from accmpeg.media.seeking import Entry, find_entry, last_frames, shown_packets
 from accmpeg.media.source_base import Source, SourceInfo
 from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, paced_rate, spread_arrivals
 
@@ -121,20 +119,8 @@ class StreamSource(Source):
         except (av.FFmpegError, OSError):
             return None
         self._begin()
-        held: deque[_Arrived] = deque(maxlen=1 + WARM_FRAMES)
-        expected: Iterator[int] | None = None
-        for frame, arrived_s in self._decoded:
-            if expected is None:
-                place = bisect_left(entry.times, frame.pts or 0)
-                if not frame.key_frame or place > len(entry.times) - 1 - WARM_FRAMES:
-                    return None
-                expected = iter(entry.times[place:])
-            if frame.pts != next(expected):
-                return None
-            held.append((frame, arrived_s))
-            if frame.pts == entry.times[-1]:
-                return list(held) if not self.skipped_frames else None
-        return None
+        held = last_frames(self._decoded, entry)
+        return None if self.skipped_frames else held
 
     def close(self) -> None:
         self._decoded.close()
