@@ -42,6 +42,7 @@ def main() -> None:
         "--keep", type=float, action="append", help="shares of the ceiling; default 0.9 and 0.95"
     )
     parser.add_argument("--results-per-second", type=float)
+    parser.add_argument("--camera-budget", type=float, default=ProfileSettings.camera_budget)
     parser.add_argument("--workers", type=int)
     parser.add_argument(
         "--minutes", type=float, default=10.0, help="for each search; more on a machine that others use too"
@@ -52,7 +53,9 @@ def main() -> None:
     rows = []
     for clip in sorted(asked.videos.iterdir()):
         for keep in asked.keep or (0.90, 0.95):
-            settings = ProfileSettings(keep=keep, workers=asked.workers, minutes=asked.minutes)
+            settings = ProfileSettings(
+                keep=keep, workers=asked.workers, minutes=asked.minutes, camera_budget=asked.camera_budget
+            )
             try:
                 parts = cut(find_footage([clip]), results_per_second=asked.results_per_second)
                 found = search(parts, dnn, asked.out / "cells" / clip.stem, settings)
