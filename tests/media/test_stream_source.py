@@ -67,14 +67,16 @@ class BareHandler(BaseHTTPRequestHandler):
     """JPEGs, nothing between them; at /snapshot one, at /hangup one of unsaid length."""
 
     def do_GET(self):
+        size_px = (16, 16) if self.path == "/video/small" else (160, 120)
+        pictures = [jpeg(index, size_px) for index in range(100 if self.path.startswith("/video") else 1)]
         self.send_response(200)
         self.send_header("Content-Type", "image/jpeg")
         if self.path == "/snapshot":
-            self.send_header("Content-Length", str(len(jpeg(0))))
+            self.send_header("Content-Length", str(len(pictures[0])))
         self.end_headers()
         with suppress(OSError):
-            for index in range(100 if self.path.startswith("/video") else 1):
-                self.wfile.write(jpeg(index, (16, 16) if self.path == "/video/small" else (160, 120)))
+            for picture in pictures:
+                self.wfile.write(picture)
                 self.wfile.flush()
                 time.sleep(0.1)
 
