@@ -164,6 +164,28 @@ def test_other_settings_need_another_folder_or_restart(segmenter_card, detector_
     assert (report.new, report.kept) == (3, 0)
 
 
+def test_a_corrected_card_needs_another_folder_or_restart(segmenter_card, stills, tmp_path):
+    """Labels of pictures whose colours were swapped say nothing about the DNN that reads them rightly."""
+    out = tmp_path / "labels"
+    label(segmenter_card, stills, out)
+    as_it_was = segmenter_card.read_text()
+    segmenter_card.write_text(as_it_was.replace('colour = "rgb"', 'colour = "bgr"'))
+    with pytest.raises(LabelError, match=r"input\.colour rgb, not bgr.*--restart"):
+        label(segmenter_card, stills, out)
+    # What a card says of the DNN beside its answers may change.
+    segmenter_card.write_text('licence = "MIT"\n' + as_it_was.replace('licence = ""\n', ""))
+    assert label(segmenter_card, stills, out).kept == 3
+
+
+def test_a_label_set_of_an_older_version_is_gone_on_with(segmenter_card, stills, tmp_path):
+    out = tmp_path / "labels"
+    label(segmenter_card, stills, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["card"]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert label(segmenter_card, stills, out).kept == 3
+
+
 def test_one_bad_file_among_good_ones_is_named_and_passed_over(segmenter_card, stills, tmp_path):
     (stills / "empty.png").write_bytes(b"")
     (stills / "torn.mp4").write_bytes(b"not a video")
@@ -251,8 +273,12 @@ def test_damaged_and_missing_labels_say_so(segmenter_card, stills, tmp_path):
     label(segmenter_card, stills, tmp_path / "labels")
     item = read_labels(tmp_path / "labels").items[0]
     item.file.write_bytes(item.file.read_bytes()[:100])
-    with pytest.raises(LabelError, match="delete it"):
+    with pytest.raises(LabelError, match="delete it and label again"):
         item.load()
+    item.file.unlink()
+    report = label(segmenter_card, stills, tmp_path / "labels")
+    assert (report.new, report.kept) == (1, 2)
+    assert all(each.load().width_px for each in read_labels(tmp_path / "labels"))
 
 
 def test_processes_give_the_same_labels(detector_card, stills, tmp_path):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from accmpeg.dnn.card import DnnCard, read_card
+from accmpeg.dnn.registry import get_adapter
 from accmpeg.errors import AccmpegError, LabelError, UsageError
 from accmpeg.files import write_whole
 from accmpeg.media.source import Footage, find_footage
@@ -165,11 +166,14 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         if restart:
             _clear(folder)
+        self._card = _decisive(card)
         self._manifest = read_manifest(folder) or {"dnn": self._dnn, "settings": asdict(settings)}
         self._check_same()
+        self._manifest["card"] = self._card
         self._manifest["dnn"] = self._dnn | {"input": card.input.model_dump(mode="json")}
         write_manifest(folder, self._manifest)
         self.journal = Journal.read(folder)
+        self._incomplete = self.journal.forget_missing()
         self.name = card.name
         self.new = self.kept = self.flat = 0
         self.skipped: list[dict[str, Any]] = []
@@ -181,12 +185,14 @@ class _Run:
         return self.new + self.kept + len(self.skipped)
 
     def _check_same(self) -> None:
-        found = {**self._manifest["dnn"], **self._manifest["settings"]}
-        asked = {**self._dnn, **asdict(self._settings)}
-        for name in sorted(asked):
-            if found.get(name) != asked[name]:
+        # Label sets of older versions say less about the card.
+        card = self._manifest.get("card", self._card)
+        found = {**self._manifest["dnn"], **self._manifest["settings"], **_flat(card)}
+        asked = {**self._dnn, **asdict(self._settings), **_flat(self._card)}
+        for name in (*asked, *_flat(card)):
+            if found.get(name) != asked.get(name):
                 raise LabelError(
-                    f"{self._folder} holds labels made with {name} {found.get(name)}, not {asked[name]}: "
+                    f"{self._folder} holds labels made with {name} {found.get(name)}, not {asked.get(name)}: "
                     "give another folder, or --restart to delete them"
                 )
 
@@ -227,7 +233,7 @@ class _Run:
 
     def _is_finished(self, source: str) -> bool:
         """Whether an earlier run sampled this clip to its end in the same way."""
-        before = self._manifest.get("footage", {}).get(source)
+        before = None if source in self._incomplete else self._manifest.get("footage", {}).get(source)
         return before is not None and before["sampling"] == asdict(self._sampling)
 
     def finish(self) -> None:
@@ -249,6 +255,23 @@ class _Run:
         """Why there is no label at all, for an error message."""
         reason = self.skipped[0]["reason"] if self.skipped else "no footage was given"
         return f"nothing could be labelled: {reason}"
+
+
+def _decisive(card: DnnCard) -> dict[str, Any]:
+    """Whatever of a card decides what its DNN answers, beside the weights: a corrected one means other labels."""
+    unsaid = {"name", "task", "sha256", "classes", "source", "licence"}
+    if card.sha256 is not None:
+        unsaid.add("model")  # where the weights lie
+    if not get_adapter(card.adapter).runs_here:
+        unsaid.add("options")  # where the server is
+    return card.model_dump(mode="json", exclude=unsaid)
+
+
+def _flat(document: dict[str, Any], section: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flat(value, f"{section}{key}.") if isinstance(value, dict) else {f"{section}{key}": value}
+    return flat
 
 
 def _local_workers(count: int | None, device: str) -> LocalWorkers:

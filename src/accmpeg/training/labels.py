@@ -2,7 +2,7 @@
 
 ```
 FOLDER/
-  manifest.json        server DNN (name, task, sha256), settings, footage, counts, skipped with reasons
+  manifest.json        server DNN (name, task, sha256), its card, settings, footage, counts, skipped with reasons
   journal.jsonl        one line per finished label: what resuming reads
   0000/000000.npz …    at most 1000 labels per folder
 ```
@@ -207,6 +207,13 @@ class Journal:
                 continue
             journal._take(entry)
         return journal
+
+    def forget_missing(self) -> set[str]:
+        """Forgets labels whose file is gone, so that they are made again; returns what they were of."""
+        gone = [key for key, entry in self.labels.items() if not (self.path.parent / entry["file"]).is_file()]
+        for key in gone:
+            del self.labels[key]
+        return {source for source, _ in gone}
 
     def _take(self, entry: dict[str, Any]) -> None:
         self.labels[entry["source"], entry["frame_index"]] = entry
