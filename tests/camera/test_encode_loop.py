@@ -73,6 +73,54 @@ def test_each_new_map_tells_once_how_accuracy_moves_with_the_bitrate(
     assert 0 < last.frame_qp < 52
 
 
+@pytest.mark.parametrize("every", [1, 4])
+def test_no_b_frame_and_none_of_the_map_before_tells_it(rendered: list[av.VideoFrame], every: int) -> None:
+    settings = EncoderSettings(
+        width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000, b_frames=2
+    )
+    encoder = PlannedEncoder(settings, Even(), CameraOptions(policy="graded", every=every, b_frames=2))
+    newest_us, told_us = -1, []
+    for timed in frames(rendered, 24):
+        for coded in encoder.encode(timed, FramePlan(), {}, keyframe=False):
+            if encoder.curve(coded.unit) is not None:
+                assert coded.captured_us > newest_us, "a B-frame comes after one that is shown later"
+                told_us.append(coded.captured_us)
+            newest_us = max(newest_us, coded.captured_us)
+    due_us = [66_667 * index for index in range(every, 18, every)]
+    assert len(told_us) >= 3
+    if every > 1:  # the first that can of each map
+        after_key_us, *others = told_us
+        assert after_key_us < due_us[0]
+        assert all(0 <= told - due < 3 * 66_667 for told, due in zip(others, due_us, strict=False))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_half_of_half_of_the_frames_is_a_quarter_and_not_nothing(
+    rendered: list[av.VideoFrame], first: int
+) -> None:
+    delivered: list[int] = []
+
+    class Outlet(NoUplink):
+        def plan(self, captured_us: int) -> FramePlan:
+            wanted = round(captured_us / 66_667) % 2 == first
+            return FramePlan(None, Level(1, 2), None if wanted else "unanswered")
+
+        def deliver(self, unit: TimedUnit, curve: AccuracyCurve | None) -> None:
+            delivered.append(round(unit.captured_us / 66_667))
+
+    settings = EncoderSettings(width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000)
+    slot = FrameSlot(lossless=True)
+    encoder = PlannedEncoder(settings, Even(), CameraOptions(policy="graded"))
+    loop = EncodeLoop(slot, encoder, [], Outlet(500_000), threading.Event(), SteadyClock(), CameraStats())
+    loop.start()
+    for timed in frames(rendered, 16):
+        slot.put(timed)
+    slot.end()
+    loop.join()
+    assert loop.error is None
+    assert delivered == [first + 2, first + 6, first + 10, first + 14]
+
+
 def test_a_frame_is_handed_on_before_the_map_of_the_next_one_is_made(rendered: list[av.VideoFrame]) -> None:
     done: list[str] = []
 

@@ -73,7 +73,8 @@ class PlannedEncoder:
         """By timestamp, of the frames inside the encoder: when captured, and what each stage took."""
         self._level = FULL
         self._bitrate_bps = settings.bitrate_bps
-        self._curve_due = False
+        self._curve_from: int | None = None
+        """Timestamp of the first frame under a map whose curve was not told yet."""
         self.steered = self._open()
 
     def encode(
@@ -85,7 +86,7 @@ class PlannedEncoder:
         b_frames = plan.b_frames if wanted.options.chooses_b_frames else wanted.settings.b_frames
         if plan.level != self._level or wanted is not self._setup or b_frames != self._b_frames:
             done = self.flush()
-            self._setup, self._level, self._curve_due = wanted, plan.level, False
+            self._setup, self._level, self._curve_from = wanted, plan.level, None
             self._b_frames = b_frames
             self._bitrate_bps = plan.bitrate_bps or self._bitrate_bps
             self.steered.close()
@@ -102,7 +103,8 @@ class PlannedEncoder:
         self._held[at] = timed.captured_us, stages_ms
         units = self.steered.encode(timed.frame, keyframe=keyframe)
         stages_ms |= self.steered.times.take()
-        self._curve_due |= self.steered.map_renewed
+        if self.steered.map_renewed and self._curve_from is None:
+            self._curve_from = at
         return done + self._coded(units)
 
     def adopt(self, settings: EncoderSettings, accmodel: Scorer | None, options: CameraOptions) -> None:
@@ -126,14 +128,18 @@ class PlannedEncoder:
     def curve(self, unit: AccessUnit) -> AccuracyCurve | None:
         """How predicted accuracy moves with the bitrate: told once of each map, by the first unit that can.
 
-        A keyframe can't: its QP is not the one that the rate gives the others.
+        A keyframe can't: its QP is not the one that the rate gives the others. Nor is a B-frame's, and with
+        B-frames those come late that were encoded under the map before; both are of earlier times than the
+        first that can.
         """
-        scores, qp_offsets = self.steered.scores, self.steered.qp_offsets
-        if not self._curve_due or unit.qp is None or unit.is_keyframe or self._bitrate_bps is None:
+        scores, qp_offsets, since = self.steered.scores, self.steered.qp_offsets, self._curve_from
+        if since is None or unit.pts < since:
+            return None
+        if unit.qp is None or unit.is_keyframe or self._bitrate_bps is None:
             return None
         assert scores is not None
         assert qp_offsets is not None
-        self._curve_due = False
+        self._curve_from = None
         return AccuracyCurve(scores.accgrad, qp_offsets, unit.qp, self._bitrate_bps)
 
     @property
@@ -195,13 +201,12 @@ class EncodeLoop(threading.Thread):
         self._wanted_keyframe = wanted_keyframe
         self._clock = clock
         self._stats = stats
+        self._wanted_frames = 0
 
     def run(self) -> None:
-        index = 0
         try:
             while (timed := self._slot.get()) is not None:
-                index += 1
-                self._one(index, timed)
+                self._one(timed)
             for coded in self._encoder.flush():
                 self._hand_over(coded, self._clock.now_us())
             self._encoder.steered.close()
@@ -213,16 +218,18 @@ class EncodeLoop(threading.Thread):
         finally:
             self._slot.end()
 
-    def _one(self, index: int, timed: TimedFrame) -> None:
+    def _one(self, timed: TimedFrame) -> None:
         plan = self._uplink.plan(timed.captured_us)
         if plan.left_out is not None:
             self._stats.add(f"dropped_{plan.left_out}")
             return
-        if index % plan.level.divisor:
+        # Of those that are wanted: every second of all may be those that were left out.
+        self._wanted_frames += 1
+        if self._wanted_frames % plan.level.divisor:
             self._stats.add("dropped_rate")
             return
-        keyframe = self._wanted_keyframe.is_set()
-        self._wanted_keyframe.clear()
+        if keyframe := self._wanted_keyframe.is_set():  # one that is wanted right now is for the next frame
+            self._wanted_keyframe.clear()
         started_us = self._clock.now_us()
         stages_ms = {"wait": (started_us - timed.captured_us) / 1000}
         done = self._encoder.encode(timed, plan, stages_ms, keyframe=keyframe)

@@ -152,6 +152,9 @@ class Uplink:
         plan = self._adaptation.before_frame(now_us / 1000, waiting_ms, backlog=backlog)
         if options.bitrate_bps is not None:
             plan = replace(plan, bitrate_bps=None)
+        if plan.flush and connected:  # whether this frame is wanted or not: there is no other for a while
+            self._stats.add("dropped_late", self._spool.drop_waiting(self._stream_id))
+            self._wanted_keyframe.set()
         # Who watches what is published wants every frame.
         if not self._publishes and not self._adaptation.wants(captured_us):
             return replace(plan, left_out="unanswered")
@@ -160,9 +163,6 @@ class Uplink:
                 self._wait_for_room()
         elif not connected:
             plan = replace(plan, left_out="offline")
-        elif plan.flush:
-            self._stats.add("dropped_late", self._spool.drop_waiting(self._stream_id))
-            self._wanted_keyframe.set()
         # Who only watches what is published does not care for the link.
         return replace(plan, left_out=None) if self._publishes else plan
 
