@@ -98,6 +98,9 @@ def test_a_checkpoint_of_another_run_is_refused(labels: Path, tmp_path: Path) ->
     train_network(sets, checkpoint, settings)
     with pytest.raises(TrainingError, match="--restart"):
         train_network(sets, checkpoint, replace(settings, seed=3))
+    others = write_synthetic_labels(tmp_path / "others", seed=5)
+    with pytest.raises(TrainingError, match=r"other labels.*--restart"):
+        train_network([read_labels(others)], checkpoint, settings)
     checkpoint.write_bytes(b"junk")
     with pytest.raises(TrainingError, match=r"damaged.*--restart"):
         train_network(sets, checkpoint, settings)

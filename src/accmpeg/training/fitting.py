@@ -6,6 +6,7 @@ limit), and processes that share the batches train as one would.
 """
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -109,6 +110,7 @@ class _Run:
     ) -> None:
         self.settings, self.checkpoint, self.progress = settings, checkpoint, progress
         self.training, self.held_out = LabelStore(training), LabelStore(held_out)
+        self._labels = _fingerprint([*training, *held_out])
         self.device = _device(settings.device)
         self.team = Team()
         has_objects = self.training[0].objects is not None
@@ -310,6 +312,7 @@ class _Run:
         return {
             **self.settings.fingerprint(),
             "frames": [len(self.training), len(self.held_out)],
+            "labels": self._labels,
             "heads": list(self.network.heads),
         }
 
@@ -333,6 +336,12 @@ def _class_count(labels: LabelStore) -> int:
     maps = (label.result.get("classes") for label in labels)
     seen = (each[each != ignored_class(each)] for each in maps if each is not None)
     return max((int(ids.max()) + 1 for ids in seen if ids.size), default=0)
+
+
+def _fingerprint(items: Sequence[LabelItem]) -> str:
+    """Of what the labels are of, and of their files' sizes: hardly two labels of a frame compress alike."""
+    of = [(item.clip, item.frame_index, item.file.is_file() and item.file.stat().st_size) for item in items]
+    return hashlib.sha256(repr(of).encode()).hexdigest()
 
 
 def _sigmoid(logit: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 ```
 FOLDER/
-  manifest.json        server DNN (name, task, sha256), its card, settings, footage, counts, skipped with reasons
+  manifest.json        server DNN (name, task, sha256), its card, settings, footage, counts, skipped
   journal.jsonl        one line per finished label: what resuming reads
   0000/000000.npz …    at most 1000 labels per folder
 ```
