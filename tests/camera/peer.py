@@ -47,7 +47,8 @@ class Peer:
     """Runs in a thread; `start` and `kill` as often as a test wants, on the same port.
 
     `bandwidth_bps` makes it read no faster than that. `remembers` over connections which frames it has had,
-    as a server that was not restarted does. `says` comes right after each welcome.
+    as a server that was not restarted does. `says` comes right after each welcome; one that `breaks`
+    hangs up.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Peer:
         tls: ssl.SSLContext | None = None,
         clock_ahead_us: int = 0,
         says: Sequence[bytes] = (),
+        breaks: bool = False,
     ) -> None:
         self.port = free_port()
         self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{self.port}"
@@ -74,6 +76,7 @@ class Peer:
         self._tls = tls
         self._clock_ahead_us = clock_ahead_us
         self._says = says
+        self._breaks = breaks
         self._had: dict[str, int] = {}
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -142,6 +145,8 @@ class Peer:
             self.seen.append(seen)
             had = self._had.get(hello.stream_id, -1)
             await connection.send(pack(Welcome(dnn="peer", task="detection", resume_after=had)))
+            if self._breaks:
+                connection.transport.abort()
             for data in self._says:
                 await connection.send(data)
             decoder = Decoder(hello.codec, bytes(first.payload))

@@ -1,14 +1,16 @@
 """Where results go, when it is full, gone or another's."""
 
 import asyncio
+import json
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from accmpeg.camera.outputs import ResultSocket
+from accmpeg.camera.outputs import FrameResult, ResultOutputs, ResultSocket
 from accmpeg.errors import LinkError
 
 WRITER = """
@@ -37,6 +39,16 @@ def test_a_full_disk_and_a_reader_that_has_gone_are_one_line() -> None:
     gone = said_to("| head -n 1 > /dev/null").splitlines()
     assert len(gone) == 1, gone
     assert "nobody reads the results any more" in gone[0]
+
+
+def test_who_iterates_again_finds_the_end_too() -> None:
+    result = FrameResult("run", 1, 2, 3, 4, 5.0, False, {"objects": []}, None, {"wait": 1.0}, {})
+    outputs = ResultOutputs(None, [])
+    outputs.put(result)
+    outputs.end()
+    assert list(outputs) == [result]
+    assert list(outputs) == []
+    assert json.loads(result.to_json()) == asdict(result)
 
 
 def test_a_socket_that_another_camera_offers_stays_its_own(tmp_path: Path) -> None:

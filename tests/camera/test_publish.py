@@ -1,8 +1,12 @@
 """Publishing besides the server and instead of it; an address that fails must not hold the camera up."""
 
+import contextlib
+import resource
 import socket
 import threading
 import time
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,10 @@ import av
 import pytest
 
 import accmpeg
+from accmpeg.camera.publish import Publisher
+from accmpeg.camera.stats import CameraStats
 from accmpeg.errors import SinkError
+from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from tests.camera.peer import peer
 from tests.helpers import free_port
 
@@ -38,6 +45,33 @@ def test_a_file_and_a_server_get_the_same_stream(scene: Any, tmp_path: Path) -> 
 def test_a_bad_file_name_is_told_at_the_start(scene: Any, tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="does not exist"):
         accmpeg.stream(scene(5), None, publish=[str(tmp_path / "no" / "x.mp4")]).start()
+
+
+def test_a_full_disk_ends_publishing_and_costs_the_stream_no_keyframes(scene: Any, tmp_path: Path) -> None:
+    stats, wanted_keyframe = CameraStats(), threading.Event()
+    settings = EncoderSettings(
+        width_px=64,
+        height_px=48,
+        frame_rate=15,
+        bitrate_bps=500_000,
+        steerable=False,
+        pixel_aspect=Fraction(1),
+    )
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Encoder(settings) as encoder, contextlib.ExitStack() as undo:
+        publisher = Publisher(str(tmp_path / "full.ts"), encoder, stats, wanted_keyframe)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        undo.callback(resource.setrlimit, resource.RLIMIT_FSIZE, before)
+        publisher.start()
+        unit = AccessUnit(bytes(100_000), 0, 0, encoder.time_base, is_keyframe=True)
+        for number in range(300):
+            publisher.put(replace(unit, pts=number, dts=number, is_keyframe=not number))
+            if publisher.error is None:
+                time.sleep(0.01)
+        publisher.end()
+        publisher.join(10)
+    assert publisher.error is not None
+    assert not wanted_keyframe.is_set()
 
 
 def test_udp_reaches_a_receiver(scene: Any) -> None:

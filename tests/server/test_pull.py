@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -114,6 +115,31 @@ def test_a_file_waits_for_the_dnn_and_stops_where_it_waits(
 
     with caplog.at_level(logging.INFO, logger="accmpeg.server.pull"):
         on_a_loop(work)
+
+
+def test_an_input_that_goes_while_it_is_opened_leaves_no_camera_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+
+    class Slow(Playing):
+        def __enter__(self) -> Self:
+            opening.set()
+            assert go_on.wait(10)
+            return self
+
+    async def work() -> None:
+        site = Site([Slow(3, is_live=True)], monkeypatch)
+        site.pull.start()
+        await until(opening.is_set)
+        site.pull.stop()
+        site.record.left("the input is not set any more")
+        go_on.set()
+        await until(lambda: not any(each.name == "pull-yard" for each in threading.enumerate()))
+        assert not site.record.connected
+        assert site.record.connections == 0
+
+    on_a_loop(work)
 
 
 def test_the_memory_of_an_input_is_free_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,22 @@ def test_results_are_read_as_they_come() -> None:
     np.testing.assert_array_equal(feedback.qp_offsets(GRID), same.qp_offsets(GRID))
 
 
+@pytest.mark.parametrize(
+    "unreadable", [[{}], [5], [{"box_xyxy": [1, 2]}], [{"box_xyxy": "x"}], [{"box_xyxy": [[1], 2, 3, 4]}]]
+)
+def test_a_result_that_cant_be_read_is_no_answer(unreadable: list[object]) -> None:
+    feedback = made()
+    feedback.take({"objects": unreadable})
+    assert feedback.version == 0
+
+
+@pytest.mark.parametrize("side", [1e39, float("inf"), float("nan"), -1e300])
+def test_boxes_beyond_all_bounds_make_a_map(side: float) -> None:
+    feedback = made()
+    feedback.take({"objects": [{"box_xyxy": [0, 0, side, side]}, {"box_xyxy": [320, 160, 480, 320]}]})
+    assert feedback.qp_offsets(GRID, rate_controlled=True) is not None
+
+
 def test_a_map_fits_any_stream_size() -> None:
     feedback = made()
     feedback.answer(BOX)

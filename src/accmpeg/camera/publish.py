@@ -185,7 +185,7 @@ class Publisher(threading.Thread):
     def put(self, unit: AccessUnit) -> None:
         """Adds one access unit; never waits."""
         with self._condition:
-            if self._waits_for_keyframe and not unit.is_keyframe:
+            if self.error is not None or (self._waits_for_keyframe and not unit.is_keyframe):
                 self._stats.add("dropped_publish")
                 return
             self._waits_for_keyframe = False

@@ -48,7 +48,7 @@ class StreamDecoder:
         held: list[VideoFrame] = []
         if unit.size_px != self._size_px and not unit.is_keyframe:
             raise self._damaged("a new size without a keyframe")
-        if unit.size_px != self._size_px or self._begins_anew(unit):
+        if self._begins_anew(unit) or unit.size_px != self._size_px:
             held = self.flush()
             self._size_px = unit.size_px
             self._decoder.close()

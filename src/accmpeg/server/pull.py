@@ -97,6 +97,8 @@ class Pull:
 
     def _fetch(self, source: Source) -> None:
         line = self._on_loop(self._open(source.info))
+        if line is None:
+            return
         log.info("input opened", extra={"camera": self._name, "address": describe(self.address)})
         try:
             for frame in source:
@@ -118,7 +120,9 @@ class Pull:
             work.close()
             raise CancelledError from error
 
-    async def _open(self, info: SourceInfo) -> FrameLine:
+    async def _open(self, info: SourceInfo) -> FrameLine | None:
+        if self._stopped.is_set():  # meanwhile, and the camera's record may be another's by now
+            return None
         stream = Stream(
             camera=self._name,
             stream_id=self._stream_id,

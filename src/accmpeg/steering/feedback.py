@@ -10,6 +10,7 @@ what is new in the picture, a server that is away) is an AccModel's part.
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from typing import Annotated, Any
 
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 
 from accmpeg.media.grid import MacroblockGrid, dilate
 from accmpeg.options import Option
-from accmpeg.steering.policy import centred
 
 __all__ = ["ANSWERS", "MARGIN_MACROBLOCKS", "SPAN_QP", "FeedbackMap", "MapMargin"]
 
@@ -30,6 +30,7 @@ MARGIN_MACROBLOCKS = 2
 SPAN_QP = 8
 STALE_S = 2.0
 """Older answers say nothing of the picture any more."""
+_FARTHEST_PX = 1e6
 
 MapMargin = Annotated[
     int, Option("Keep so many macroblocks about the boxes of the server's answers fine, too.", min=0, max=10)
@@ -71,7 +72,7 @@ class FeedbackMap:
         self._answers: deque[tuple[float, Boxes]] = deque()
         self._version = 0
 
-    def answer(self, boxes_xyxy_px: Boxes) -> None:
+    def answer(self, boxes_xyxy_px: NDArray[np.floating]) -> None:
         """The boxes `(n, 4)` that the server DNN saw, in source pixels; none is an answer, too."""
         boxes = np.asarray(boxes_xyxy_px, np.float32).reshape(-1, 4)
         now_s = self._clock_s()
@@ -82,9 +83,14 @@ class FeedbackMap:
             self._version += 1
 
     def take(self, result: dict[str, Any] | None) -> None:
-        """A result as it comes; one without objects (of segmentation, of a dropped frame) is no answer."""
+        """A result as it comes; one without objects (of segmentation, of a dropped frame) is no answer.
+
+        Nor is one whose boxes can't be read: a server that is wrong must not end the stream.
+        """
         if result is not None and isinstance(objects := result.get("objects"), list):
-            self.answer(np.asarray([each["box_xyxy"] for each in objects], np.float32))
+            with suppress(KeyError, TypeError, ValueError):
+                boxes = np.asarray([each["box_xyxy"] for each in objects], np.float64).reshape(-1, 4)
+                self.answer(np.clip(boxes, -_FARTHEST_PX, _FARTHEST_PX))
 
     @property
     def version(self) -> int:
@@ -110,6 +116,5 @@ class FeedbackMap:
             dilate(grid.cover_boxes(scaled), self.margin_macroblocks), 0, self._span_qp
         ).astype(np.float32)
         if rate_controlled:
-            span = self._span_qp + 1
-            offsets += np.float32(round(centred(offsets.ravel(), -span, span)))
+            offsets -= np.float32(round(float(offsets.mean())))
         return offsets

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +102,21 @@ def test_a_flood_of_unreadable_offers_writes_few_lines_and_costs_no_answer(
         until(lambda: len(results) >= 5)
         assert camera.snapshot()["connections"] == 1
     assert 1 <= sum(each.message == "offer refused" for each in caplog.records) < 10
+
+
+def test_a_server_that_breaks_on_what_a_spool_kept_is_not_flooded(
+    scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = f"ws://127.0.0.1:{free_port()}"
+    with accmpeg.stream(scene(5), away, spool=tmp_path, drain_s=0.5) as before:
+        before.wait(WAIT_S)
+    monkeypatch.setattr(Backoff, "FIRST_S", FIRST_WAIT_S)
+    with peer(breaks=True) as server, accmpeg.stream(scene(10_000), server.url, spool=tmp_path) as camera:
+        until(lambda: server.seen)
+        had = len(server.seen)
+        time.sleep(1.0)  # enough for ten of the first wait, with jitter for twenty
+        assert len(server.seen) <= had + 21
+        assert camera.snapshot()["connections"] >= 1
 
 
 def test_footage_that_nobody_answered_is_an_error_and_one_that_was_stopped_is_none(scene: Any) -> None:

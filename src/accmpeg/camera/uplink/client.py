@@ -86,18 +86,19 @@ class CameraClient:
             stream_id = earlier[0] if earlier else own
             try:
                 await self._connect(stream_id)
-                held_up = False
+                broke = held_up = False
             except (*_EXPECTED, ExceptionGroup) as error:
                 if isinstance(error, ExceptionGroup) and error.split(_EXPECTED)[1] is not None:
                     raise
                 # A server that welcomes and then refuses must not be come back to every second for ever.
+                broke = True
                 held_up = not self.connected or connection_problem(error, self._address).refused
                 self._lost(stream_id, error)
             if self._ending and (self.is_drained or not keeps or not self._ever_welcomed):
                 return
             if not held_up:
                 backoff.succeeded()
-            if held_up or stream_id == own:
+            if broke or stream_id == own:
                 await self._pause(backoff.failed())
 
     async def _connect(self, stream_id: str) -> None:
