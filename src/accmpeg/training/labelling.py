@@ -258,7 +258,7 @@ class _Run:
 
 
 def _decisive(card: DnnCard) -> dict[str, Any]:
-    """Whatever of a card decides the DNN's answers, beside the weights: a corrected one means other labels."""
+    """Whatever of a card decides the answers, beside the weights: a corrected one means other labels."""
     unsaid = {"name", "task", "sha256", "classes", "source", "licence"}
     if card.sha256 is not None:
         unsaid.add("model")  # where the weights lie

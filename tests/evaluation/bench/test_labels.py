@@ -53,6 +53,19 @@ def test_other_files_are_refused_by_name(tmp_path: Path, document: object) -> No
         read_coco(tmp_path / "missing.json")
 
 
+def test_labels_of_another_size_are_refused(tmp_path: Path) -> None:
+    """Labels of a full-size recording beside its scaled-down copy would say that every object is lost."""
+    document = numbered(["1.jpg", "2.jpg"])
+    for image in document["images"]:
+        image |= {"width": 1920, "height": 1080}
+    path = written(tmp_path, document)
+    assert len(read_coco(path, size_px=(1920, 1080))[0]) == 2
+    with pytest.raises(
+        EvaluationError, match=r"1\.jpg in 1920x1080 pixels, and the clip has 1280x720: scale"
+    ):
+        read_coco(path, size_px=(1280, 720))
+
+
 def numbered(names: Sequence[str], **more: Any) -> dict[str, Any]:
     """A document whose images are called so; the box of each is as wide as its place in the list says."""
     return {

@@ -29,12 +29,16 @@ _UNLABELLED = "unlabelled_xyxy"
 
 
 def read_coco(
-    path: Path, picture_names: Sequence[str] | None = None
+    path: Path,
+    picture_names: Sequence[str] | None = None,
+    *,
+    size_px: tuple[int, int] | None = None,
 ) -> tuple[list[sv.Detections], tuple[str, ...]]:
     """Labels per frame, boxes in source pixels, and the names that their class ids count.
 
     `picture_names`: the files of a clip that is a folder of pictures, in their order. With them, images
-    without `frame_index` are paired by name, so that numbers may be missing among the pictures.
+    without `frame_index` are paired by name, so that numbers may be missing among the pictures. `size_px`:
+    the clip's, which its labels must be of where they say a size.
     Raises `EvaluationError` for a file that is no COCO detection file, or whose images can't be told apart.
     """
     try:
@@ -42,6 +46,7 @@ def read_coco(
         categories = sorted(document["categories"], key=_by_id)
         numbers = {str(category["id"]): number for number, category in enumerate(categories)}
         images = _in_frame_order(document["images"], picture_names)
+        _check_size(images, size_px)
         zones = [[float(edge) for edge in zone] for zone in _zones(document)]
         # Tools write ids as numbers in one place and as text in another.
         frames = {str(image["id"]): _Frame(crowds=list(zones)) for image in images}
@@ -134,6 +139,17 @@ def _in_frame_order(
             "an entry in images, also where nothing is to be seen, and frame_index counts from 0"
         )
     return [images[index] for index in order]
+
+
+def _check_size(images: Sequence[Mapping[str, Any]], size_px: tuple[int, int] | None) -> None:
+    """Boxes in pixels of another size lie beside the objects, and the scores would say that all are lost."""
+    for image in images:
+        labelled_px = image.get("width"), image.get("height")
+        if size_px is not None and all(labelled_px) and labelled_px != size_px:
+            raise _UnclearFramesError(
+                f"labels {image['file_name']} in {labelled_px[0]}x{labelled_px[1]} pixels, and the clip has "
+                f"{size_px[0]}x{size_px[1]}: scale the boxes, or give the clip that was labelled"
+            )
 
 
 def _numbers_in(names: Sequence[str]) -> list[int]:

@@ -210,10 +210,11 @@ class _Opener:
 
     def _read(self, path: Path, limit: int | None) -> Clip:
         labels, names = None, tuple[str, ...]()
-        if self.labels is not None:
-            pictures = [each.name for each in folder_pictures(path)] if path.is_dir() else None
-            labels, names = read_coco(self.labels, pictures)
         with open_source(path) as source:
+            if self.labels is not None:
+                pictures = [each.name for each in folder_pictures(path)] if path.is_dir() else None
+                size_px = source.info.width_px, source.info.height_px
+                labels, names = read_coco(self.labels, pictures, size_px=size_px)
             bitrate_bps = 0.0
             if path.is_file():
                 bitrate_bps = path.stat().st_size * 8 / _duration_s(path)
