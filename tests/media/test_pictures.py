@@ -104,8 +104,19 @@ def test_footage_is_found_in_folders(tmp_path, textured):
         ("still", "a/photos/3"),
         ("still", "a/photos/cat"),
     ]
-    again = find_footage([tmp_path / "a" / "clip.MP4", str(tmp_path / "a" / "clip.MP4")])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "clip.MP4").touch()
+    again = find_footage([tmp_path / "a" / "clip.MP4", str(tmp_path / "other" / "clip.MP4")])
     assert [footage.clip for footage in again] == ["clip", "clip-2"]
+
+
+def test_footage_that_is_given_twice_counts_once(tmp_path):
+    """A comparison over clips must not count one of them twice."""
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "link.mp4").symlink_to("b.mp4")
+    found = find_footage([tmp_path / "a.mp4", tmp_path, tmp_path / "." / "a.mp4"])
+    assert [footage.path.name for footage in found] == ["a.mp4", "b.mp4"]
 
 
 def test_footage_that_is_not_there(tmp_path):

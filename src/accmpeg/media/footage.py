@@ -84,6 +84,8 @@ def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
     Args:
         paths: Files, folders, and addresses of either that fsspec reads; pictures under those are stills.
 
+    Footage that is found twice counts once.
+
     Raises:
         SourceError: A path does not exist, or there is no footage under any of them.
     """
@@ -279,7 +281,11 @@ def _stored_size(file: BinaryIO) -> tuple[int, int] | None:
 
 def _uniquely_named(found: list[Footage]) -> list[Footage]:
     named: dict[str, Footage] = {}
+    sources = set[str]()
     for footage in found:
+        if footage.source in sources:
+            continue
+        sources.add(footage.source)
         name, count = footage.clip, 1
         while name in named:
             count += 1
