@@ -15,7 +15,7 @@ from accmpeg.tasks.segmentation import IGNORED
 from accmpeg.training.build import checkpoint_path, train_accmodel
 from accmpeg.training.export import count_macs, count_parameters, export_onnx
 from accmpeg.training.fitting import Progress, predict_maps, train_network
-from accmpeg.training.labels import read_labels
+from accmpeg.training.labels import read_labels, read_manifest, write_manifest
 from accmpeg.training.losses import accmodel_loss, read_points
 from accmpeg.training.network import AccModelNetwork
 from accmpeg.training.samples import class_shares, collate, random_view, split_by_clip
@@ -267,6 +267,15 @@ def test_what_cannot_be_trained_from_is_said(labels: Path, tmp_path: Path) -> No
     other = write_synthetic_labels(tmp_path / "other", frames=3, clips=3, sha256="cd" * 32)
     with pytest.raises(TrainingError, match="one DNN at a time"):
         train_accmodel([labels, other], out=tmp_path / "m.onnx", settings=TrainingSettings(epochs=1))
+    # DNNs without a file of weights (elsewhere, in code) have no hash: their names tell them apart.
+    nameless = [tmp_path / "one", tmp_path / "two"]
+    for folder in nameless:
+        write_synthetic_labels(folder, frames=3, clips=3)
+        manifest = read_manifest(folder) or {}
+        manifest["dnn"] |= {"name": folder.name, "sha256": None}
+        write_manifest(folder, manifest)
+    with pytest.raises(TrainingError, match="labels of two, not of the same one"):
+        train_accmodel(nameless, out=tmp_path / "m.onnx", settings=TrainingSettings(epochs=1))
     with pytest.raises(UsageError, match=r"\.onnx"):
         train_accmodel([labels], out=tmp_path / "m.pt", settings=TrainingSettings(epochs=1))
     lone = write_synthetic_labels(tmp_path / "lone", frames=1)

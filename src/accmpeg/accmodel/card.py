@@ -48,6 +48,10 @@ class ServedDnn(_Section):
     input: InputCard | None = None
     """What it reads: a stream needs no more pixels than it sees (`InputCard.seen_size_px`)."""
 
+    def is_same(self, name: str, sha256: str | None) -> bool:
+        """Whether it is that server DNN: by its weights' hash or, where its card states none, by its name."""
+        return (self.sha256 or self.name) == (sha256 or name)
+
 
 class TrainingRecord(_Section):
     """What the AccModel was trained from, and how."""

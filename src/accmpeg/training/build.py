@@ -154,7 +154,7 @@ def _common_dnn(label_sets: Sequence[LabelSet]) -> ServedDnn:
     served = {labels.folder: ServedDnn.model_validate(labels.dnn) for labels in label_sets}
     first = next(iter(served.values()))
     for folder, dnn in served.items():
-        if dnn.sha256 != first.sha256:
+        if not dnn.is_same(first.name, first.sha256):
             raise TrainingError(
                 f"{folder} holds labels of {dnn.name}, not of the same {first.name}: train one DNN at a time"
             )

@@ -87,7 +87,7 @@ class DnnSpec:
         taken: set[Path] = set()
         for file in cards:
             card = read_checked_card(file)
-            own = [path for path, model in models.items() if model.dnn.sha256 == card.sha256]
+            own = [path for path, model in models.items() if model.dnn.is_same(card.name, card.sha256)]
             taken.update(own[:1])
             judge = None
             if stronger is not None and card.task != "segmentation":
