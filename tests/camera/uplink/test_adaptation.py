@@ -2,8 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
+
 from accmpeg.camera.uplink.adaptation import Adaptation
-from accmpeg.camera.uplink.ratecontrol import FixedRate
+from accmpeg.camera.uplink.ladder import FULL, Ladder
+from accmpeg.camera.uplink.ratecontrol import DelayRate, FixedRate
 
 
 def made(**options: object) -> Adaptation:
@@ -45,3 +48,21 @@ def test_after_a_pause_it_goes_on_from_there() -> None:
     assert taken(adaptation, 3) == [0]
     later = [index for index in range(3000, 3006) if adaptation.wants(round(1e6 * index / 30))]
     assert later == [3000, 3003]
+
+
+@pytest.mark.parametrize("spooling", [False, True])
+def test_while_no_server_is_there_the_rate_is_kept(spooling: bool) -> None:
+    """What was under way when the connection broke is never acknowledged."""
+    adaptation = Adaptation(DelayRate(5_000_000), Ladder(1280, 720, 30), spooling=spooling)
+    adaptation.before_frame(0.0, 0.0, connected=True, backlog=False)
+    adaptation.sent(1.0, 0, 20_000)
+    away = [
+        adaptation.before_frame(now_ms, now_ms, connected=False, backlog=spooling)
+        for now_ms in range(33, 10_000, 33)
+    ]
+    kept_bps = 2_500_000 if spooling else 5_000_000  # what goes to a spool leaves room to drain it
+    assert {(plan.bitrate_bps, plan.level, plan.flush) for plan in away} == {(kept_bps, FULL, False)}
+    adaptation.connected(10_000.0)
+    adaptation.sent(10_001.0, 1, 20_000)
+    back = adaptation.before_frame(10_033.0, 0.0, connected=True, backlog=False)
+    assert (back.bitrate_bps, back.level) == (5_000_000, FULL)

@@ -38,7 +38,7 @@ def adapted(
     for index in range(round(20 * frame_rate)):
         now_s = index / frame_rate
         if adaptation.wants(round(now_s * 1e6)):
-            found.append(adaptation.before_frame(1000 * now_s, 0.0, backlog=False).b_frames)
+            found.append(adaptation.before_frame(1000 * now_s, 0.0, connected=True, backlog=False).b_frames)
         adaptation.took(now_s, now_s - lag_ms / 1000, delay_ms=lag_ms, lag_ms=lag_ms)
     return found
 

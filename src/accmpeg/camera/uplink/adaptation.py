@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from accmpeg.camera.uplink.accuracy import AccuracyCurve
 from accmpeg.camera.uplink.ladder import FULL, Ladder, Level
 from accmpeg.camera.uplink.pace import BUDGET_SHARE, Pace
-from accmpeg.camera.uplink.ratecontrol import LinkEstimate, LinkSample, RateController
+from accmpeg.camera.uplink.ratecontrol import LinkSample, RateController
 from accmpeg.camera.uplink.reorder import BFrameRoom
 
 __all__ = ["Adaptation", "FramePlan"]
@@ -71,12 +71,12 @@ class Adaptation:
         self._answered_bytes = 0
         self._catching_up = False
 
-    def connected(self) -> None:
+    def connected(self, now_ms: float) -> None:
         """A new connection: its acknowledgements count from zero, and perhaps it takes another way."""
         with self._lock:
             self._under_way.clear()
             self._sent_bytes = self._acknowledged_bytes = self._answered_bytes = 0
-            self._controller.link = LinkEstimate(self._controller.bitrate_bps)
+            self._controller.begin(now_ms)
 
     def offered(self, results_per_s: float | None) -> None:
         """So many results a second the server can give; None is as many as there are frames."""
@@ -113,14 +113,19 @@ class Adaptation:
                     self._frame_ms = mean_ms + 0.1 * (frame_ms - mean_ms)
             return wanted
 
-    def before_frame(self, now_ms: float, waiting_ms: float, *, backlog: bool) -> FramePlan:
-        """Decides about the next frame; `waiting_ms` is the age of the oldest frame not yet sent."""
+    def before_frame(self, now_ms: float, waiting_ms: float, *, connected: bool, backlog: bool) -> FramePlan:
+        """Decides about the next frame; `waiting_ms` is the age of the oldest frame not yet sent.
+
+        While no server is there, the rate stays what it was: what was under way is never acknowledged, and
+        says nothing of the link that comes next.
+        """
         with self._lock:
             controller = self._controller
             self._catching_up = backlog
             if self._spooling and backlog:
                 waiting_ms = 0.0  # old frames do not say how the link is
-            controller.on_frame(now_ms, waiting_ms, self._sent_bytes - self._acknowledged_bytes)
+            if connected:
+                controller.on_frame(now_ms, waiting_ms, self._sent_bytes - self._acknowledged_bytes)
             bitrate_bps = controller.bitrate_bps
             if self._spooling and backlog:
                 bitrate_bps = max(controller.lowest_bps, int(bitrate_bps * _DRAIN_SHARE))
@@ -129,7 +134,8 @@ class Adaptation:
                 return FramePlan(bitrate_bps, level)
             left_out = None if controller.admits() else "link"
             b_frames = self._b_frames(now_ms, level)
-            return FramePlan(bitrate_bps, level, left_out, controller.must_flush(now_ms), b_frames)
+            flush = connected and controller.must_flush(now_ms)
+            return FramePlan(bitrate_bps, level, left_out, flush, b_frames)
 
     def may_send(self) -> bool:
         """Whether the network may be given more: the rest waits where it can still be left out."""

@@ -114,7 +114,7 @@ class Connection:
             raise WireError(f"the server answered the hello with {type(welcome).__name__}")
         if self._own:
             state.on_offer(welcome.offer)
-        state.adaptation.connected()
+        state.adaptation.connected(state.clock.now_us() / 1000)
         self._resume_after = welcome.resume_after
         if not self._own:
             state.ledger.had.setdefault(stream_id, welcome.resume_after)

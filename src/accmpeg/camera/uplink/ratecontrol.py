@@ -133,6 +133,11 @@ class RateController:
         span_ms = self.link.rtt_ms + 100 + self.budget_ms / 4
         return max(12_000, int(self.link.capacity_bps * span_ms / 8000))
 
+    def begin(self, now_ms: float) -> None:
+        """A new connection, on which nothing is known but the rate that was right on the last one."""
+        self.link = LinkEstimate(self.bitrate_bps)
+        self._last_sample_ms = now_ms
+
     def on_sample(self, now_ms: float, sample: LinkSample) -> None:
         """An acknowledgement came."""
         self.link.add(now_ms, sample)

@@ -149,10 +149,10 @@ class Uplink:
         waiting_ms = 0.0 if first_us is None else max(0.0, (now_us - first_us) / 1000)
         keeps = options.keeps_frames
         backlog = keeps and (waiting_ms > 1000 or not connected)
-        plan = self._adaptation.before_frame(now_us / 1000, waiting_ms, backlog=backlog)
+        plan = self._adaptation.before_frame(now_us / 1000, waiting_ms, connected=connected, backlog=backlog)
         if options.bitrate_bps is not None:
             plan = replace(plan, bitrate_bps=None)
-        if plan.flush and connected:  # whether this frame is wanted or not: there is no other for a while
+        if plan.flush:  # whether this frame is wanted or not: there is no other for a while
             self._stats.add("dropped_late", self._spool.drop_waiting(self._stream_id))
             self._wanted_keyframe.set()
         # Who watches what is published wants every frame.
