@@ -18,9 +18,11 @@ hypothesis.settings.load_profile("accmpeg")
 # Small networks on few cores: PyTorch's threads would only fight for them. Set before it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Tests started in the background (`make test &`) have Ctrl-C ignored, as would the commands that they try.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Tests started in the background (`make test &`, `nohup`) have Ctrl-C or the closing of a terminal ignored,
+# as would the commands that they try.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 DATA_FOLDER = Path(__file__).parents[2] / "shared" / "data"
 

@@ -88,6 +88,8 @@ class Filler:
                     await self._changes.until(self._has_news)
                 return
             except TimeoutError:
+                if self._has_news():  # at the same moment
+                    return
                 captured_us = event["captured_us"] + round(later_s * 1e6)
             if not self._comes_by(captured_us + self._step_s * 5e5):
                 tracked = {

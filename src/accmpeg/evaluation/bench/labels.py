@@ -144,11 +144,13 @@ def _in_frame_order(
 def _check_size(images: Sequence[Mapping[str, Any]], size_px: tuple[int, int] | None) -> None:
     """Boxes in pixels of another size lie beside the objects, and the scores would say that all are lost."""
     for image in images:
-        labelled_px = image.get("width"), image.get("height")
+        # Some tools write numbers as text, or 0 for what they don't know.
+        labelled_px = int(image.get("width") or 0), int(image.get("height") or 0)
         if size_px is not None and all(labelled_px) and labelled_px != size_px:
             raise _UnclearFramesError(
-                f"labels {image['file_name']} in {labelled_px[0]}x{labelled_px[1]} pixels, and the clip has "
-                f"{size_px[0]}x{size_px[1]}: scale the boxes, or give the clip that was labelled"
+                f"labels {image.get('file_name', 'frames')} in {labelled_px[0]}x{labelled_px[1]} pixels, "
+                f"and the clip has {size_px[0]}x{size_px[1]}: scale the boxes, "
+                "or give the clip that was labelled"
             )
 
 
