@@ -164,7 +164,7 @@ class SteeredEncoder(Closing):
         self._encoder.close()
 
     def _resized(self, frame: av.VideoFrame) -> av.VideoFrame:
-        # From 1280x720 to 640x360 0.4 ms of CPU; 1.0 where the scaler is the frame's own (benchmarks/scaler.py).
+        # From 1280x720 to 640x360 0.4 ms of CPU; 1.0 by a scaler of the frame's own (benchmarks/scaler.py).
         resized = self._scaler.reformat(
             frame, self.settings.width_px, self.settings.height_px, interpolation="AREA", threads=1
         )
