@@ -73,6 +73,19 @@ def test_each_new_map_tells_once_how_accuracy_moves_with_the_bitrate(
     assert 0 < last.frame_qp < 52
 
 
+def run_loop(timed: list[TimedFrame], scorer: Even, options: CameraOptions, uplink: NoUplink) -> None:
+    """All of these frames through a loop, to its end."""
+    settings = EncoderSettings(width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000)
+    slot, encoder = FrameSlot(lossless=True), PlannedEncoder(settings, scorer, options)
+    loop = EncodeLoop(slot, encoder, [], uplink, threading.Event(), SteadyClock(), CameraStats())
+    loop.start()
+    for each in timed:
+        slot.put(each)
+    slot.end()
+    loop.join()
+    assert loop.error is None
+
+
 @pytest.mark.parametrize("every", [1, 4])
 def test_no_b_frame_and_none_of_the_map_before_tells_it(rendered: list[av.VideoFrame], every: int) -> None:
     settings = EncoderSettings(
@@ -108,16 +121,7 @@ def test_half_of_half_of_the_frames_is_a_quarter_and_not_nothing(
         def deliver(self, unit: TimedUnit, curve: AccuracyCurve | None) -> None:
             delivered.append(round(unit.captured_us / 66_667))
 
-    settings = EncoderSettings(width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000)
-    slot = FrameSlot(lossless=True)
-    encoder = PlannedEncoder(settings, Even(), CameraOptions(policy="graded"))
-    loop = EncodeLoop(slot, encoder, [], Outlet(500_000), threading.Event(), SteadyClock(), CameraStats())
-    loop.start()
-    for timed in frames(rendered, 16):
-        slot.put(timed)
-    slot.end()
-    loop.join()
-    assert loop.error is None
+    run_loop(frames(rendered, 16), Even(), CameraOptions(policy="graded"), Outlet(500_000))
     assert delivered == [first + 2, first + 6, first + 10, first + 14]
 
 
@@ -133,17 +137,7 @@ def test_a_frame_is_handed_on_before_the_map_of_the_next_one_is_made(rendered: l
         def deliver(self, unit: TimedUnit, curve: AccuracyCurve | None) -> None:
             done.append("sent")
 
-    settings = EncoderSettings(width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000)
-    slot = FrameSlot(lossless=True)
-    encoder = PlannedEncoder(settings, Telling(), CameraOptions(policy="graded", every=2))
-    outlet, no_one = Outlet(500_000), threading.Event()
-    loop = EncodeLoop(slot, encoder, [], outlet, no_one, SteadyClock(), CameraStats())
-    loop.start()
-    for timed in frames(rendered, 5):
-        slot.put(timed)
-    slot.end()
-    loop.join()
-    assert loop.error is None
+    run_loop(frames(rendered, 5), Telling(), CameraOptions(policy="graded", every=2), Outlet(500_000))
     assert done == ["map", "sent", "sent", "map", "sent", "sent", "map", "sent"]
 
 
