@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,9 +22,12 @@ from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.errors import LinkError, UsageError
 from accmpeg.server import ServerSettings, ServerThread, Tokens
 from accmpeg.server.tokens import read_tokens
+from tests.helpers import until
 from tests.server.stubborn import write_card
 
 COMMAND = [sys.executable, "-m", "accmpeg", "serve"]
+WITH_TESTS = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+"""A PYTHONPATH on which the command finds the DNNs of the tests."""
 
 
 def refused(*arguments: str, **environment: str) -> str:
@@ -194,7 +198,10 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.url: str = self.line("listening")["url"]
+
+    @cached_property
+    def url(self) -> str:
+        return str(self.line("listening")["url"])
 
     def line(self, event: str) -> dict[str, Any]:
         """The fields of the next log line of an event."""
@@ -228,6 +235,7 @@ class Server:
         assert len(results) == frames
 
     def __enter__(self) -> Self:
+        assert self.url
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -274,6 +282,30 @@ def test_sighup_reads_tokens_inputs_and_settings_anew_and_reopens_the_results(tm
     assert len(results.read_text().splitlines()) == 3 + 4
 
 
+def test_sighup_while_a_dnn_loads_is_answered_as_soon_as_it_serves(tmp_path: Path) -> None:
+    old, new = "old-token-0123456789", "new-token-0123456789"
+    tokens, hang = tmp_path / "tokens.toml", tmp_path / "hang"
+    tokens.write_text(f'gate = "{old}"')
+    hang.touch()
+    card = write_card(tmp_path, hang_file=hang)
+    server = Server("--dnn", str(card), "--copies", "1", "--tokens", str(tokens), PYTHONPATH=WITH_TESTS)
+    status = Path(f"/proc/{server.process.pid}/status")
+
+    def hears_sighup() -> bool:
+        (caught,) = re.findall(r"SigCgt:\s*(\w+)", status.read_text())
+        return bool(int(caught, 16) >> signal.SIGHUP - 1 & 1)
+
+    until(hears_sighup)
+    tokens.write_text(f'gate = "{new}"')
+    server.process.send_signal(signal.SIGHUP)
+    hang.unlink()
+    with server:
+        server.line("reloaded")
+        with pytest.raises(LinkError, match="token"):
+            server.stream(token=old)
+        server.stream(token=new)
+
+
 def test_sighup_puts_a_new_certificate_in_place(tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("no openssl here to make certificates with")
@@ -308,10 +340,8 @@ def test_sigterm_ends_a_server_whose_dnn_hangs(tmp_path: Path) -> None:
     hang = tmp_path / "hang"
     card = tmp_path / "stubborn.card.toml"
     card = write_card(tmp_path, hang_file=hang)
-    root = Path(__file__).parents[2]
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     arguments = ("--dnn", str(card), "--copies", "1", "--infer-timeout", "0.5", "--drain-s", "1")
-    with Server(*arguments, PYTHONPATH=path) as server:
+    with Server(*arguments, PYTHONPATH=WITH_TESTS) as server:
         server.stream()
         hang.touch()
         server.stream()

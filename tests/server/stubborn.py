@@ -44,8 +44,8 @@ class Stubborn:
 
     def run(self, batch: Any) -> list[Any]:
         time.sleep(self._frame_s * len(batch))
-        if self._hang_file and os.path.exists(self._hang_file):  # noqa: PTH110
-            time.sleep(3600)
+        while self._hang_file and os.path.exists(self._hang_file):  # noqa: PTH110
+            time.sleep(0.05)
         if self.hangs.is_set():
             self.goes_on.wait()
         if self.fails.is_set():

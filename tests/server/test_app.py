@@ -98,6 +98,13 @@ def test_hosts_of_this_machine_are_listened_on(card: Path, host: str) -> None:
         socket.create_connection(listener.getsockname()[:2], WAIT_S).close()
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_all_addresses_are_those_of_both_kinds(card: Path, address: str) -> None:
+    with run._listen(ServerSettings(dnns=(card,), host="::", port=0)) as listener:
+        socket.create_connection((address, listener.getsockname()[1]), WAIT_S).close()
+
+
 def test_an_address_of_a_link_keeps_its_interface(card: Path) -> None:
     lines = Path("/proc/net/if_inet6").read_text().splitlines() if Path("/proc/net/if_inet6").exists() else []
     found = [line.split() for line in lines if line.startswith("fe80")]

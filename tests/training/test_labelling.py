@@ -230,6 +230,18 @@ def test_nan_gradients_make_no_label(nan_gradient_card, stills, tmp_path):
     assert len(read_labels(tmp_path / "labels").skipped) == 3
 
 
+def test_footage_that_has_grown_is_labelled_to_its_new_end(detector_card, write_picture, tmp_path):
+    frames, out = tmp_path / "frames", tmp_path / "labels"
+    for number in range(3):
+        write_picture(frames / f"{number}.png", number, 96, 64)
+    assert label(detector_card, frames, out).new == 3
+    write_picture(frames / "3.png", 3, 96, 64)
+    grown = label(detector_card, frames, out)
+    assert (grown.new, grown.kept) == (1, 3)
+    again = label(detector_card, frames, out)
+    assert (again.new, again.kept) == (0, 4)
+
+
 def test_a_full_disk_keeps_what_was_finished(segmenter_card, stills, tmp_path, monkeypatch):
     out = tmp_path / "labels"
     written = []

@@ -99,7 +99,7 @@ def encode(
     ] = PolicyName.GRADED,
     every: Every = 10,
     map_strength: MapStrength = 1.0,
-    site: SiteProfile = None,
+    profile: SiteProfile = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     overlay: Annotated[
         Path | None, typer.Option(help="Also write a side-by-side video of scores, offsets and detections.")
@@ -115,7 +115,7 @@ def encode(
         raise UsageError("--dnn only serves --overlay: give both, or neither")
     if policy is PolicyName.FEEDBACK:
         raise UsageError("--policy feedback follows a server's answers, which only accmpeg stream gets")
-    if site is not None and (coding.bitrate_bps is not None or coding.qp is not None):
+    if profile is not None and (coding.bitrate_bps is not None or coding.qp is not None):
         coding = replace(coding, crf=None)  # which is the profile's
     _check_names(source, output, overlay)
     times = StageTimes()
@@ -123,7 +123,7 @@ def encode(
     if model is not None:
         warn_of(model.card)
     with open_any_source(source, asked) as footage:
-        check_site(site, footage.info, accmodel=None if model is None else model.card)
+        check_site(profile, footage.info, accmodel=None if model is None else model.card)
         settings = coding.settings(footage, model)
         try:
             opened = SteeredEncoder(

@@ -15,7 +15,7 @@ from accmpeg.evaluation.link.link import Link, read_trace
 from accmpeg.evaluation.settings import LIVE_LINK, PROPAGATION_MS, SweepSettings
 
 if TYPE_CHECKING:
-    from accmpeg.evaluation import ClipSpec
+    from accmpeg.evaluation import CellRow, ClipSpec
 
 __all__ = ["evaluate", "scene_clip"]
 
@@ -125,6 +125,9 @@ def evaluate(
     reasons = Counter((cell.dnn, cell.method, cell.reason) for cell in done.failed)
     for (name, method, reason), count in reasons.most_common(_REASONS_SHOWN):
         err.print(f"failed: {method} for {name}, {count} cells: {reason}", soft_wrap=True)
+    for name in _unjudged(done.cells) if labels else ():
+        said = f"--labels judge nothing of {name}: they need boxes, and names of classes that are in its card"
+        err.print(f"warning: {said}", style="yellow", soft_wrap=True)
     if as_json:
         print_json({"cells": cells, "failed": failed, "report": str(done.report)})
     else:
@@ -153,7 +156,16 @@ def _server(text: str) -> tuple[bool, float]:
         raise UsageError(f"--server-ms {text}: give milliseconds, or 'measured'") from error
 
 
+def _unjudged(cells: Sequence["CellRow"]) -> list[str]:
+    """The server DNNs that have scores, but none by true labels."""
+    scores = {(cell.dnn, reference) for cell in cells for reference in cell.blocks.counts}
+    return sorted({dnn for dnn, _ in scores if (dnn, "labels") not in scores})
+
+
 def _traced(traces: Sequence[Path]) -> dict[str, Link]:
+    names = Counter(path.stem for path in traces)
+    if (twice := names.most_common(1)) and twice[0][1] > 1:
+        raise UsageError(f"two --trace files are called {twice[0][0]}: rename one, links go by them")
     return {path.stem: Link(trace=read_trace(path), propagation_ms=PROPAGATION_MS) for path in traces}
 
 

@@ -1,5 +1,6 @@
 """`accmpeg serve`: cameras stream here, a server DNN answers them."""
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,8 @@ def serve(
     SIGTERM and Ctrl-C answer what has come, say goodbye to the cameras, and end with exit code 0.
     SIGHUP reads tokens, certificate and inputs anew, and reopens the results file.
     """
+    # Until the server listens to it, it would end the program, and importing takes a second.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from accmpeg.server import serve as run_server
 
     settings = settings_of(context.params)

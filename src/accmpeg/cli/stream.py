@@ -77,7 +77,7 @@ def stream(
     as_json: Annotated[
         bool, typer.Option("--json", help="A JSON summary on stdout at the end, instead of results.")
     ] = False,
-    site: SiteProfile = None,
+    profile: SiteProfile = None,
     config: ConfigFile = None,
 ) -> None:
     """Stream a camera or footage, steered by an AccModel, and get the server DNN's results back."""
@@ -104,7 +104,7 @@ def stream(
     )
     to_stdout, sockets = _outputs(results or ([] if as_json else ["-"]), as_json)
     camera = Camera(
-        _opener(source, asked, site, options.dnn, model),
+        _opener(source, asked, profile, options.dnn, model),
         address,
         model,
         options,
@@ -132,7 +132,7 @@ def _adopts(context: typer.Context, source: str) -> frozenset[str]:
         for name in context.params
         if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"
     }
-    if source == EMBEDDED_SCENE or given & {"accmodel", "policy", "site"}:
+    if source == EMBEDDED_SCENE or given & {"accmodel", "policy", "profile"}:
         return frozenset()
     flags = {"size_px": "size", "highest_bps": "max_bitrate"}
     return frozenset(field for field in ADOPTABLE if flags.get(field, field) not in given)

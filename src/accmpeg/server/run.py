@@ -52,9 +52,12 @@ class _Program(uvicorn.Server):
         server: Server,
         listener: socket.socket,
         tls: ssl.SSLContext | None,
+        reread: Callable[[], ServerSettings],
     ) -> None:
         super().__init__(config)
         self.server = server
+        self.reload_waits = False
+        self._reread = reread
         self._listener = listener
         self._tls = tls
 
@@ -67,14 +70,22 @@ class _Program(uvicorn.Server):
         core = self.server.core
         self.acceptor = Acceptor(self._listener, self._protocol, core.limits, self._tls, core.metrics)
         self.acceptor.start()
+        if self.reload_waits:
+            self.reload()
 
     def _protocol(self) -> Http:
         return Http(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
-    def reload(self, reread: Callable[[], ServerSettings]) -> None:
-        """Takes what may change from the settings as they are now; keeps the old ones if those are wrong."""
+    def reload(self) -> None:
+        """Takes what may change from the settings as they are now; keeps the old ones if those are wrong.
+
+        Before it has started, it does so as soon as it has.
+        """
+        if not self.started:
+            self.reload_waits = True
+            return
         try:
-            settings = reread()
+            settings = self._reread()
             settings.check()
             tls = tls_context(settings)
             if (tls is None) != (self.acceptor.tls is None):
@@ -104,7 +115,9 @@ def _listen(settings: ServerSettings) -> socket.socket:
             host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         # The whole address: that of a link (fe80::…%eth0) has the interface behind host and port.
-        listener = socket.create_server(address, family=family, backlog=1024)
+        # "::" are all addresses, as people mean it, and not all of IPv6 alone.
+        both = family is socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
+        listener = socket.create_server(address, family=family, backlog=1024, dualstack_ipv6=both)
         # asyncio turns Nagle's algorithm off only for sockets made as IPPROTO_TCP, which these are not. With
         # it every result waited for the camera's next frame, which carried the acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -129,13 +142,15 @@ async def open_server(settings: ServerSettings) -> Server:
     return server
 
 
-async def _make(settings: ServerSettings, listener: socket.socket) -> _Program:
+async def _make(
+    settings: ServerSettings, listener: socket.socket, reread: Callable[[], ServerSettings] | None = None
+) -> _Program:
     tls = tls_context(settings)
     _check_certificate(settings)
     server = await open_server(settings)
     config = uvicorn_config(make_app(server), settings)
     config.load()
-    return _Program(config, server, listener, tls)
+    return _Program(config, server, listener, tls, reread or (lambda: settings))
 
 
 def _check_certificate(settings: ServerSettings) -> None:
@@ -161,7 +176,7 @@ def serve(settings: ServerSettings, reread: Callable[[], ServerSettings] | None 
     for name in ("asyncio", "uvicorn.error", "websockets"):
         logging.getLogger(name).addFilter(FewRepeats())
     listener = _listen(settings)
-    stuck = False
+    stuck = reload_waits = False
 
     async def run() -> None:
         nonlocal stuck
@@ -179,13 +194,16 @@ def serve(settings: ServerSettings, reread: Callable[[], ServerSettings] | None 
             stopping.set()
 
         def reload() -> None:
-            if program is not None:
-                program.reload(reread or (lambda: settings))
+            nonlocal reload_waits
+            if program is None:
+                reload_waits = True  # what was read before may have changed since
+            else:
+                program.reload()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
         loop.add_signal_handler(signal.SIGHUP, reload)
-        making = asyncio.create_task(_make(settings, listener))
+        making = asyncio.create_task(_make(settings, listener, reread))
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait([making, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -195,6 +213,7 @@ def serve(settings: ServerSettings, reread: Callable[[], ServerSettings] | None 
             stuck = True
             return
         program = making.result()
+        program.reload_waits = reload_waits
         log.info("listening", extra={"url": _url(settings, listener)})
         await program.serve()
         stuck = program.server.stuck

@@ -7,7 +7,7 @@ training.label_footage(["footage/"], dnn="detector.card.toml", out="labels")
 card = training.train_accmodel(["labels"], out="cheap.onnx")
 ```
 
-Importing this needs no PyTorch; training does (`pip install 'accmpeg[train]'`).
+Importing this needs no PyTorch; labels and training do (`pip install 'accmpeg[server,train]'`).
 """
 
 from typing import TYPE_CHECKING

@@ -22,6 +22,8 @@ from accmpeg.dnn.card import DnnCard, read_card
 from accmpeg.dnn.registry import get_adapter
 from accmpeg.errors import AccmpegError, LabelError, UsageError
 from accmpeg.files import write_whole
+from accmpeg.media.footage import folder_pictures
+from accmpeg.media.shared_files import is_shared_address
 from accmpeg.media.source import Footage, find_footage
 from accmpeg.training.labeller import Outcome, work_here
 from accmpeg.training.labels import (
@@ -162,6 +164,8 @@ class _Run:
             )
             for item in footage
         ]
+        # As it is now: what is added while it is read may be missed.
+        self._extents = {each.source: _extent(each) for each in self._footage}
         self._dnn = {"name": card.name, "task": card.task, "sha256": card.sha256}
         folder.mkdir(parents=True, exist_ok=True)
         if restart:
@@ -232,15 +236,23 @@ class _Run:
         self.skipped.append({"source": source, "clip": clip, "frame_index": frame_index, "reason": reason})
 
     def _is_finished(self, source: str) -> bool:
-        """Whether an earlier run sampled this clip to its end in the same way."""
+        """Whether an earlier run sampled this clip to its end in the same way, and it has not grown since."""
         before = None if source in self._incomplete else self._manifest.get("footage", {}).get(source)
-        return before is not None and before["sampling"] == asdict(self._sampling)
+        if before is None or before["sampling"] != asdict(self._sampling):
+            return False
+        # Label sets of older versions don't say how long it was.
+        return before.get("extent") in (None, self._extents[source])
 
     def finish(self) -> None:
         """Completes the manifest: footage, counts, and what was skipped with its reasons."""
         unfinished = {entry["source"] for entry in self.skipped}
         finished = {
-            each.source: {"clip": each.clip, "kind": each.kind, "sampling": asdict(self._sampling)}
+            each.source: {
+                "clip": each.clip,
+                "kind": each.kind,
+                "sampling": asdict(self._sampling),
+                "extent": self._extents[each.source],
+            }
             for each in self._footage
             if each.source not in unfinished
         }
@@ -255,6 +267,14 @@ class _Run:
         """Why there is no label at all, for an error message."""
         reason = self.skipped[0]["reason"] if self.skipped else "no footage was given"
         return f"nothing could be labelled: {reason}"
+
+
+def _extent(reading: Reading) -> int | None:
+    """A file's bytes or a folder's pictures, which a recorder may add to; None where it is elsewhere."""
+    path = Path(reading.location)
+    if is_shared_address(reading.location) or not path.exists():
+        return None
+    return len(folder_pictures(path)) if path.is_dir() else path.stat().st_size
 
 
 def _decisive(card: DnnCard) -> dict[str, Any]:

@@ -301,6 +301,33 @@ def test_a_server_that_makes_no_sense_is_refused(
     assert not out.exists()
 
 
+def test_labels_of_other_names_than_the_dnn_s_are_told(
+    videos: Path, small_card: Path, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for video in videos.iterdir():
+        images = [{"id": frame, "file_name": f"{frame}.jpg", "frame_index": frame} for frame in range(9)]
+        document = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "Unicorn"}]}
+        (labels / f"{video.stem}.json").write_text(json.dumps(document))
+    asked = [*command(videos, small_card, tmp_path / "out"), "--methods", "aq-1", "--labels", str(labels)]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0
+    assert "warning: --labels judge nothing of" in done.output
+
+
+def test_two_traces_of_one_name_are_not_one_link(videos: Path, small_card: Path, tmp_path: Path) -> None:
+    traces = [tmp_path / folder / "lte.trace" for folder in ("up", "down")]
+    for trace in traces:
+        trace.parent.mkdir()
+        trace.write_text("10\n")
+    given = [argument for trace in traces for argument in ("--trace", str(trace))]
+    done = CliRunner().invoke(app, [*command(videos, small_card, tmp_path / "out"), *given])
+    assert done.exit_code == 2
+    assert "lte" in done.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_out_that_is_a_file_is_refused(videos: Path, small_card: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused = CliRunner().invoke(app, command(videos, small_card, tmp_path / "file"))

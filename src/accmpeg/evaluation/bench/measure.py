@@ -67,7 +67,12 @@ class Bench:
         missing = [method for method in methods if method.name not in self.costs]
         middle = COARSE[len(COARSE) // 2]
         size_px = self._scored.clip_size_px
-        runs = [(method, OperatingPoint(quality=middle + self._shift(method, size_px))) for method in missing]
+        runs = [
+            (method, OperatingPoint(quality=quality + self._shift(method, size_px)))
+            for method in missing
+            # What stages there are may depend on the point where a method chooses its sizes by it.
+            for quality in (COARSE if method.size == "own" else (middle,))
+        ]
         found = rehearse(self._scored.clip, runs, OperatingPoint(quality=middle), self._context)
         # Costs that cells have used stand, plain x264's among them.
         new = {name: costs for name, costs in found.items() if name not in self.costs}

@@ -63,8 +63,9 @@ def rehearse(
 ) -> Mapping[str, Costs]:
     """What the stages of each method cost on the first frames of a clip: medians of repeated rounds.
 
-    All methods take their turn in every round, plain x264 (at `plain`) among them, so that whatever slows the
-    machine down slows all of them. A method that fails has no costs; its cells will say why.
+    A method may be there at several points: what it costs the camera is their mean. All methods take their
+    turn in every round, plain x264 (at `plain`) among them, so that whatever slows the machine down slows all
+    of them. A method that fails has no costs; its cells will say why.
     """
     short = replace(clip, frames=clip.frames[:_REHEARSED_FRAMES], labels=None)
     # Streams that were kept cost nothing; here everything has to be done.
@@ -87,7 +88,7 @@ def rehearse(
                 failed.add(method.name)
     infer_ms = round(median(_timed_ms(context, frame) for frame in clip.frames[:_TIMED_PASSES]), 3)
     settled = {
-        name: (settle([session.timings_ms for session in sessions]), sessions[-1])
+        name: (settle([session.timings_ms for session in sessions]), sessions)
         for name, sessions in rounds.items()
         if name not in failed
     }
@@ -95,22 +96,23 @@ def rehearse(
     return {
         name: Costs(
             stage_ms=stage_ms,
-            camera_ms=_camera_ms(stage_ms, session),
+            camera_ms=_camera_ms(stage_ms, sessions),
             plain_camera_ms=plain_ms,
             infer_ms=infer_ms,
         )
-        for name, (stage_ms, session) in settled.items()
+        for name, (stage_ms, sessions) in settled.items()
     }
 
 
-def _camera_ms(stage_ms: Mapping[str, float], session: Session) -> float:
+def _camera_ms(stage_ms: Mapping[str, float], sessions: Sequence[Session]) -> float:
     """Per source frame: every call of every stage on the camera, at its settled cost."""
     total_ms = sum(
         len(calls) * stage_ms[stage]
+        for session in sessions
         for stage, calls in session.timings_ms.items()
         if stage.startswith("camera: ")
     )
-    return round(total_ms / len(session.clip.frames), 4)
+    return round(total_ms / sum(len(session.clip.frames) for session in sessions), 4)
 
 
 def _timed_ms(context: MethodContext, frame: av.VideoFrame) -> float:

@@ -145,7 +145,8 @@ class _Adapting:
             return
         self._deliver(self._frames.finish())
         settings = _format(stream, best).settings(OperatingPoint(quality=best.qp), aq_mode=None)
-        self._frames = ChosenFrames(session, settings, stream="adapted")
+        # Named by its size, because what a stage costs depends on it.
+        self._frames = ChosenFrames(session, settings, stream=f"{best.width_px}x{best.height_px}")
         self._frame_step = best.frame_step
 
 

@@ -10,7 +10,7 @@ import av
 from accmpeg.camera import SteeredEncoder
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.evaluation.bench.cache import CodedFrame
-from accmpeg.evaluation.bench.session import MethodContext, Session
+from accmpeg.evaluation.bench.session import MAIN_STREAM, MethodContext, Session, stage_of
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 
 __all__ = [
@@ -204,12 +204,12 @@ def code_frame(steered: SteeredEncoder, frame: av.VideoFrame | None) -> CodedFra
 
 
 def encode_counted(
-    session: Session, steered: SteeredEncoder, frame: av.VideoFrame | None
+    session: Session, steered: SteeredEncoder, frame: av.VideoFrame | None, *, stream: str = MAIN_STREAM
 ) -> list[AccessUnit]:
     """Encodes a frame, or flushes at None, each stage counted as the camera's under its own name."""
     coded = code_frame(steered, frame)
     for stage, work_ms in coded.stage_ms.items():
-        session.spent("camera", stage, work_ms)
+        session.spent("camera", stage_of(stage, stream), work_ms)
     return list(coded.units)
 
 

@@ -284,7 +284,7 @@ class _Filtering:
         for table in self._session.arrived():
             self._table = table
         features = [*FEATURES] if self._table is None else [self._table.feature]
-        with self._session.camera("difference"):
+        with self._session.camera("difference" if self._table is not None else "three differences"):
             differences = self._difference(frame, features)
         if index < PROFILE_FRAMES:
             self._session.upload(len(differences) * _FLOAT_BYTES)

@@ -8,7 +8,7 @@ from typing import Any
 import av
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.bench.session import Session
+from accmpeg.evaluation.bench.session import MAIN_STREAM, Session
 from accmpeg.evaluation.methods.base import encode_counted, keep_seen
 from accmpeg.media.encoder import EncoderSettings
 
@@ -21,7 +21,7 @@ SKIP_NOTICE_BYTES = 8
 class ChosenFrames:
     """Encodes and uploads the frames it is given, and hands them back as the server decodes them."""
 
-    def __init__(self, session: Session, settings: EncoderSettings, *, stream: str = "main") -> None:
+    def __init__(self, session: Session, settings: EncoderSettings, *, stream: str = MAIN_STREAM) -> None:
         self._session, self._stream = session, stream
         self._steered = SteeredEncoder(settings, None)
         self._steered.times.take()
@@ -29,17 +29,13 @@ class ChosenFrames:
 
     def send(self, index: int, frame: av.VideoFrame) -> list[tuple[int, av.VideoFrame]]:
         """Sends one frame of any size; returns what was decoded, by source index."""
-        units = encode_counted(self._session, self._steered, frame)
-        self._session.upload(units)
-        self._sent.append(index)
-        decoded = self._session.decode(units, self._steered.encoder, stream=self._stream)
-        return [(self._sent.popleft(), picture) for picture in decoded]
+        return self.send_all([(index, frame)])
 
     def send_all(self, frames: Sequence[tuple[int, av.VideoFrame]]) -> list[tuple[int, av.VideoFrame]]:
         """Sends the chosen frames of a chunk together: all are coded, all travel, all are decoded."""
         units = []
         for index, frame in frames:
-            units += encode_counted(self._session, self._steered, frame)
+            units += encode_counted(self._session, self._steered, frame, stream=self._stream)
             self._sent.append(index)
         self._session.upload(units)
         decoded = self._session.decode(units, self._steered.encoder, stream=self._stream)
@@ -47,7 +43,7 @@ class ChosenFrames:
 
     def finish(self) -> list[tuple[int, av.VideoFrame]]:
         """Sends what the encoder still holds and closes the stream."""
-        units = encode_counted(self._session, self._steered, None)
+        units = encode_counted(self._session, self._steered, None, stream=self._stream)
         self._session.upload(units)
         decoded = self._session.decode(units, self._steered.encoder, stream=self._stream)
         decoded += self._session.flush_decoder(self._stream)
