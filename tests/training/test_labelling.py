@@ -242,6 +242,20 @@ def test_footage_that_has_grown_is_labelled_to_its_new_end(detector_card, write_
     assert (again.new, again.kept) == (0, 4)
 
 
+def test_other_footage_under_the_same_name_is_not_taken_for_the_labelled_one(
+    detector_card, write_picture, tmp_path
+):
+    frames, out = tmp_path / "frames", tmp_path / "labels"
+    for number in range(3):
+        write_picture(frames / f"{number}.png", number, 96, 64)
+    assert label(detector_card, frames, out).new == 3
+    for number in range(4):
+        write_picture(frames / f"{number}.png", 10 + number, 96, 64)
+    with pytest.raises(LabelError, match=r"frames has become other footage since it was labelled.*--restart"):
+        label(detector_card, frames, out)
+    assert label(detector_card, frames, out, restart=True).new == 4
+
+
 def test_a_full_disk_keeps_what_was_finished(segmenter_card, stills, tmp_path, monkeypatch):
     out = tmp_path / "labels"
     written = []

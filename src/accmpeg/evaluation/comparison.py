@@ -4,12 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from accmpeg.errors import SourceError, UsageError
+from accmpeg.dnn.registry import get_adapter
+from accmpeg.errors import EvaluationError, SourceError, UsageError
 from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, footage_clips
-from accmpeg.evaluation.bench.rows import CellRow
+from accmpeg.evaluation.bench.record import read_record
+from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.bench.sweep import run_sweep
+from accmpeg.evaluation.findings.analysis import primary_pairs
 from accmpeg.evaluation.findings.findings import Findings
-from accmpeg.evaluation.methods import find_methods
+from accmpeg.evaluation.methods import BASELINES, find_methods
 from accmpeg.evaluation.report.render import read_findings, write_report
 from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.media.footage import find_footage
@@ -93,17 +96,22 @@ def evaluate(
     if quick:
         settings = replace(settings, points=_QUICK_POINTS, limit=_QUICK_FRAMES, step=_QUICK_STEP)
         clips = clips[:_QUICK_CLIPS]
+    stronger = None if reference is None else Path(reference)
+    specs = DnnSpec.read_all([Path(card) for card in dnns], [Path(model) for model in accmodels], stronger)
+    away = [spec.card.name for spec in specs if not get_adapter(spec.card.adapter).runs_here]
+    if away and settings.server_cores is not None:
+        raise UsageError(f"--server-ms measured: {away[0]} does not run here: say what a pass takes there")
+    rows = find_methods(methods if isinstance(methods, str) else ",".join(methods))
+    names = [row.name for row in rows]
+    named = primary_pairs(primary, names, baselines or BASELINES)
+    _check_named(folder, named, names)
     cells = run_sweep(
         clips,
-        DnnSpec.read_all(
-            [Path(card) for card in dnns],
-            [Path(model) for model in accmodels],
-            None if reference is None else Path(reference),
-        ),
-        find_methods(methods if isinstance(methods, str) else ",".join(methods)),
+        specs,
+        rows,
         folder,
         settings,
-        primary=primary,
+        primary=[":".join(pair) for pair in named],
         workers=workers,
         retry_failed=retry_failed,
         progress=progress,
@@ -111,6 +119,18 @@ def evaluate(
     findings = read_findings(folder, baselines=baselines)
     report = write_report(folder, findings=findings, pictures=settings.pictures)
     return Evaluation(cells, findings, report)
+
+
+def _check_named(folder: Path, named: Sequence[tuple[str, str]], methods: Sequence[str]) -> None:
+    """A comparison that is named when its figures are there proves nothing. Raises EvaluationError."""
+    cells = read_rows(folder / CELLS_NAME)
+    before = read_record(folder).get("primary", [])
+    known = [*methods, *(row.method for row in cells)]
+    if cells and primary_pairs(before, known, BASELINES) != tuple(named):
+        raise EvaluationError(
+            f"{folder} was begun with other comparisons ({', '.join(before) or 'the primary methods'}), and "
+            "what is named afterwards proves nothing: give the same --primary, or another --output"
+        )
 
 
 def _clips(videos: Sequence[str | Path | ClipSpec], labels: Path | None) -> list[ClipSpec]:

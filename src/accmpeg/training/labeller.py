@@ -30,6 +30,8 @@ class Outcome:
     clip: str
     source: str
     frame_index: int
+    checksum: int | None = None
+    """Of the picture."""
     packed: bytes = b""
     reason: str | None = None
     fatal: bool = False
@@ -87,7 +89,7 @@ class Labeller:
 
     def work(self, job: Job) -> Outcome:
         """Labels a job's frame; what goes wrong comes back as an `Outcome`."""
-        made = Outcome(job.clip, job.source, job.frame_index)
+        made = Outcome(job.clip, job.source, job.frame_index, job.checksum)
         try:
             label = self.label(job.frame())
         except NoGradientError as error:

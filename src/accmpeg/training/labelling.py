@@ -203,15 +203,20 @@ class _Run:
     def readings(self) -> Iterator[Reading]:
         """Footage with frames still to label."""
         for reading in self._footage:
-            labelled = {index for origin, index in self.journal.labels if origin == reading.source}
+            labels = self.journal.labels.items()
+            labelled = {
+                index: entry.get("checksum") for (origin, index), entry in labels if origin == reading.source
+            }
             if labelled and self._is_finished(reading.source):
                 self.kept += len(labelled)
             else:
-                yield replace(reading, labelled=frozenset(labelled))
+                yield replace(reading, labelled=labelled)
 
     def settle(self, made: Outcome | Passed) -> None:
         """Files what became of a frame; raises `LabelError` for a reason to stop, `OSError` (full disk)."""
         if isinstance(made, Passed):
+            if made.fatal:
+                raise LabelError(f"{made.reasons[0]}, or begin anew with --restart")
             self.kept += made.kept
             for reason in made.reasons:
                 self._skip(made.source, made.clip, None, reason)
@@ -228,7 +233,8 @@ class _Run:
             self._skip(made.source, made.clip, made.frame_index, made.reason)
             return
         write_whole(label_file(self._folder, number), made.packed)
-        self.journal.add(made.source, made.frame_index, made.clip, label_file(Path(), number))
+        file = label_file(Path(), number)
+        self.journal.add(made.source, made.frame_index, made.clip, file, made.checksum)
         self.new += 1
         self.flat += made.flat
 

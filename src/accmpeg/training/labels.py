@@ -218,9 +218,10 @@ class Journal:
     def _take(self, entry: dict[str, Any]) -> None:
         self.labels[entry["source"], entry["frame_index"]] = entry
 
-    def add(self, source: str, frame_index: int, clip: str, file: Path) -> None:
-        """Notes a finished label; raises `OSError`."""
+    def add(self, source: str, frame_index: int, clip: str, file: Path, checksum: int | None = None) -> None:
+        """Notes a finished label, and the checksum of its picture; raises `OSError`."""
         entry = {"file": file.as_posix(), "clip": clip, "source": source, "frame_index": frame_index}
+        entry |= {"checksum": checksum}
         # A leading newline closes a line that an earlier crash or full disk may have cut short.
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write("\n" + json.dumps(entry))

@@ -3,11 +3,12 @@
 A job carries its frame, so that it can be worked on in another process or on another machine.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
+from zlib import crc32
 
 import numpy as np
 from av import VideoFrame
@@ -24,7 +25,10 @@ __all__ = ["Job", "Passed", "Reading", "expected_frames", "read_jobs"]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A piece of footage to be read, without the frames that are `labelled` already."""
+    """A piece of footage to be read, without the frames that are `labelled` already.
+
+    `labelled` has the checksum of each of them; None where older versions kept none.
+    """
 
     location: Path | str
     kind: Literal["video", "frames", "still"]
@@ -32,7 +36,7 @@ class Reading:
     source: str
     sampling: Sampling
     max_side_px: int
-    labelled: frozenset[int] = frozenset()
+    labelled: Mapping[int, int | None] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.source
@@ -59,6 +63,11 @@ class Job:
     def __str__(self) -> str:
         return f"frame {self.frame_index} of {self.source}"
 
+    @property
+    def checksum(self) -> int:
+        """Of the picture: whether footage of the same name is still the same."""
+        return crc32(b"".join(self.planes))
+
     def frame(self) -> VideoFrame:
         frame = VideoFrame(self.width_px, self.height_px, "yuv420p")
         for index, packed in enumerate(self.planes):
@@ -71,12 +80,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """The end of a piece of footage: sampled frames whose labels were `kept`, why others can't be read."""
+    """The end of a piece of footage: sampled frames whose labels were `kept`, why others can't be read.
+
+    `fatal`: the first reason is one to stop all work.
+    """
 
     clip: str
     source: str
     kept: int
     reasons: tuple[str, ...]
+    fatal: bool = False
 
 
 def read_jobs(reading: Reading) -> Iterator[Job | Passed]:
@@ -84,10 +97,15 @@ def read_jobs(reading: Reading) -> Iterator[Job | Passed]:
     kept, reasons = 0, list[str]()
     try:
         for index, frame in _sampled_frames(reading, reasons):
-            if index in reading.labelled:
+            job = Job.of(_capped(frame, reading.max_side_px), reading.clip, reading.source, index)
+            if index not in reading.labelled:
+                yield job
+            elif reading.labelled[index] in (None, job.checksum):
                 kept += 1
             else:
-                yield Job.of(_capped(frame, reading.max_side_px), reading.clip, reading.source, index)
+                changed = f"{reading.source} has become other footage since it was labelled: rename it"
+                yield Passed(reading.clip, reading.source, kept, (changed,), fatal=True)
+                return
     except MediaError as error:
         reasons.append(str(error))
     yield Passed(reading.clip, reading.source, kept, tuple(reasons))

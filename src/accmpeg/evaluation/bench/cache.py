@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accmpeg.errors import DnnAwayError
 from accmpeg.media.codecs import EncoderSettings
 from accmpeg.media.encoder import AccessUnit
 from accmpeg.tasks.arrays import result_arrays, result_from_arrays
@@ -20,10 +21,10 @@ __all__ = [
     "CodedFrame",
     "StreamCache",
     "content_hash",
-    "is_disk_failure",
     "load_arrays",
     "read_results",
     "save_arrays",
+    "stops_all",
     "write_results",
 ]
 
@@ -41,10 +42,10 @@ def content_hash(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def is_disk_failure(error: BaseException) -> bool:
-    """A full or read-only disk stops a sweep: nothing that comes next could be kept either."""
+def stops_all(error: BaseException) -> bool:
+    """Whether what comes next would fail of it, too: a full or read-only disk, a server DNN that is away."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-    return isinstance(error, OSError) and error.errno in full
+    return isinstance(error, DnnAwayError) or (isinstance(error, OSError) and error.errno in full)
 
 
 class StreamCache:

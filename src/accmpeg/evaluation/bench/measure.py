@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from accmpeg.accmodel.runtime import AccModel
+from accmpeg.errors import EvaluationError
 from accmpeg.evaluation.bench.cache import (
     StreamCache,
     content_hash,
-    is_disk_failure,
+    stops_all,
 )
 from accmpeg.evaluation.bench.costs import Costs, read_costs, write_costs
 from accmpeg.evaluation.bench.pictures import picture_frame, pictured_method, write_pictures
@@ -38,6 +39,7 @@ from accmpeg.evaluation.settings import SweepSettings
 __all__ = ["Bench"]
 
 _COSTS_NAME = "costs"
+_MIDDLE = COARSE[len(COARSE) // 2]
 
 
 class Bench:
@@ -63,17 +65,15 @@ class Bench:
 
     def rehearse(self) -> None:
         """Measures and keeps the costs of the methods that have none yet."""
-        methods = self._group.methods.values()
-        missing = [method for method in methods if method.name not in self.costs]
-        middle = COARSE[len(COARSE) // 2]
+        missing = [each for each in self._group.methods.values() if each.name not in self.costs]
         size_px = self._scored.clip_size_px
         runs = [
             (method, OperatingPoint(quality=quality + self._shift(method, size_px)))
             for method in missing
             # What stages there are may depend on the point where a method chooses its sizes by it.
-            for quality in (COARSE if method.size == "own" else (middle,))
+            for quality in (COARSE if method.size == "own" else (_MIDDLE,))
         ]
-        found = rehearse(self._scored.clip, runs, OperatingPoint(quality=middle), self._context)
+        found = rehearse(self._scored.clip, runs, OperatingPoint(quality=_MIDDLE), self._context)
         # Costs that cells have used stand, plain x264's among them.
         new = {name: costs for name, costs in found.items() if name not in self.costs}
         write_costs(self._costs_file, {**self.costs, **new})
@@ -143,7 +143,7 @@ class Bench:
                 return self._uncoded(key)
             return self._measure(key, self._method(method), quality, role)
         except Exception as error:  # one method's failure must not end the others' sweep
-            if is_disk_failure(error):
+            if stops_all(error):
                 raise
             reason = " ".join(str(error).split()) or "no reason given"
             return self._failed(method, quality, role, f"{type(error).__name__}: {reason}"[:500])
@@ -153,18 +153,8 @@ class Bench:
         return self._group.methods.get(name) or METHODS[name]
 
     def _failed(self, method: str, quality: float, role: Role, reason: str) -> CellRow:
-        group = self._group
-        return CellRow(
-            key=group.cell_key(method, quality, role, self._settings),
-            status="failed",
-            reason=reason,
-            role=role,
-            clip=group.clip.name,
-            dnn=group.dnn.card.name,
-            task=group.dnn.card.task,
-            method=method,
-            quality=quality,
-        )
+        key = self._group.cell_key(method, quality, role, self._settings)
+        return CellRow(**self._named(key, method, quality, role), status="failed", reason=reason)
 
     def _measure(self, key: str, method: Method, quality: float, role: Role) -> CellRow:
         clip, settings = self._scored.clip, self._settings
@@ -173,18 +163,22 @@ class Bench:
             settings.pictures
             and role == "method"
             and method.name == pictured_method(list(self._group.methods.values()))
+            and quality == _MIDDLE + self._shift(method, self._scored.clip_size_px)
         )
-        pictured = pictured and quality == COARSE[1] + self._shift(method, self._scored.clip_size_px)
         shown = picture_frame(clip, settings.step)
+        costs = self.costs.get(method.name)
         session = run_method(
             clip,
             method,
             OperatingPoint(quality=quality),
             self._context,
             wanted=wanted,
-            costs=self.costs.get(method.name),
+            costs=costs,
             keep=frozenset([shown]) if pictured else frozenset(),
         )
+        if costs is None and role != "ceiling":
+            # What is free would fit any budget.
+            raise EvaluationError(f"what {method.name} costs here could not be rehearsed")
         results = session.clip_results(method.name)
         if pictured:
             title = f"{method.name} at {quality:g}"
@@ -206,16 +200,14 @@ class Bench:
             **self._scored.accuracies(results),
         )
 
+    def _named(self, key: str, method: str, quality: float, role: Role) -> dict[str, Any]:
+        card, named = self._group.dnn.card, {"key": key, "method": method, "quality": quality, "role": role}
+        return {**named, "clip": self._group.clip.name, "dnn": card.name, "task": card.task}
+
     def _common(self, key: str, method: str, quality: float, role: Role) -> dict[str, Any]:
-        clip, card = self._scored.clip, self._group.dnn.card
+        clip = self._scored.clip
         return {
-            "key": key,
-            "role": role,
-            "clip": self._group.clip.name,
-            "dnn": card.name,
-            "task": card.task,
-            "method": method,
-            "quality": quality,
+            **self._named(key, method, quality, role),
             "frames": len(clip.frames),
             "warm_frames": clip.warm_frames,
             "frame_rate": round(float(clip.frame_rate), 4),

@@ -215,6 +215,8 @@ class _Opener:
                 pictures = [each.name for each in folder_pictures(path)] if path.is_dir() else None
                 size_px = source.info.width_px, source.info.height_px
                 labels, names = read_coco(self.labels, pictures, size_px=size_px)
+                if self.frames is not None and len(labels[self.first :: self.stride]) < self.frames:
+                    labels = None  # a part keeps its frames, where they end before it does
             bitrate_bps = 0.0
             if path.is_file():
                 bitrate_bps = path.stat().st_size * 8 / _duration_s(path)

@@ -163,7 +163,8 @@ class CellRow(_Frozen):
 def read_rows(path: Path) -> list[CellRow]:
     """The rows of a sweep, in the order they were finished; a line that was cut off by a kill is left out.
 
-    A cell that was measured again has its newest row. A finished sweep may be packed, as `cells.jsonl.gz`.
+    A cell that was measured again has its newest row, and a failure that was got over is left out.
+    A finished sweep may be packed, as `cells.jsonl.gz`.
     Raises `EvaluationError` where a line in the middle is damaged, or where the lines are of another format.
     """
     packed = path.with_name(path.name + ".gz")
@@ -175,6 +176,7 @@ def read_rows(path: Path) -> list[CellRow]:
         raise EvaluationError(f"{packed} is damaged: {error}") from error
     lines = content.splitlines(keepends=True)
     rows: dict[tuple[str, str, str, str, float], CellRow] = {}
+    failed: dict[tuple[str, str, str, str], list[float]] = {}
     for number, line in enumerate(lines, 1):
         try:
             document: Any = json.loads(line)
@@ -184,7 +186,13 @@ def read_rows(path: Path) -> list[CellRow]:
                     "with these: start anew with another --output (nothing in it was touched)"
                 )
             row = CellRow.model_validate(document)
-            rows[row.clip, row.dnn, row.method, row.role, row.quality] = row
+            of = row.clip, row.dnn, row.method, row.role
+            rows[*of, row.quality] = row
+            if row.status == "failed":
+                failed.setdefault(of, []).append(row.quality)
+            else:
+                for quality in set(failed.pop(of, ())) - {row.quality}:
+                    del rows[*of, quality]
         except (ValidationError, ValueError) as error:
             if isinstance(error, EvaluationError):
                 raise

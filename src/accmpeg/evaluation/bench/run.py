@@ -12,7 +12,7 @@ from statistics import median
 
 import av
 
-from accmpeg.evaluation.bench.cache import is_disk_failure
+from accmpeg.evaluation.bench.cache import stops_all
 from accmpeg.evaluation.bench.clip import Clip
 from accmpeg.evaluation.bench.costs import ROUNDS, Costs, settle
 from accmpeg.evaluation.bench.session import Session
@@ -83,7 +83,7 @@ def rehearse(
             try:
                 rounds.setdefault(method.name, []).append(run_method(short, method, point, alone))
             except Exception as error:  # a plug-in may raise anything
-                if is_disk_failure(error):
+                if stops_all(error):
                     raise
                 failed.add(method.name)
     infer_ms = round(median(_timed_ms(context, frame) for frame in clip.frames[:_TIMED_PASSES]), 3)

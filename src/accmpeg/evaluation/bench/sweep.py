@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from accmpeg.errors import EvaluationError
-from accmpeg.evaluation.bench.cache import is_disk_failure
+from accmpeg.evaluation.bench.cache import stops_all
 from accmpeg.evaluation.bench.measure import Bench
 from accmpeg.evaluation.bench.plan import NULL_METHOD, ClipSpec, DnnSpec, Group
 from accmpeg.evaluation.bench.record import write_record
@@ -191,7 +191,7 @@ def _rehearse(group: Group, folder: Path, settings: SweepSettings) -> Iterator[C
         try:
             bench.rehearse()
         except Exception as error:  # whatever is wrong with a clip or a network: its cells will say so
-            if is_disk_failure(error):
+            if stops_all(error):
                 raise
     yield from ()
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import DnnCard, write_card
-from accmpeg.errors import UsageError
+from accmpeg.errors import EvaluationError, UsageError
 from accmpeg.evaluation.bench.cache import content_hash, read_results, write_results
 from accmpeg.evaluation.bench.clip import Clip
 from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec
@@ -105,10 +105,10 @@ def compare_readings(
         card = with_reading(dnn.card, side_px)
         if card.input != dnn.card.input:
             specs.append(_written(dnn, card, folder))
-    clips = parts.choice[:_PARTS]
-    if all(clip.open(1).labels is None for clip in clips):
+    clips = tuple(clip for clip in parts.choice if clip.open(1).labels is not None)[:_PARTS]
+    if not clips:
         judge = _judge(dnn, specs)
-        clips = tuple(_labelled(clip, judge, folder, parts.step, progress) for clip in clips)
+        clips = tuple(_labelled(each, judge, folder, parts.step, progress) for each in parts.choice[:_PARTS])
     sweep = SweepSettings(step=parts.step, points=_POINTS, server_ms=settings.server_ms, pictures=False)
     plain = StreamSetting().name
     rows = run_sweep(
@@ -120,9 +120,18 @@ def compare_readings(
         workers=settings.workers,
         progress=lambda kind, done, total: progress(f"reading sizes: {kind}", done, total),
     )
-    rows = [row for row in rows if row.status == "ok"]
-    own = [row for row in rows if row.dnn == dnn.card.name]
-    target = settings.keep * _best(own)
+    for spec in specs:
+        failed = [row for row in rows if row.dnn == spec.card.name and row.status == "failed"]
+        if failed:
+            side_px = max(spec.card.input.width_px, spec.card.input.height_px)
+            raise EvaluationError(f"--reading-size: {dnn.card.name} reading {side_px}: {failed[0].reason}")
+    best = _best([row for row in rows if row.dnn == dnn.card.name])
+    if not best > 0:
+        raise EvaluationError(
+            f"--reading-size: by the truth there is, {dnn.card.name} finds nothing on this footage, so there "
+            "is nothing to compare with: give footage with objects, labels of its classes, or leave it out"
+        )
+    target = settings.keep * best
     return tuple(_reading(spec, [row for row in rows if row.dnn == spec.card.name], target) for spec in specs)
 
 
@@ -134,6 +143,8 @@ def _judge(dnn: DnnSpec, specs: Sequence[DnnSpec]) -> DnnSpec:
             "--reading-size: a DNN's own answers can't judge what it reads: give --labels, or --reference "
             "with the card of a stronger DNN"
         )
+    if judge.card.task != "detection":
+        raise UsageError(f"--reading-size: --reference must detect, and {judge.card.name} does not")
     for card in (spec.card for spec in specs):
         if (card.sha256, card.input) == (judge.card.sha256, judge.card.input):
             raise UsageError(

@@ -18,12 +18,15 @@ from accmpeg.version import __version__
 __all__ = ["front", "saving", "sentences", "site_document", "table", "write_picture", "write_site"]
 
 _CHOSEN, _AHEAD = "#d55e00", "#0072b2"
+_NOTHING_BETTER = "Nothing that was tried is surely better on this footage"
 _HEADROOM = 1.5
 """Of the rate that keeps the share: what more a camera may send before bits stop paying."""
 
 
 def saving(seen: Seen) -> str:
     """Bytes against an untouched x264 with the interval for this footage: `-31 [-40, -22] %`."""
+    if not seen.reached:
+        return "never reached"
     low, high = (round(100 * math.expm1(value)) for value in seen.interval)
     return f"{round(100 * math.expm1(seen.gain)):+d} [{low:+d}, {high:+d}] %"
 
@@ -67,7 +70,9 @@ def sentences(outcome: Outcome) -> list[str]:
     told += _readings(outcome)
     chosen, verdict = _seen(outcome), outcome.verdict
     if outcome.choice == StreamSetting():
-        told.append("Chosen: an untouched x264. Nothing that was tried is surely better on this footage.")
+        why = outcome.judged[0].why
+        reason = f"The other half can't judge anything else: {why}" if why else _NOTHING_BETTER
+        told.append(f"Chosen: an untouched x264. {reason}.")
         return told + _beside(outcome)
     why = f"it beat the next simpler setting with a probability of {outcome.chain[-1].probability:.0%}"
     told.append(f"Chosen: {_words(outcome.choice)}; {why}.")
@@ -90,7 +95,7 @@ def table(outcome: Outcome) -> list[dict[str, str]]:
     for seen in sorted(outcome.chosen_by.seen, key=lambda each: each.gain):
         row = {
             "stream": seen.setting.name.removeprefix(PREFIX),
-            f"bytes at {outcome.settings.keep:.0%}": saving(seen) if seen.reached else "never reached",
+            f"bytes at {outcome.settings.keep:.0%}": saving(seen),
             "kbit/s": f"{seen.bitrate_bps / 1000:,.0f}",
             "camera CPU": f"{seen.camera_ratio:.2f}",
             "delay, ms": f"{seen.delay_ms:.0f}",
@@ -186,7 +191,9 @@ def _beside(outcome: Outcome) -> list[str]:
     told = []
     default = outcome.judged[0].of(outcome.default)
     if default is not None and outcome.default not in (outcome.choice, StreamSetting()):
-        told.append(f"The default ({_words(outcome.default)}) sends {saving(default)} on the other half.")
+        keep = f"{outcome.settings.keep:.0%} of the ceiling"
+        sends = f"sends {saving(default)}" if default.reached else f"does not keep {keep}"
+        told.append(f"The default ({_words(outcome.default)}) {sends} on the other half.")
     more = outcome.left_out_minutes
     if not more:
         return told

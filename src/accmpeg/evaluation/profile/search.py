@@ -120,6 +120,11 @@ def search(
     `run_sweep` raises.
     """
     known = candidates(parts, dnn, settings)
+    if not known:
+        raise EvaluationError(
+            f"no stream has a delay of {settings.delay_budget_ms:g} ms: without B-frames it takes some "
+            f"{_BASE_DELAY_MS:g} ms, so give --delay-budget-ms as much"
+        )
     small = dnn.card.input.stream_size_px(*parts.size_px)
     tuned = [*joined.from_iterable(tunings(each) for each in known)]
     prior = prior_of([*known, *tuned], parts.size_px, small, settings.keep)
@@ -295,7 +300,8 @@ def _nearest(seen: Sequence[Seen], settings: ProfileSettings) -> str:
 
 
 def _confirmed(chain: list[Step], judged: Gains) -> list[Step]:
-    """The chain without those at its end that lose on the other half against any that they replaced.
+    """The chain without those at its end that lose on the other half against any that they replaced, or don't
+    keep the share there.
 
     Against another stream as surely as that half can tell; against an untouched x264 at all, because nobody
     should send more than that on any footage. What is left then, and was not judged, has lost its footing
@@ -308,7 +314,7 @@ def _confirmed(chain: list[Step], judged: Gains) -> list[Step]:
     while len(chain) > 1:
         last = judged.of(chain[-1].setting)
         replaced = [seen for step in chain[:-1] if (seen := judged.of(step.setting)) is not None]
-        if last is not None and all(last.gain <= bound(seen, last) for seen in replaced):
+        if last is not None and last.reached and all(last.gain <= bound(seen, last) for seen in replaced):
             break
         chain = chain[:-1]
     return chain
