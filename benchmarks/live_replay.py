@@ -102,7 +102,8 @@ async def replay(
         drop="none" if drop == "none" else "latest",
         software="live_replay",
     )
-    spool = Spool(None, hello, recording.parameter_sets, repeats=drop == "none")
+    spool = Spool(None, repeats=drop == "none")
+    spool.begin(hello, recording.parameter_sets)
     results: list[FrameResult] = []
     controller = FixedRate(10_000_000, highest_bps=_HIGHEST_BPS, newest_wins=False)
     state = LinkState(

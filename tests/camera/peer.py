@@ -46,9 +46,10 @@ class Seen:
 class Peer:
     """Runs in a thread; `start` and `kill` as often as a test wants, on the same port.
 
-    `bandwidth_bps` makes it read no faster than that. `remembers` over connections which frames it has had,
-    as a server that was not restarted does. `says` comes right after each welcome; one that `breaks`
-    hangs up.
+    `refuse` is for all streams, or for those that want `refused_dnn`. `bandwidth_bps` makes it read no faster
+    than that. It remembers over connections which frames it has had, as a server that was not restarted does,
+    and tells again what the camera has not heard of them. `says` comes right after each welcome; one that
+    `breaks` hangs up.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Peer:
         *,
         token: str | None = None,
         refuse: Refused | None = None,
+        refused_dnn: str | None = None,
         bandwidth_bps: float | None = None,
         tls: ssl.SSLContext | None = None,
         clock_ahead_us: int = 0,
@@ -68,11 +70,14 @@ class Peer:
         self.authorization: list[str | None] = []
         self.bandwidth_bps = bandwidth_bps
         self.ask_keyframe_at: int | None = None
+        self.late_by_frames = 0
+        """So far behind is what it says of the frames that it has had."""
         self.answers = True
         self.deaf: set[Seen] = set()
         """Connections that stay open, with a proxy's pongs, and whose server is gone."""
-        self._token = token
+        self.token = token
         self._refuse = refuse
+        self._refused_dnn = refused_dnn
         self._tls = tls
         self._clock_ahead_us = clock_ahead_us
         self._says = says
@@ -129,7 +134,7 @@ class Peer:
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         self.authorization.append(request.headers.get("Authorization"))
-        if self._token is not None and self.authorization[-1] != f"Bearer {self._token}":
+        if self.token is not None and self.authorization[-1] != f"Bearer {self.token}":
             return Response(401, "Unauthorized", Headers())
         return None
 
@@ -137,10 +142,10 @@ class Peer:
         with contextlib.suppress(ConnectionClosed):
             first = unpack(await connection.recv())
             assert isinstance(first.message, Hello)
-            if self._refuse is not None:
+            hello = first.message
+            if self._refuse is not None and self._refused_dnn in (None, hello.dnn):
                 await connection.send(pack(self._refuse))
                 return
-            hello = first.message
             seen = Seen(hello)
             self.seen.append(seen)
             had = self._had.get(hello.stream_id, -1)
@@ -149,6 +154,10 @@ class Peer:
                 connection.transport.abort()
             for data in self._says:
                 await connection.send(data)
+            for before in self.seen:
+                for unit in before.units if before.hello.stream_id == hello.stream_id else ():
+                    if hello.answered is not None and hello.answered < unit.sequence <= had:
+                        await connection.send(pack(_result(unit, None)))
             decoder = Decoder(hello.codec, bytes(first.payload))
             received = 0
             feeding = asyncio.create_task(self._feed_back(connection, seen, lambda: received))
@@ -185,24 +194,18 @@ class Peer:
                     seen.units.append(message)
                     self._had[hello.stream_id] = message.sequence
                     if self.answers:
-                        result = ResultMessage(
-                            sequence=message.sequence,
-                            pts=message.pts,
-                            captured_us=message.captured_us,
-                            result={"objects": []} if frames else None,
-                            dropped=None if frames else "undecodable",
-                        )
-                        await connection.send(pack(result))
+                        await connection.send(pack(_result(message, None if frames else "undecodable")))
             feeding.cancel()
 
     async def _feed_back(self, connection: ServerConnection, seen: Seen, received: Callable[[], int]) -> None:
         with contextlib.suppress(ConnectionClosed):
             while seen not in self.deaf:
                 await asyncio.sleep(0.05)
-                highest = seen.units[-1].sequence if seen.units else -1
+                told = seen.units[: len(seen.units) - self.late_by_frames]
+                highest = told[-1].sequence if told else -1
                 asked = self.ask_keyframe_at is not None and highest >= self.ask_keyframe_at
-                if asked:
-                    self.ask_keyframe_at = None
+                if asked and any(unit.is_keyframe for unit in told if unit.sequence > self.ask_keyframe_at):
+                    self.ask_keyframe_at, asked = None, False
                 feedback = Feedback(
                     highest_sequence=highest,
                     received_bytes=received(),
@@ -211,6 +214,16 @@ class Peer:
                     needs_keyframe=asked,
                 )
                 await connection.send(pack(feedback))
+
+
+def _result(unit: AccessUnitMessage, dropped: str | None) -> ResultMessage:
+    return ResultMessage(
+        sequence=unit.sequence,
+        pts=unit.pts,
+        captured_us=unit.captured_us,
+        result={"objects": []} if dropped is None else None,
+        dropped=dropped,  # type: ignore[arg-type]
+    )
 
 
 @contextlib.contextmanager

@@ -14,8 +14,9 @@ import accmpeg
 from accmpeg.camera import Camera, CameraOptions, FrameResult
 from accmpeg.camera.outputs import ResultSocket
 from accmpeg.camera.uplink.address import ServerAddress
+from accmpeg.camera.uplink.uplink import Uplink
 from accmpeg.demo import assets_path
-from accmpeg.errors import LinkError, SourceError, UsageError
+from accmpeg.errors import AccmpegError, LinkError, SourceError, UsageError
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.protocol.wire import Refused
 from tests.camera.peer import Peer, peer
@@ -132,6 +133,35 @@ def test_a_cut_link_to_a_server_that_remembers(scene: Any, server: Peer, tmp_pat
     assert server.seen[1].undecodable == 0
 
 
+def test_results_that_are_told_again_are_not_live(scene: Any, server: Peer, tmp_path: Path) -> None:
+    results: list[FrameResult] = []
+    server.answers = False
+    with accmpeg.stream(
+        scene(40), server.url, spool=tmp_path / "spool", on_result=results.append, drain_s=60
+    ) as camera:
+        until(lambda: len(server.units) >= 5)
+        server.kill(forget=False)
+        had = server.units[-1].sequence
+        server.answers = True
+        server.start()
+        camera.wait()
+    assert sequences(results) == list(range(camera.stats.get("encoded")))
+    assert all(result.spooled for result in results[: had + 1]), "they were late, the link is not"
+
+
+def test_whatever_fails_at_the_end_a_camera_ends(
+    scene: Any, server: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(uplink: Uplink, within_s: float) -> None:
+        raise RuntimeError("what nobody thought of")
+
+    monkeypatch.setattr(Uplink, "end", failing)
+    camera = accmpeg.stream(scene(5), server.url).start()
+    with pytest.raises(AccmpegError, match="what nobody thought of"):
+        camera.wait(60)
+    assert len(list(camera)) <= 5
+
+
 def test_without_a_spool_frames_of_an_outage_are_left_out_and_a_keyframe_comes_first(
     scene: Any, server: Peer
 ) -> None:
@@ -150,11 +180,14 @@ def test_without_a_spool_frames_of_an_outage_are_left_out_and_a_keyframe_comes_f
 
 def test_the_server_asks_for_a_keyframe(scene: Any, server: Peer) -> None:
     server.ask_keyframe_at = 3
-    with accmpeg.stream(scene(40), server.url, drop="none", gop_frames=300) as camera:
+    server.late_by_frames = 15  # it says so for long after the keyframe is under way
+    with accmpeg.stream(
+        scene(60, 30), server.url, drop="none", gop_frames=300, bitrate_bps=300_000
+    ) as camera:
         list(camera)
-    keyframes = [unit.sequence for unit in server.units if unit.is_keyframe]
-    assert keyframes[0] == 0
-    assert any(sequence > 3 for sequence in keyframes), "and not at the next regular one, 300 frames later"
+    first, asked = [unit.sequence for unit in server.units if unit.is_keyframe]
+    assert first == 0
+    assert asked > 3, "and not at the next regular one, 300 frames later"
 
 
 def test_newest_wins_on_a_slow_link(scene: Any) -> None:

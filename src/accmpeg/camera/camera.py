@@ -9,6 +9,7 @@ with accmpeg.stream("/dev/video0", "ws://127.0.0.1:8700", accmodel="cheap.card.t
 ```
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -29,6 +30,7 @@ from accmpeg.camera.outputs import FrameResult, ResultOutputs, ResultSocket
 from accmpeg.camera.publish import Publisher
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.uplink.address import ServerAddress
+from accmpeg.camera.uplink.spool import Spool
 from accmpeg.camera.uplink.uplink import NoUplink, Uplink, make_controller, make_hello
 from accmpeg.errors import AccmpegError, UsageError
 from accmpeg.media.clock import SteadyClock
@@ -97,8 +99,13 @@ class Camera:
         """Opens everything and begins. Raises what can't be opened at once, except the server, which may be
         away: SourceError, EncoderError, SinkError, LinkError for the spool."""
         options = self.options
-        source = self._open()
-        try:
+        with contextlib.ExitStack() as undo:
+            # First, for a large one takes a while to read, and a live source that waits loses frames.
+            limit_bytes, repeats = options.spool_limit_bytes, options.keeps_frames
+            spool = Spool(options.spool, limit_bytes=limit_bytes, repeats=repeats)
+            undo.callback(spool.close, keep=True)
+            source = self._open()
+            undo.callback(source.close)
             info = source.info
             self.name = self.name or default_name(info.name)
             settings = options.encoder_settings(
@@ -120,13 +127,11 @@ class Camera:
                     self._offers = self._taker(self._to, info, planned)
                 self._uplink = Uplink(
                     self._to, make_hello(self.name, self.stream_id, options, info, encoder),
-                    encoder.parameter_sets, options, self._controller, self._outputs, feedback,
+                    encoder.parameter_sets, spool, options, self._controller, self._outputs, feedback,
                     self._ignore if self._offers is None else self._offers.take,
                     wanted_keyframe, self.clock, self.stats,
                 )  # fmt: skip
-        except BaseException:
-            source.close()
-            raise
+            undo.pop_all()
         slot = FrameSlot(lossless=options.drop == "none")
         self._encode = EncodeLoop(
             slot, planned, self._publishers, self._uplink, wanted_keyframe, self.clock, self.stats
@@ -196,7 +201,19 @@ class Camera:
         return {**self.stats.snapshot(), **self._uplink.snapshot(), **self._outputs.snapshot()}
 
     def _supervise(self) -> None:
-        """Watches over the threads, writes the statistics, and ends everything in order."""
+        """Watches over the threads, and whatever happens, the camera has an end."""
+        try:
+            self._watch()
+            self._wind_up()
+        except Exception as error:
+            log.exception("ending the camera failed")
+            self._error = AccmpegError(f"ending the camera failed: {error}")
+        finally:
+            self._outputs.end()
+            self._finished.set()
+
+    def _watch(self) -> None:
+        """Writes the statistics until the stream ends, is stopped or fails."""
         options = self.options
         next_s = time.monotonic() + options.statistics_every_s
         while self._encode.is_alive() and self._uplink.error is None and not self._stopping.wait(0.05):
@@ -205,6 +222,10 @@ class Camera:
             if time.monotonic() >= next_s:
                 next_s += options.statistics_every_s
                 log.info("statistics", extra=self.snapshot())
+
+    def _wind_up(self) -> None:
+        """Ends everything in order."""
+        options = self.options
         if self._offers is not None:
             self._offers.end()
         self._capture.halt()
@@ -221,9 +242,7 @@ class Camera:
             self._uplink.check_answered()
         parts = (self._uplink, self._encode, self._capture, *self._publishers)
         self._error = next((part.error for part in parts if part.error is not None), None)
-        self._outputs.end()
         log.info("camera ended", extra=self.snapshot())
-        self._finished.set()
 
 
 def stream(

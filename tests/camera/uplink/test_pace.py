@@ -126,6 +126,18 @@ def test_some_frames_always_go_out() -> None:
     assert run.per_s(20, 60) >= 0.5 * LEAST_PER_S
 
 
+def test_an_outage_is_no_sign_of_a_slow_machine() -> None:
+    pace = Pace(BUDGET_MS)
+    for since_s, took_ms in ((0.0, 20.0), (60.0, 20.0), (60.0 + 10 / FRAME_RATE, 300.0)):
+        if since_s == 60.0:
+            pace.connected()
+        for index in range(10):
+            at_s = since_s + index / FRAME_RATE
+            pace.took(at_s, at_s - took_ms / 1000, delay_ms=took_ms + 20, lag_ms=took_ms)
+    assert pace.per_s is not None, "a queue has built up"
+    assert pace.per_s >= 0.3 * FRAME_RATE, "of what came back since"
+
+
 def test_lag_is_what_machines_took_and_not_the_order() -> None:
     server = {"wait": 1.0, "decode": 2.0, "queue": 3.0, "infer": 4.0, "total": 200.0}
     assert lag_ms({"wait": 10.0, "encode_wall": 20.0, "encode": 15.0}, server) == 40.0

@@ -1,18 +1,23 @@
 """The spool: order, bounds, crashes of its writer, full disks."""
 
+import errno
 import os
 import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import accmpeg
 from accmpeg.camera.uplink.spool import Spool
 from accmpeg.camera.uplink.unit import TimedUnit
-from accmpeg.errors import LinkError
+from accmpeg.errors import LinkError, SourceError
+from accmpeg.media.source import Source
 from accmpeg.protocol.wire import Hello
+from tests.helpers import WAIT_S, free_port
 
 GOP = 5
 
@@ -45,7 +50,9 @@ def drain(spool: Spool, stream_id: str = "run1") -> list[int]:
 
 
 def started(folder: Path | None, stream_id: str = "run1", **limits: int) -> Spool:
-    return Spool(folder, hello(stream_id), b"sps", **limits)
+    spool = Spool(folder, **limits)
+    spool.begin(hello(stream_id), b"sps")
+    return spool
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -250,6 +257,37 @@ def test_a_full_disk_drops_the_oldest_and_goes_on(tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=False)
 
 
+def test_the_end_of_a_camera_does_not_wait_for_a_disk_that_died(
+    scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    away = f"ws://127.0.0.1:{free_port()}"
+    camera = accmpeg.stream(scene(12), away, spool=tmp_path, gop_frames=4, drain_s=0.3).start()
+    monkeypatch.setattr(os, "fdatasync", failing)
+    assert camera.wait(WAIT_S)
+    started(tmp_path, "another").close(keep=True)
+
+
+def test_a_spool_is_opened_before_the_source(scene: Any, tmp_path: Path) -> None:
+    opened: list[str] = []
+
+    def source() -> Source:
+        opened.append("source")
+        raise SourceError("no camera there")
+
+    spool = started(tmp_path)
+    away = f"ws://127.0.0.1:{free_port()}"
+    with pytest.raises(LinkError, match="is in use"):
+        accmpeg.stream(source, away, spool=tmp_path).start()
+    assert not opened
+    spool.close(keep=True)
+    for _ in range(2):  # a source that is not there keeps no spool
+        with pytest.raises(SourceError, match="no camera there"):
+            accmpeg.stream(source, away, spool=tmp_path).start()
+
+
 def test_no_folder_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LinkError, match="can't use"):
@@ -257,7 +295,8 @@ def test_no_folder_can_be_made(tmp_path: Path) -> None:
 
 
 def test_without_repeats_answered_frames_of_a_long_group_are_let_go() -> None:
-    spool = Spool(None, hello(), b"sps", repeats=False)
+    spool = Spool(None, repeats=False)
+    spool.begin(hello())
     fill(spool, GOP)
     assert [drain(spool), spool.newest_sequence("run1")] == [list(range(GOP)), GOP - 1]
     whole_bytes = spool.held_bytes

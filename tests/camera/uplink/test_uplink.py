@@ -6,6 +6,7 @@ from accmpeg.camera.options import CameraOptions
 from accmpeg.camera.outputs import ResultOutputs
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.uplink.address import ServerAddress
+from accmpeg.camera.uplink.spool import Spool
 from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.camera.uplink.uplink import Uplink, make_controller
 from accmpeg.media.clock import SteadyClock
@@ -16,17 +17,25 @@ from tests.helpers import until
 BEYOND_THE_WINDOW_BYTES = 60_000
 
 
-def test_frames_that_are_too_late_go_even_where_the_next_one_is_not_wanted() -> None:
-    clock, stats, wanted_keyframe = SteadyClock(), CameraStats(), threading.Event()
-    options = CameraOptions(results_per_s=1)
-    hello = Hello(
+def hello() -> Hello:
+    return Hello(
         camera="gate", stream_id="run", codec="h264", width_px=64, height_px=48, source_width_px=64,
         source_height_px=48, frame_rate=30, time_base=(1, 90000),
     )  # fmt: skip
+
+
+def unit(number: int, *, is_keyframe: bool = False, at_us: int = 0) -> TimedUnit:
+    return TimedUnit(bytes(BEYOND_THE_WINDOW_BYTES), number, is_keyframe, at_us, at_us, (64, 48), {})
+
+
+def test_frames_that_are_too_late_go_even_where_the_next_one_is_not_wanted() -> None:
+    clock, stats, wanted_keyframe = SteadyClock(), CameraStats(), threading.Event()
+    options = CameraOptions(results_per_s=1)
     with peer() as server:
         uplink = Uplink(
-            ServerAddress.parse(server.url), hello, b"", options, make_controller(options, adaptive=True),
-            ResultOutputs(None, []), None, lambda offer: None, wanted_keyframe, clock, stats,
+            ServerAddress.parse(server.url), hello(), b"", Spool(None, repeats=False), options,
+            make_controller(options, adaptive=True), ResultOutputs(None, []), None, lambda offer: None,
+            wanted_keyframe, clock, stats,
         )  # fmt: skip
         uplink.start()
         until(lambda: stats.get("connections") and server.seen)
@@ -35,11 +44,32 @@ def test_frames_that_are_too_late_go_even_where_the_next_one_is_not_wanted() -> 
         assert uplink.plan(now_us).left_out is None
         old_us = now_us - 1_000_000
         for number in range(3):
-            data = bytes(BEYOND_THE_WINDOW_BYTES)
-            uplink.deliver(TimedUnit(data, number, number == 0, old_us, old_us, (64, 48), {}), None)
+            uplink.deliver(unit(number, is_keyframe=number == 0, at_us=old_us), None)
         until(lambda: stats.get("sent"))
         wanted_keyframe.clear()
         assert uplink.plan(now_us + 33_333).left_out == "unanswered"
         assert stats.get("dropped_late") == 2
         assert wanted_keyframe.is_set()
+        wanted_keyframe.clear()  # the encoder has it to do, and gives first what B-frames held back
+        for number in (3, 4):
+            uplink.deliver(unit(number), None)
+        assert not wanted_keyframe.is_set(), "one is enough"
+        uplink.deliver(unit(5, is_keyframe=True), None)
+        assert uplink.snapshot()["held_bytes"] == 2 * BEYOND_THE_WINDOW_BYTES
         uplink.end(0.1)
+
+
+def test_a_group_that_gave_way_is_told_to_the_encoder_once() -> None:
+    stats, wanted_keyframe = CameraStats(), threading.Event()
+    options = CameraOptions(drop="none")
+    uplink = Uplink(
+        ServerAddress.parse("ws://127.0.0.1:9"), hello(), b"", Spool(None, limit_bytes=100_000), options,
+        make_controller(options, adaptive=True), ResultOutputs(None, []), None, lambda offer: None,
+        wanted_keyframe, SteadyClock(), stats,
+    )  # fmt: skip
+    asked = []
+    for number in range(6):
+        uplink.deliver(unit(number, is_keyframe=number in (0, 4)), None)
+        asked.append(wanted_keyframe.is_set())
+        wanted_keyframe.clear()
+    assert asked == [False, True, False, False, False, True]

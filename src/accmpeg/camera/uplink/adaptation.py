@@ -77,6 +77,7 @@ class Adaptation:
             self._under_way.clear()
             self._sent_bytes = self._acknowledged_bytes = self._answered_bytes = 0
             self._controller.begin(now_ms)
+            self._pace.connected()
 
     def offered(self, results_per_s: float | None) -> None:
         """So many results a second the server can give; None is as many as there are frames."""

@@ -45,6 +45,8 @@ class CameraClient:
         self.connected = False
         self._address = address
         self._state = state
+        self.set_aside: set[str] = set()
+        """Streams of earlier runs that the server refuses: they stay in the spool, for the next start."""
         self._ever_welcomed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -71,8 +73,8 @@ class CameraClient:
 
     @property
     def is_drained(self) -> bool:
-        """Whether every frame of the spool has been sent and answered."""
-        return not any(map(self._state.has_unanswered, self._state.spool.streams()))
+        """Whether every frame of the spool that the server takes has been sent and answered."""
+        return not any(map(self._state.has_unanswered, self._pending()))
 
     async def run(self) -> None:
         """Connects, and connects again, until `stop` and all is sent."""
@@ -82,7 +84,7 @@ class CameraClient:
         own, keeps = self._state.stream_id, self._state.keeps
         backoff = Backoff(random.random)
         while True:
-            earlier = [each for each in self._state.spool.streams() if each != own]
+            earlier = [each for each in self._pending() if each != own]
             stream_id = earlier[0] if earlier else own
             try:
                 await self._connect(stream_id)
@@ -126,24 +128,27 @@ class CameraClient:
             self._ever_welcomed = self.connected = True
             self._state.stats.add("connections")
             self._state.stats.set(connected=True, dnn=welcome.dnn, last_problem=None)
-            log.info("connected", extra={"server": self._address.shown, "dnn": welcome.dnn})
+            log.info("connected", extra={"server": self._address.url, "dnn": welcome.dnn})
             await connection.run()
 
     def _lost(self, stream_id: str, error: Exception) -> None:
         state = self._state
         self.connected = False
         problem = connection_problem(error, self._address)
-        log.warning("no connection", extra={"server": self._address.shown, "reason": problem.reason})
+        log.warning("no connection", extra={"server": self._address.url, "reason": problem.reason})
         state.stats.set(connected=False, last_problem=problem.reason)
-        if problem.final and not self._ever_welcomed:
+        if problem.final and problem.refused and stream_id != state.stream_id:
+            # Of that stream alone: this run's own may be of another DNN, name or size.
+            frames = state.spool.waiting_frames(stream_id)
+            said = {"stream": stream_id, "frames": frames}
+            log.error("frames of an earlier run are refused: they wait for the next start", extra=said)
+            self.set_aside.add(stream_id)
+        elif problem.final and not self._ever_welcomed:
             raise LinkError(problem.reason) from None
         if not state.keeps:
             state.stats.add("dropped_late", state.spool.drop_waiting(state.stream_id))
             state.ledger.lose()
             state.spool.forget(state.stream_id)
-        elif problem.final and stream_id != state.stream_id:
-            log.error("frames of an earlier run are refused", extra={"stream": stream_id})
-            state.spool.forget(stream_id)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -151,6 +156,9 @@ class CameraClient:
                 await self._state.stopping.wait()
         if self._ending:
             await asyncio.sleep(min(seconds, 0.5))
+
+    def _pending(self) -> list[str]:
+        return [each for each in self._state.spool.streams() if each not in self.set_aside]
 
     def _set_stopping(self) -> None:
         self._state.stopping.set()

@@ -94,6 +94,10 @@ class Connection:
         """The camera has said goodbye: so may the server."""
         self._heard_all = False
         """The server has said its last word."""
+        self._newest_keyframe = -1
+        """Of those sent, its sequence."""
+        self._asked_keyframe = False
+        """The server wanted one, and it has not been sent yet."""
 
     async def greet(self, hello: wire.Unpacked) -> wire.Welcome:
         """Says hello and begins where the server wants to go on."""
@@ -120,12 +124,14 @@ class Connection:
             state.ledger.had.setdefault(stream_id, welcome.resume_after)
         if state.keeps:
             state.spool.rewind(stream_id, max(welcome.resume_after, answered))
-        if self._own and not (state.keeps and state.spool.waiting_frames(stream_id)):
-            state.wanted_keyframe.set()
         return welcome
 
     async def run(self) -> None:
         """Sends and receives until all is sent and answered, then says goodbye."""
+        state = self._state
+        # Only now: a keyframe that came before the camera counts as connected would be left out.
+        if self._own and not (state.keeps and state.spool.waiting_frames(self._stream_id)):
+            state.wanted_keyframe.set()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._receive()), group.create_task(self._ask_time())]
             await group.create_task(self._send())
@@ -184,6 +190,8 @@ class Connection:
             size_px=unit.size_px if unit.is_keyframe else None,
             camera_ms=unit.stages_ms,
         )
+        if unit.is_keyframe:
+            self._newest_keyframe, self._asked_keyframe = sequence, False
         data = wire.pack(message, unit.data)
         if sequence > self._resume_after:
             state.adaptation.sent(clock.now_ms(), sequence, len(unit.data))
@@ -223,7 +231,10 @@ class Connection:
         elif isinstance(message, wire.Feedback):
             state.adaptation.acknowledged(now_us / 1000, message.highest_sequence, message.received_us / 1000)
             state.adaptation.offered(message.results_per_s)
-            if message.needs_keyframe and self._own:
+            # It says so until one has come, and one may be under way.
+            wants = message.needs_keyframe and message.highest_sequence >= self._newest_keyframe
+            if wants and self._own and not self._asked_keyframe:
+                self._asked_keyframe = True
                 state.wanted_keyframe.set()
             state.wake.set()
         elif isinstance(message, wire.TimeReply):
@@ -242,7 +253,8 @@ class Connection:
 
     def _take_result(self, message: wire.ResultMessage, now_us: int) -> None:
         state = self._state
-        result = state.ledger.take(self._stream_id, message, now_us)
+        late = message.sequence <= self._resume_after
+        result = state.ledger.take(self._stream_id, message, now_us, late=late)
         if result is not None:
             state.spool.acknowledge(self._stream_id, state.ledger.answered[self._stream_id])
             state.adaptation.answered(message.sequence)

@@ -50,14 +50,17 @@ class Ledger:
         """Whether a frame of a stream, and all before it, were answered, in this run or an earlier one."""
         return sequence <= max(self.answered.get(stream_id, -1), self.had.get(stream_id, -1))
 
-    def take(self, stream_id: str, message: ResultMessage, now_us: int) -> FrameResult | None:
-        """The result in an answer, None if it came before."""
+    def take(
+        self, stream_id: str, message: ResultMessage, now_us: int, *, late: bool = False
+    ) -> FrameResult | None:
+        """The result in an answer, None if it came before; `late` where an earlier connection lost it."""
         if self._has_come(stream_id, message.sequence):
             self._stats.add("repeated_results")
             return None
         unknown: tuple[dict[str, float], int | None, bool] = ({}, None, False)
         waiting = self._sent.setdefault(stream_id, {})
         stages_ms, captured_us, spooled = waiting.pop(message.sequence, unknown)
+        spooled = spooled or late
         self._settle(stream_id, message.sequence, waiting)
         received_us = self._clock.utc_us(now_us)
         # By the clock that never jumps, where this run captured the frame and has not forgotten it.

@@ -82,6 +82,11 @@ class Pace:
         """The lag that one in twenty of the last results exceeded; None before there are enough."""
         return sorted(self._least)[-1 - len(self._least) // RECENT] if len(self._least) >= RECENT else None
 
+    def connected(self) -> None:
+        """A new connection: how often results came before an outage does not say what the machines can do."""
+        self._came_s.clear()
+        self._lags.clear()
+
     def exchanged(self, now_s: float) -> None:
         """Another DNN is in place: what frames took so far, and while all change over, is not its doing."""
         if self._drained_s is None:

@@ -30,10 +30,6 @@ class _Entry:
     unit: TimedUnit | None = None
     """The unit itself where it is held in memory."""
 
-    def read(self) -> TimedUnit:
-        assert self.file is not None
-        return self.file.read(self.offset)
-
 
 @dataclass(slots=True)
 class _Stream:
@@ -68,15 +64,13 @@ class Spool:
 
     `folder` None keeps everything in memory. `limit_bytes` bounds what is held, `memory_limit_bytes` what is
     held in memory. `repeats`: whether frames may be asked for again (`rewind`), for which groups of pictures
-    stay whole; otherwise every frame goes once it is acknowledged. `hello` and `parameter_sets` are of the
-    stream that is appended to. Raises LinkError for a folder that another camera uses or that can't be made.
+    stay whole; otherwise every frame goes once it is acknowledged. Raises LinkError for a folder that another
+    camera uses or that can't be made.
     """
 
     def __init__(
         self,
         folder: Path | None,
-        hello: Hello,
-        parameter_sets: bytes = b"",
         *,
         limit_bytes: int = 256 << 20,
         memory_limit_bytes: int = 16 << 20,
@@ -97,10 +91,14 @@ class Spool:
         """By stream id, the oldest first: those of earlier runs, then the one that is appended to."""
         if self._folder is not None:
             self._find_earlier(self._folder)
-        self._own = _Stream(Unpacked(hello, memoryview(parameter_sets)))
-        self._streams[hello.stream_id] = self._own
+        self._own: _Stream
         self._group_gone = False
         """Whether frames that come need one that is held no longer."""
+
+    def begin(self, hello: Hello, parameter_sets: bytes = b"") -> None:
+        """Says of which stream the frames are that come: once, before the first one."""
+        self._own = _Stream(Unpacked(hello, memoryview(parameter_sets)))
+        self._streams[hello.stream_id] = self._own
 
     def append(self, sequence: int, unit: TimedUnit) -> bool:
         """Adds a frame; never raises for a full disk. False if what it needs gave way: give a keyframe."""
@@ -151,7 +149,10 @@ class Spool:
                 stream = self._streams[stream_id]
                 entry = stream.entries[stream.sent]
                 try:
-                    unit = entry.unit or entry.read()
+                    unit = entry.unit
+                    if unit is None:
+                        assert entry.file is not None
+                        unit = entry.file.read(entry.offset)
                 except (OSError, ValueError):
                     self.dropped_frames += self._drop(stream, stream.sent, stream.group_end(stream.sent))
                     continue

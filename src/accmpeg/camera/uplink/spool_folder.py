@@ -79,9 +79,10 @@ class SpoolFile:
 
     def finish(self) -> None:
         """Nothing more is appended."""
-        if self.fd is not None:
-            os.close(self.fd)
-            self.fd = None
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            with contextlib.suppress(OSError):  # what a dead disk says of earlier writes
+                os.close(fd)
 
     def discard(self) -> None:
         """Closes and deletes the file."""
@@ -178,14 +179,18 @@ class SpoolFolder:
     def close(self) -> None:
         """Lets another camera use the folder."""
         self.end_group()
-        self._finish_ended()
+        while self._ended:
+            with contextlib.suppress(OSError):  # a disk that died
+                self._finish_ended()
         os.close(self._lock_fd)
 
     def _finish_ended(self) -> None:
-        for file in self._ended:
-            file.sync()
-            file.finish()
-        self._ended.clear()
+        while self._ended:
+            file = self._ended.pop()
+            try:
+                file.sync()
+            finally:
+                file.finish()
 
 
 def _claim(folder: Path) -> int:

@@ -82,8 +82,8 @@ class Uplink:
     """Says what the link allows for each frame, sends what is coded of it, and takes what comes back.
 
     `plan` and `deliver` are the encode thread's; a thread of the uplink's own talks to the server. Frames go
-    out from a keyframe on: where one is needed, `wanted_keyframe` is set. Raises LinkError for a spool that
-    can't be used. What ended it is in `error`. `on_offer` is called on that thread with each welcome's offer.
+    out from a keyframe on: where one is needed, `wanted_keyframe` is set. `spool` is closed by `end`. What
+    ended it is in `error`. `on_offer` is called on that thread with each welcome's offer.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Uplink:
         server: ServerAddress,
         hello: Hello,
         parameter_sets: bytes,
+        spool: Spool,
         options: CameraOptions,
         controller: RateController,
         outputs: ResultOutputs,
@@ -114,9 +115,8 @@ class Uplink:
             ladder = Ladder(hello.width_px, hello.height_px, hello.frame_rate)
         keeps = options.keeps_frames
         self._adaptation = Adaptation(controller, ladder, spooling=keeps, results_per_s=options.results_per_s)
-        self._spool = Spool(
-            options.spool, hello, parameter_sets, limit_bytes=options.spool_limit_bytes, repeats=keeps
-        )
+        self._spool = spool
+        spool.begin(hello, parameter_sets)
         state = LinkState(
             stream_id=hello.stream_id,
             keeps=keeps,
@@ -153,7 +153,9 @@ class Uplink:
         if options.bitrate_bps is not None:
             plan = replace(plan, bitrate_bps=None)
         if plan.flush:  # whether this frame is wanted or not: there is no other for a while
-            self._stats.add("dropped_late", self._spool.drop_waiting(self._stream_id))
+            dropped = self._spool.drop_waiting(self._stream_id)
+            self._stats.add("dropped_late", dropped)
+            self._needs_keyframe |= dropped > 0
             self._wanted_keyframe.set()
         # Who watches what is published wants every frame.
         if not self._publishes and not self._adaptation.wants(captured_us):
@@ -175,8 +177,8 @@ class Uplink:
             self._needs_keyframe = True
             return
         if self._needs_keyframe and not unit.is_keyframe:
+            # It was asked for, by a connection or below: B-frames and a busy encoder hold it back.
             self._stats.add("dropped_offline")
-            self._wanted_keyframe.set()
             return
         self._needs_keyframe = not self._spool.append(self._sequence, unit)
         self._sequence += 1
@@ -199,7 +201,7 @@ class Uplink:
             self._client.abort()
             self._thread.join(3.0)
         self._answered = self._client.is_drained
-        self._spool.close(keep=not self._answered)
+        self._spool.close(keep=not self._answered or bool(self._client.set_aside))
 
     def check_answered(self) -> None:
         """After `end`: unanswered frames that must not be left out, and that nothing keeps, are an error."""
