@@ -21,6 +21,7 @@ from accmpeg.camera.uplink.uplink import NoUplink
 from accmpeg.media.clock import SteadyClock
 from accmpeg.media.encoder import EncoderSettings
 from accmpeg.media.grid import MacroblockGrid
+from accmpeg.steering.feedback import FeedbackMap
 from tests.camera.conftest import HEIGHT_PX, WIDTH_PX
 from tests.camera.peer import peer
 
@@ -71,6 +72,42 @@ def test_each_new_map_tells_once_how_accuracy_moves_with_the_bitrate(
     assert last is not None
     assert last.bitrate_bps == 500_000
     assert 0 < last.frame_qp < 52
+
+
+@pytest.mark.parametrize("objects", [[], [{"box_xyxy": [10, 10, 90, 90]}]])
+def test_a_map_of_answers_tells_no_curve(rendered: list[av.VideoFrame], objects: list[object]) -> None:
+    settings = EncoderSettings(width_px=WIDTH_PX, height_px=HEIGHT_PX, frame_rate=15, bitrate_bps=500_000)
+    feedback = FeedbackMap((WIDTH_PX, HEIGHT_PX))
+    encoder = PlannedEncoder(settings, Even(), CameraOptions(policy="feedback"), feedback=feedback)
+    first, second = frames(rendered, 2)
+    (key,) = encoder.encode(first, FramePlan(), {}, keyframe=False)
+    assert encoder.steered.map_source == "accmodel"
+    assert encoder.curve(key.unit) is None, "no keyframe does"
+    feedback.take({"objects": objects})
+    (coded,) = encoder.encode(second, FramePlan(), {}, keyframe=False)
+    assert encoder.steered.map_source == "answers"
+    assert encoder.curve(coded.unit) is None
+
+
+@pytest.mark.parametrize("codec", ["libx265", "libvpx-vp9"])
+def test_an_encoder_that_begins_anew_for_another_rate_does_so_seldom(
+    rendered: list[av.VideoFrame], codec: str
+) -> None:
+    settings = EncoderSettings(
+        width_px=WIDTH_PX,
+        height_px=HEIGHT_PX,
+        frame_rate=15,
+        codec=codec,
+        bitrate_bps=500_000,
+        steerable=False,
+    )
+    encoder = PlannedEncoder(settings, None, CameraOptions(policy="none", codec=codec))
+    keyframes = []
+    for index, timed in enumerate(frames(rendered, 50)):
+        bitrate_bps = 200_000 if index >= 45 else round(500_000 * 1.03**index)
+        for coded in encoder.encode(timed, FramePlan(bitrate_bps), {}, keyframe=False):
+            keyframes += [round(coded.captured_us / 66_667)] if coded.unit.is_keyframe else []
+    assert keyframes == [0, 30, 45], "at the start, after two seconds, and where the link breaks down"
 
 
 def run_loop(timed: list[TimedFrame], scorer: Even, options: CameraOptions, uplink: NoUplink) -> None:

@@ -22,11 +22,15 @@ from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.camera.uplink.uplink import NoUplink, Uplink
 from accmpeg.errors import AccmpegError
 from accmpeg.media.clock import SteadyClock
+from accmpeg.media.codecs import find_codec
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 from accmpeg.steering.encoder import Scorer, SteeredEncoder
 from accmpeg.steering.feedback import FeedbackMap
 
 __all__ = ["EncodeLoop", "PlannedEncoder"]
+
+_REOPEN_STEP, _LARGE_FALL = 0.2, 1 / 3
+_REOPEN_AFTER_US = 2_000_000
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +77,7 @@ class PlannedEncoder:
         """By timestamp, of the frames inside the encoder: when captured, and what each stage took."""
         self._level = FULL
         self._bitrate_bps = settings.bitrate_bps
+        self._rate_set_us = 0
         self._curve_from: int | None = None
         """Timestamp of the first frame under a map whose curve was not told yet."""
         self.steered = self._open()
@@ -88,14 +93,14 @@ class PlannedEncoder:
             done = self.flush()
             self._setup, self._level, self._curve_from = wanted, plan.level, None
             self._b_frames = b_frames
-            self._bitrate_bps = plan.bitrate_bps or self._bitrate_bps
+            self._bitrate_bps, self._rate_set_us = plan.bitrate_bps or self._bitrate_bps, timed.captured_us
             self.steered.close()
             self.steered = self._open()
             size = f"{self.size_px[0]}x{self.size_px[1]}"
             changed = {"size": size, "every_nth_frame": plan.level.divisor, "b_frames": b_frames}
             log.info("stream changes", extra=changed)
-        elif plan.bitrate_bps is not None and _differs(plan.bitrate_bps, self._bitrate_bps):
-            self._bitrate_bps = plan.bitrate_bps
+        elif plan.bitrate_bps is not None and self._is_worth(plan.bitrate_bps, timed.captured_us):
+            self._bitrate_bps, self._rate_set_us = plan.bitrate_bps, timed.captured_us
             self.steered.encoder.set_bitrate(plan.bitrate_bps)
         assert timed.frame.pts is not None  # capture gives every frame one
         assert timed.frame.time_base is not None
@@ -103,7 +108,9 @@ class PlannedEncoder:
         self._held[at] = timed.captured_us, stages_ms
         units = self.steered.encode(timed.frame, keyframe=keyframe)
         stages_ms |= self.steered.times.take()
-        if self.steered.map_renewed and self._curve_from is None:
+        if self.steered.map_source != "accmodel":
+            self._curve_from = None  # answers have no scores
+        elif self.steered.map_renewed and self._curve_from is None:
             self._curve_from = at
         return done + self._coded(units)
 
@@ -114,6 +121,17 @@ class PlannedEncoder:
     def flush(self) -> list[_Coded]:
         """What the encoder still holds."""
         return self._coded(self.steered.flush())
+
+    def _is_worth(self, bitrate_bps: int, now_us: int) -> bool:
+        """Small moves of the rate cost the encoder more than they bring."""
+        if self._bitrate_bps is None:
+            return False
+        change = bitrate_bps / self._bitrate_bps - 1
+        if find_codec(self._setup.settings.codec, steerable=False).live_bitrate:
+            return abs(change) > 0.02
+        # Another rate opens this encoder anew, with a keyframe: at once only where a link breaks down.
+        rested = now_us - self._rate_set_us >= _REOPEN_AFTER_US
+        return change < -_LARGE_FALL or (abs(change) > _REOPEN_STEP and rested)
 
     def _coded(self, units: list[AccessUnit]) -> list[_Coded]:
         return [
@@ -251,8 +269,3 @@ class EncodeLoop(threading.Thread):
             unit.data, unit.pts, unit.is_keyframe, coded.captured_us, encoded_us, coded.size_px, rounded
         )
         self._uplink.deliver(timed, self._encoder.curve(unit))
-
-
-def _differs(bitrate_bps: int, now_bps: int | None) -> bool:
-    """Small moves of the rate cost the encoder more than they bring."""
-    return now_bps is not None and abs(bitrate_bps - now_bps) > 0.02 * now_bps
