@@ -1,8 +1,10 @@
 """Publishing besides the server and instead of it; an address that fails must not hold the camera up."""
 
 import contextlib
+import errno
 import resource
 import socket
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -18,6 +20,7 @@ from accmpeg.camera.publish import Publisher
 from accmpeg.camera.stats import CameraStats
 from accmpeg.errors import SinkError
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
+from accmpeg.protocol.backoff import Backoff
 from tests.camera.peer import peer
 from tests.helpers import free_port
 
@@ -113,6 +116,28 @@ def test_an_address_that_accepts_and_says_nothing_holds_nothing_up(scene: Any, s
             running.set()
             ticker.join()
     assert max(gaps) < 4, "libav's own time limit is 5 s: the interpreter was held for as long"
+
+
+def test_a_machine_that_starts_no_process_for_a_while_publishes_later(
+    scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backoff, "FIRST_S", 0.1)
+    system, failures = subprocess.Popen, []
+
+    def short_of_memory(*given: Any, **options: Any) -> Any:
+        if len(failures) < 2:
+            failures.append(given)
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return system(*given, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", short_of_memory)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(60)
+        address = f"udp://127.0.0.1:{receiver.getsockname()[1]}"
+        with accmpeg.stream(scene(2000), None, publish=[address]):
+            assert receiver.recv(65536)[0] == 0x47, "MPEG-TS"
+    assert len(failures) == 2
 
 
 def test_publishing_goes_on_when_the_address_comes_back(scene: Any) -> None:

@@ -1,15 +1,19 @@
-"""How `accmpeg stream` stops."""
+"""How `accmpeg stream` begins and stops."""
 
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from accmpeg.cli import app
-from accmpeg.cli.stream import _run
+from accmpeg.cli.stream import _opener, _run
+from accmpeg.errors import UsageError
+from accmpeg.media.inputs import InputOptions
+from tests.cli.test_profile import write_clip
 
 
 class Stoppable:
@@ -33,6 +37,20 @@ def test_an_address_that_nobody_can_publish_to_is_said_at_the_start() -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1
     assert "can't publish to nope://somewhere: nope:// is none of rtsp://" in done.output
+
+
+def test_a_profile_is_held_against_the_first_opening_of_a_source(tmp_path: Path) -> None:
+    clip, site = tmp_path / "yard.mkv", tmp_path / "site.toml"
+    site.write_text('[profile]\nsource = "320x180"\ndnn = "x"\n')
+    opened = _opener(str(write_clip(clip, 2, (320, 180))), InputOptions(), site, None, None)
+    opened().close()
+    write_clip(clip, 2, (160, 90))
+    with opened() as found:
+        assert found.info.width_px == 160
+    anew = _opener(str(clip), InputOptions(), site, None, None)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="for frames of 320x180, not 160x90"):
+            anew()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -20,7 +20,7 @@ from typing import Protocol, Self
 
 from accmpeg.camera.publish_process import describe_stream, pack_unit
 from accmpeg.camera.stats import CameraStats
-from accmpeg.errors import SinkError
+from accmpeg.errors import SinkError, reason
 from accmpeg.media.addresses import describe, is_url
 from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.sink import check_address, open_sink
@@ -46,13 +46,16 @@ class RemoteSink:
 
     def __init__(self, address: str, encoder: Encoder) -> None:
         self._name = describe(address)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "accmpeg.camera.publish_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is the camera's to handle
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "accmpeg.camera.publish_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is the camera's to handle
+            )
+        except OSError as error:
+            raise SinkError(f"no process can be started for {self._name}: {reason(error)}") from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
@@ -232,12 +235,11 @@ class Publisher(threading.Thread):
         self._close()
 
     def _start_over(self, pause_s: float) -> None:
-        until_s = time.monotonic() + pause_s
         with self._condition:
             self._stats.add("dropped_publish", 1 + len(self._queue))
             self._queue.clear()
             self._waits_for_keyframe = True
-            self._condition.wait_for(lambda: self._ended, max(0.0, until_s - time.monotonic()))
+            self._condition.wait_for(lambda: self._ended, pause_s)
             self._stats.add("dropped_publish", len(self._queue))
             self._queue.clear()
             self._waits_for_keyframe = True

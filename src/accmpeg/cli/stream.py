@@ -141,9 +141,18 @@ def _adopts(context: typer.Context, source: str) -> frozenset[str]:
 def _opener(
     source: str, asked: InputOptions, site: Path | None, dnn: str | None, model: "AccModel | None"
 ) -> "Callable[[], Source]":
+    unchecked = True
+
     def opened() -> "Source":
+        nonlocal unchecked
         found = open_any_source(source, asked)
-        check_site(site, found.info, dnn=dnn, accmodel=None if model is None else model.card)
+        if unchecked:  # a live source that comes back in another size is scaled to the stream's
+            try:
+                check_site(site, found.info, dnn=dnn, accmodel=None if model is None else model.card)
+            except BaseException:
+                found.close()
+                raise
+        unchecked = False
         return found
 
     return opened
