@@ -145,7 +145,7 @@ class OfferTaker(threading.Thread):
             reason = str(error) if isinstance(error, AccmpegError) else f"{type(error).__name__}: {error}"
             reason = " ".join(reason.split())[:500]  # one line, whatever a server wrote into its card
             self._stats.set(offer=f"refused: {reason}")
-            log.warning("offer refused", extra={"server": self._server.shown, "reason": reason})
+            log.warning("offer refused", extra={"server": self._server.url, "reason": reason})
             return
         try:
             self._cache.remember(offer)
@@ -205,7 +205,7 @@ class OfferTaker(threading.Thread):
         return {name: value for name, value in found.items() if name in self._own.adopts}
 
     def _model(self, offered: OfferedAccModel, dnn_sha256: str | None) -> AccModel:
-        where = f"the AccModel offered by {self._server.shown}"
+        where = f"the AccModel offered by {self._server.url}"
         card = parse_card(AccModelCard, offered.card, where)
         if card.sha256 != offered.sha256:
             raise WeightsError(f"{where} has a card for other weights")

@@ -5,11 +5,12 @@ last row and column may hang over the frame's edge. Every map in this package is
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MACROBLOCK_PX", "MacroblockGrid", "box_mean_3x3", "dilate", "gaussian_blur"]
+__all__ = ["MACROBLOCK_PX", "MacroblockGrid", "box_mean_3x3", "combine_3x3", "dilate", "gaussian_blur"]
 
 MACROBLOCK_PX = 16
 
@@ -102,21 +103,24 @@ def _lerp(values: FloatMap, at: NDArray[np.floating], axis: int) -> FloatMap:
     return np.asarray(blended, dtype=np.float32)
 
 
+def combine_3x3(combine: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
+    """`combine` (of two arrays) over each cell and its eight neighbours, edges repeated; `(rows, cols)`."""
+    padded = np.pad(values, 1, mode="edge")
+    tall = combine(combine(padded[:-2], padded[1:-1]), padded[2:])
+    return np.asarray(combine(combine(tall[:, :-2], tall[:, 1:-1]), tall[:, 2:]))
+
+
 def dilate(mask: BoolMap, macroblocks: int) -> BoolMap:
     """Grows a `(rows, cols)` mask by `macroblocks` in all eight directions."""
     grown = np.asarray(mask, dtype=np.bool_)
     for _ in range(macroblocks):
-        padded = np.pad(grown, 1)
-        tall = padded[:-2] | padded[1:-1] | padded[2:]
-        grown = tall[:, :-2] | tall[:, 1:-1] | tall[:, 2:]
+        grown = combine_3x3(np.logical_or, grown)
     return grown
 
 
 def box_mean_3x3(values: FloatMap) -> FloatMap:
     """The mean of each cell and its eight neighbours, edges repeated; `(rows, cols)`."""
-    padded = np.pad(values, 1, mode="edge")
-    tall = padded[:-2] + padded[1:-1] + padded[2:]
-    return np.asarray((tall[:, :-2] + tall[:, 1:-1] + tall[:, 2:]) / 9, dtype=np.float32)
+    return np.asarray(combine_3x3(np.add, values) / 9, dtype=np.float32)
 
 
 def gaussian_blur(values: FloatMap, sigma_macroblocks: float) -> FloatMap:

@@ -247,8 +247,7 @@ def _check_reachable(address: str, name: str) -> None:
     try:
         socket.create_connection((found.host, found.port or _PORTS[scheme]), timeout=_TIMEOUT_S).close()
     except (OSError, UnicodeError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise SinkError(f"can't reach {name}: {said}{found.doubt}") from None
+        raise SinkError(f"can't reach {name}: {reason(error)}{found.doubt}") from None
 
 
 def _add_stream(container: OutputContainer, unit: AccessUnit, encoder: Encoder) -> Stream:

@@ -44,14 +44,9 @@ class BinaryPolicy:
             high = accgrad_log2 > self.threshold_log2
         else:
             count = max(1, round(self.top_share * accgrad_log2.size))
-            cut = np.partition(accgrad_log2.ravel(), -count)[-count]
-            high = accgrad_log2 >= cut
-            if high.sum() > count:
-                # A flat map would otherwise be all high: ties go in reading order.
-                order = np.argsort(-accgrad_log2.ravel(), kind="stable")[:count]
-                high = np.zeros(accgrad_log2.size, dtype=np.bool_)
-                high[order] = True
-                high = high.reshape(accgrad_log2.shape)
+            high = np.zeros(accgrad_log2.shape, dtype=np.bool_)
+            # Stable, for a flat map would otherwise be all high: ties go in reading order.
+            high.flat[np.argsort(-accgrad_log2.ravel(), kind="stable")[:count]] = True
         span = self.qp_low - self.qp_high
         offsets = np.where(dilate(high, self.dilate_macroblocks), 0, span).astype(np.float32)
         if bit_weights is not None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from accmpeg.media.grid import box_mean_3x3, gaussian_blur
+from accmpeg.media.grid import box_mean_3x3, combine_3x3, gaussian_blur
 from accmpeg.steering.policy import FloatMap, MapHistory, centred
 
 __all__ = ["GradedPolicy"]
@@ -76,7 +76,5 @@ class GradedPolicy:
 
 def outside_objects(objects: FloatMap, threshold: float) -> FloatMap:
     """1 where no object is near, 0 where one is likely; `objects` grown by one macroblock first."""
-    padded = np.pad(objects, 1, mode="edge")
-    tall = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
-    grown = np.maximum(np.maximum(tall[:, :-2], tall[:, 1:-1]), tall[:, 2:])
+    grown = combine_3x3(np.maximum, objects)
     return np.asarray(np.clip(1 - grown / np.float32(max(threshold, 1e-3)), 0, 1), dtype=np.float32)

@@ -66,9 +66,8 @@ def test_enough_is_where_the_loss_is_tolerable() -> None:
 
 
 def test_more_bits_gain_less_and_less() -> None:
-    gains = [
-        curve(frame_qp=38.0).gain(rate) for rate in (500_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000)
-    ]
+    losses = [curve(frame_qp=38.0).loss(500_000 * 2**doublings) for doublings in range(6)]
+    gains = [before - after for before, after in itertools.pairwise(losses)]
     assert gains == sorted(gains, reverse=True)
     assert gains[-1] == pytest.approx(0, abs=1e-9)
 

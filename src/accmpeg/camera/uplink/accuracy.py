@@ -45,10 +45,6 @@ class AccuracyCurve:
         error = np.maximum(np.exp2((np.minimum(qp, 51.0) - self.qp_high) / 6) - 1, 0) / span
         return float((weights * error).sum() / weights.sum())
 
-    def gain(self, bitrate_bps: float, factor: float = 2.0) -> float:
-        """How much of that share `factor` times the bitrate would win back."""
-        return self.loss(bitrate_bps) - self.loss(factor * bitrate_bps)
-
     def enough_bps(self, lowest_bps: int, highest_bps: int, tolerance: float = 0.02) -> int:
         """The least bitrate that loses no more than `tolerance`; `highest_bps` if none does."""
         if self.loss(highest_bps) > tolerance:

@@ -19,7 +19,7 @@ from websockets.exceptions import (
     ProxyError,
 )
 
-from accmpeg.errors import LinkError, UsageError, WireError
+from accmpeg.errors import LinkError, UsageError, WireError, reason
 from accmpeg.media.addresses import describe, is_loopback, locate
 from accmpeg.media.proxies import Proxy, proxy_of
 
@@ -89,11 +89,6 @@ class ServerAddress:
             token=token or None,
             ca_file=ca_file,
         )
-
-    @property
-    def shown(self) -> str:
-        """The address as logs show it."""
-        return self.url
 
     def beside(self, name: str) -> str:
         """The path of something else that the same server gives, for HTTP."""
@@ -195,7 +190,7 @@ def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str | None:
     try:
         text = os.environ.get(variable, "") if file is None else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{where}: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(f"{where}: {reason(error)}") from error
     token = text.strip()
     if file is None and not token:
         return None
