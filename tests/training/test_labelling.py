@@ -23,6 +23,8 @@ from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, pack_label, read_
 from accmpeg.training.reading import Job
 from accmpeg.training.settings import LabelSettings, Sampling
 
+ALL = Sampling(every=1)
+
 
 @pytest.fixture
 def stills(tmp_path, write_picture) -> Path:
@@ -234,11 +236,11 @@ def test_footage_that_has_grown_is_labelled_to_its_new_end(detector_card, write_
     frames, out = tmp_path / "frames", tmp_path / "labels"
     for number in range(3):
         write_picture(frames / f"{number}.png", number, 96, 64)
-    assert label(detector_card, frames, out).new == 3
+    assert label(detector_card, frames, out, sampling=ALL).new == 3
     write_picture(frames / "3.png", 3, 96, 64)
-    grown = label(detector_card, frames, out)
+    grown = label(detector_card, frames, out, sampling=ALL)
     assert (grown.new, grown.kept) == (1, 3)
-    again = label(detector_card, frames, out)
+    again = label(detector_card, frames, out, sampling=ALL)
     assert (again.new, again.kept) == (0, 4)
 
 
@@ -248,12 +250,12 @@ def test_other_footage_under_the_same_name_is_not_taken_for_the_labelled_one(
     frames, out = tmp_path / "frames", tmp_path / "labels"
     for number in range(3):
         write_picture(frames / f"{number}.png", number, 96, 64)
-    assert label(detector_card, frames, out).new == 3
+    assert label(detector_card, frames, out, sampling=ALL).new == 3
     for number in range(4):
         write_picture(frames / f"{number}.png", 10 + number, 96, 64)
     with pytest.raises(LabelError, match=r"frames has become other footage since it was labelled.*--restart"):
-        label(detector_card, frames, out)
-    assert label(detector_card, frames, out, restart=True).new == 4
+        label(detector_card, frames, out, sampling=ALL)
+    assert label(detector_card, frames, out, sampling=ALL, restart=True).new == 4
 
 
 def test_a_full_disk_keeps_what_was_finished(segmenter_card, stills, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A site's footage cut into parts: by the frames that are there, wherever it lies, with its labels."""
 
+import json
 from pathlib import Path
 
 import av
@@ -122,6 +123,20 @@ def test_labels_that_no_clip_has_are_refused_and_not_passed_over(clip: Path, tmp
     for folder in (labels, tmp_path / "nowhere"):
         with pytest.raises(UsageError, match=r"has none of yard\.json: call each file like its clip"):
             footage_clips(find_footage([clip]), folder)
+
+
+def test_a_part_beyond_the_labels_keeps_its_frames(clip: Path, tmp_path: Path) -> None:
+    images = [{"id": frame, "file_name": f"{frame}.png", "frame_index": frame} for frame in range(60)]
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    document = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "car"}]}
+    (labels / f"{clip.stem}.json").write_text(json.dumps(document))
+    parts = cut(find_footage([clip]), labels=labels)
+    opened = [part.open(None) for part in (*parts.choice, *parts.judging)]
+    assert len({len(each.frames) for each in opened}) == 1
+    first, *_, last = opened
+    assert first.labels is None or len(first.labels) == len(first.frames)
+    assert last.labels is None
 
 
 def test_clips_of_one_name_have_their_own_labels(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from accmpeg.errors import EvaluationError
 from accmpeg.evaluation.bench.rows import CELLS_NAME, read_rows
 from accmpeg.evaluation.methods.whole_stream import StreamSetting
 from accmpeg.evaluation.profile.parts import Parts
+from accmpeg.evaluation.profile.render import sentences, table
 from accmpeg.evaluation.profile.search import Outcome, search
 from accmpeg.evaluation.settings import ProfileSettings
 from tests.evaluation.simulated import clip_rows
@@ -31,6 +32,8 @@ class Site:
     cpu: Mapping[str, float] = field(default_factory=dict)
     judged_bits: Mapping[str, float] | None = None
     """Of the half that judges, where it is unlike the other one."""
+    judged_coarse: str = "nothing"
+    """Streams with this part have only coarse points there, as below a low bitrate of the footage itself."""
     cell_s: float = 0.0
     source_px: tuple[int, int] = SIZE_PX
     plain_cpu: float = 0.9
@@ -60,10 +63,16 @@ class Site:
         for part in parts:
             progress("cells", len(known), 0)
             for method in methods:
+                coarse = self.judged_coarse in method.name and part.name in HALVES[1]
+                points = (51, 50, 49, 48, 47) if coarse else (40, 34, 28, 31, 37)
                 made = clip_rows(
                     part.name,
                     {method.name: _product(method.name, self._bits_of(part.name))},
-                    qualities={method.name: (40, 34, 28, 31, 37)[: settings.points]},
+                    qualities={
+                        method.name: ((51, 50, 49, 48, 47) if coarse else (40, 34, 28, 31, 37))[
+                            : settings.points
+                        ]
+                    },
                     camera_ratio=self.plain_cpu * _product(method.name, self.cpu),
                 )
                 for row in made:
@@ -126,6 +135,28 @@ def test_what_loses_to_plain_x264_on_the_other_half_is_taken_back(
     assert found.choice == StreamSetting()
     assert found.verdict is not None
     assert found.verdict.gain == 0
+
+
+def test_what_does_not_keep_the_share_on_the_other_half_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bits = {"b2": 0.8, "feedback": 0.6, **SMALLER}
+    found = Site(bits, judged_coarse="feedback").search(tmp_path, monkeypatch)
+    assert found.chosen_by.of(StreamSetting(b_frames=2, map="feedback")) is not None
+    assert found.choice == StreamSetting(b_frames=2)
+    (row,) = (row for row in table(found) if row["stream"] == "source+b2+feedback")
+    assert row["other half, 90%"] == "never reached"
+
+
+def test_a_half_that_can_not_judge_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Site({"b2": 0.8, **SMALLER}, judged_coarse="stream").search(tmp_path, monkeypatch)
+    assert found.choice == StreamSetting()
+    assert any("The other half can't judge anything else" in each for each in sentences(found))
+
+
+def test_a_delay_that_no_stream_has_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EvaluationError, match=r"no stream has a delay of 50 ms.*give --delay-budget-ms"):
+        Site({**SMALLER}).search(tmp_path, monkeypatch, delay_budget_ms=50)
 
 
 def test_no_map_is_tuned_where_none_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import accmpeg
 from accmpeg.cli import app
 from accmpeg.errors import EvaluationError
+from accmpeg.evaluation.bench.rows import read_rows
 from accmpeg.evaluation.report.ctc import CTC_COLUMNS, write_ctc
 from accmpeg.evaluation.report.render import read_findings, write_report
 from tests.evaluation.simulated import LINK, clip_rows, point
@@ -195,6 +196,20 @@ def test_pandas_loads_the_cells(written: Path) -> None:
     best = cells[(cells["method"] == "graded") & (cells["clip"] == "a")]
     assert len(best) == 7
     assert cells.status.value_counts()["failed"] == 1
+
+
+def test_another_baseline_makes_no_other_comparison_one_that_was_named_beforehand(tmp_path: Path) -> None:
+    findings = read_findings(make_sweep(tmp_path), baselines=["graded"])
+    assert findings.primary == (("graded", "aq-1"),)
+
+
+def test_a_failure_that_was_got_over_is_left_out(tmp_path: Path) -> None:
+    once = point("a", "b2", 20, 0.0, 1.0).model_copy(update={"status": "failed", "reason": "no such file"})
+    whole = [point("a", "b2", quality, 0.9, 1e5) for quality in (26, 34)]
+    at_last = once.model_copy(update={"method": "vigil"})
+    file = tmp_path / "cells.jsonl"
+    file.write_text("".join(row.to_line() for row in (once, *whole, at_last)))
+    assert read_rows(file) == [*whole, at_last]
 
 
 def test_a_cell_measured_again_stands_in_place_of_its_failure(tmp_path: Path) -> None:
