@@ -29,7 +29,9 @@ AccmpegError
 ```
 """
 
+import difflib
 import re
+from collections.abc import Collection
 
 __all__ = [
     "AccModelError",
@@ -54,6 +56,7 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "WireError",
+    "did_you_mean",
     "one_line",
     "reason",
 ]
@@ -165,6 +168,12 @@ class LinkError(AccmpegError, ConnectionError):
         super().__init__(message)
         self.final = final
         self.refused = refused
+
+
+def did_you_mean(name: str, valid: Collection[str], others: str = "choose one of") -> str:
+    """The way out of a misspelling: the nearest valid name, or where none is near all of them."""
+    near = difflib.get_close_matches(name, valid, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"{others} {', '.join(valid) or 'none'}"
 
 
 def one_line(said: object, part: slice = slice(300)) -> str:

@@ -3,7 +3,6 @@
 And how people write quantities, the same in all of them.
 """
 
-import difflib
 import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from accmpeg.errors import UsageError
+from accmpeg.errors import UsageError, did_you_mean
 
 __all__ = ["Option", "parse_bitrate", "parse_bytes", "parse_rate", "parse_size", "read_site", "read_toml"]
 
@@ -120,7 +119,6 @@ def read_site(path: Path, option: str, also: Collection[str] = ()) -> dict[str, 
     known = _SITE_KEYS | set(also)
     for key in document:
         if key not in known and "profile" in document:  # without it, it is no profile: that is said elsewhere
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"valid keys are {', '.join(sorted(known))}"
+            hint = did_you_mean(key, sorted(known), "valid keys are")
             raise UsageError(f"{option} {path}: unknown key '{key}': {hint}")
     return document

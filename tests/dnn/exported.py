@@ -43,7 +43,7 @@ def write(path: Path, nodes, outputs, constants=None, *, inputs=None, opset=17) 
     return path
 
 
-def fixed(path: Path, **outputs) -> Path:
+def fixed(path: Path, batch="batch", **outputs) -> Path:
     """A network that gives these arrays, each plus nothing times the picture: the gradient is zero."""
     nodes = [helper.make_node("ReduceMean", ["images"], ["m"], axes=[0, 1, 2, 3], keepdims=0)]
     nodes.append(helper.make_node("Mul", ["m", "zero"], ["nothing"]))
@@ -57,7 +57,8 @@ def fixed(path: Path, **outputs) -> Path:
         if array.dtype.kind != "f":
             nodes.append(helper.make_node("Cast", [target], [name], to=TensorProto.INT64))
         infos.append(value(name, array.shape, FLOAT if array.dtype.kind == "f" else TensorProto.INT64))
-    return write(path, nodes, infos, constants)
+    inputs = [picture_input(shape=(batch, 3, SIZE_PX, SIZE_PX))]
+    return write(path, nodes, infos, constants, inputs=inputs)
 
 
 def imported(model: Path, task: str, head: str, **more):

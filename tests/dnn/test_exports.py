@@ -19,6 +19,7 @@ from tests.dnn.exported import (
     FLOAT,
     HALF,
     SIZE_PX,
+    fixed,
     frame,
     imported,
     picture_input,
@@ -125,6 +126,15 @@ def test_a_fixed_batch_is_filled_up(tmp_path):
         results.append(dnn.infer_many([frame(seed=i) for i in range(6)]))
         assert all(finding.ok for finding in check_dnn(dnn, frame())[1])
     assert all((a == b).all() for a, b in zip(*results, strict=True))
+
+
+def test_a_fixed_batch_whose_answer_has_no_batch_axis_is_refused(tmp_path):
+    """Its first rows would be taken for those of the first picture."""
+    rows = np.array([[4, 4, 20, 20, 0.9, 0], [0, 0, 8, 8, 0.8, 1], [8, 8, 30, 30, 0.7, 2]], np.float32)
+    card = imported(fixed(tmp_path / "e.onnx", output0=rows), "detection", "end2end")
+    assert len(load_dnn(card).infer(frame())) == 3
+    with pytest.raises(DnnError, match=r"'output0' of f is \(3, 6\) for 4 pictures: export .* batch of 1"):
+        imported(fixed(tmp_path / "f.onnx", batch=4, output0=rows), "detection", "end2end")
 
 
 # One node each, in the form that opset 18 or later gives it; x is (batch, 3, 32, 32).

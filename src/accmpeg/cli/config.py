@@ -7,7 +7,6 @@ Options that may be given several times are lists in the file, and separated by 
 """
 
 import contextlib
-import difflib
 import logging
 import stat
 from collections.abc import Collection, Iterator
@@ -16,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from accmpeg.errors import UsageError
+from accmpeg.errors import UsageError, did_you_mean
 from accmpeg.media.addresses import describe, is_url
 from accmpeg.options import read_toml
 
@@ -131,8 +130,7 @@ def _settings(context: typer.Context, path: Path, values: dict[str, Any]) -> Ite
     for key, value in values.items():
         found = valid.get(key.replace("_", "-"))
         if found is None:
-            near = difflib.get_close_matches(key.replace("_", "-"), valid, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"valid keys are {', '.join(sorted(valid))}"
+            hint = did_you_mean(key.replace("_", "-"), sorted(valid), "valid keys are")
             raise UsageError(f"--config {path}: unknown key '{key}': {hint}")
         several = found.nargs != 1 or getattr(found, "multiple", False)
         given = value if several and isinstance(value, list) else [value]

@@ -26,7 +26,6 @@ name = "yolo"
 ```
 """
 
-import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from accmpeg.errors import CardError
+from accmpeg.errors import CardError, did_you_mean
 from accmpeg.files import write_whole
 from accmpeg.tasks.base import TaskName
 
@@ -202,8 +201,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         valid = _keys_at(model, first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"valid keys are {', '.join(valid)}"
+        hint = did_you_mean(str(first["loc"][-1]), valid, "valid keys are")
         return f"unknown key '{key}': {hint}"
     if first["type"] == "missing":
         return f"the key '{key}' is missing"
@@ -226,6 +224,5 @@ def check_options(card: DnnCard, known: Sequence[str]) -> None:
     """Raises `CardError` for an option that the card's adapter does not know."""
     for name in card.options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"it knows {', '.join(known) or 'none'}"
+            hint = did_you_mean(name, known, "it knows")
             raise CardError(f"{card.name}: the adapter '{card.adapter}' has no option '{name}': {hint}")

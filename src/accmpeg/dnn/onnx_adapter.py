@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.device import cuda_index
 from accmpeg.dnn.onnx_files import external_files
-from accmpeg.dnn.picture_input import PictureInput, Tensor
+from accmpeg.dnn.picture_input import PictureInput, Tensor, wanted_outputs
 from accmpeg.errors import DnnError, NoGradientError, WeightsError, one_line
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class OnnxNetwork:
         self._session = session
         self._input = PictureInput(model, session.get_inputs())
         self._input.check(card, model)
-        self._outputs = self._check_outputs()
+        self._outputs = wanted_outputs(card, model, [value.name for value in session.get_outputs()])
         self.max_batch: int | None = self._input.batch
 
     def run(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
@@ -139,7 +139,8 @@ class OnnxNetwork:
                     "it with opset 17 or as a .pt2 file, or use the black-box mode"
                 ) from error
             outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
-            return [self._cut(outputs[i], len(batch)) for i in picked]
+            named = zip(picked, self._outputs, strict=True)
+            return [self._cut(outputs[i], name, len(batch)) for i, name in named]
 
         return run
 
@@ -151,20 +152,16 @@ class OnnxNetwork:
                 f"the output '{name}' of {self._card.name} holds no numbers: name those that do as "
                 "head.outputs in its card"
             )
-        return np.asarray(self._cut(array, pictures))
+        return np.asarray(self._cut(array, name, pictures))
 
-    def _cut(self, output: Any, pictures: int) -> Any:
+    def _cut(self, output: Any, name: str, pictures: int) -> Any:
         """Without the answers to what filled a fixed batch."""
-        filled = self._input.batch is not None and pictures < self._input.batch
-        return output[:pictures] if filled else output
-
-    def _check_outputs(self) -> list[str]:
-        outputs = [value.name for value in self._session.get_outputs()]
-        wanted = self._card.head.outputs or outputs
-        missing = [name for name in wanted if name not in outputs]
-        if missing:
+        whole = self._input.batch or 1
+        if whole == 1:  # then it may be without a batch axis
+            return output
+        if output.ndim == 0 or len(output) != whole:
             raise DnnError(
-                f"{self._model} has no output '{missing[0]}' (it has {', '.join(outputs)}): "
-                f"correct head.outputs in the card of {self._card.name}"
+                f"the output '{name}' of {self._card.name} is {tuple(output.shape)} for {whole} pictures: "
+                "export the network with a batch of 1, or with outputs that have a batch axis"
             )
-        return wanted
+        return output[:pictures]

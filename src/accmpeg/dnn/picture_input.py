@@ -3,7 +3,7 @@
 They are cast to float16, float64 or uint8, and a fixed batch is filled up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +16,7 @@ from accmpeg.errors import DnnError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["PictureInput", "Tensor"]
+__all__ = ["PictureInput", "Tensor", "check_size", "wanted_outputs"]
 
 INPUT_TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -102,16 +102,7 @@ class PictureInput:
                 f"{model} reads uint8 pixels and normalises them itself: say input.mean = 0,0,0 and "
                 f"input.std = 1,1,1 in the card of {card.name}"
             )
-        for size, said, key in (
-            (self.height_px, wanted.height_px, "height_px"),
-            (self.width_px, wanted.width_px, "width_px"),
-        ):
-            if size is not None and (size != said or wanted.size_multiple is not None):
-                raise DnnError(
-                    f"{model} takes only {self.width_px or 'any'}x{self.height_px or 'any'} pictures, but "
-                    f"the card of {card.name} says input.{key} = {said}"
-                    + (" with a size_multiple" if wanted.size_multiple is not None else "")
-                )
+        check_size(card, model, self.width_px, self.height_px)
 
     def of(self, batch: NDArray[np.float32]) -> NDArray[Any]:
         """`(n, 3, height, width)` float32 as the network reads it; a fixed batch is filled up."""
@@ -128,6 +119,35 @@ class PictureInput:
         if self.batch is not None and len(batch) < self.batch:
             batch = batch.repeat(-(-self.batch // len(batch)), 1, 1, 1)[: self.batch]
         return batch.permute(0, 2, 3, 1) if self.layout == "NHWC" else batch
+
+
+def check_size(card: DnnCard, model: Path | str, width_px: int | None, height_px: int | None) -> None:
+    """Raises `DnnError` unless the card has the sizes that a network does not leave open."""
+    wanted = card.input
+    for size, said, key in (
+        (height_px, wanted.height_px, "height_px"),
+        (width_px, wanted.width_px, "width_px"),
+    ):
+        if size is not None and (size != said or wanted.size_multiple is not None):
+            raise DnnError(
+                f"{model} takes only {width_px or 'any'}x{height_px or 'any'} pictures, but the card of "
+                f"{card.name} says input.{key} = {said}"
+                + (" with a size_multiple" if wanted.size_multiple is not None else "")
+            )
+
+
+def wanted_outputs(
+    card: DnnCard, model: Path | str, found: Collection[str], usual: Sequence[str] | None = None
+) -> Sequence[str]:
+    """Those that the card names, in its order, or the usual ones, or all; raises `DnnError` without one."""
+    wanted = card.head.outputs or usual or list(found)
+    missing = next((name for name in wanted if name not in found), None)
+    if missing is not None:
+        raise DnnError(
+            f"{model} has no output '{missing}' (it has {', '.join(map(str, found))}): correct head.outputs "
+            f"in the card of {card.name}"
+        )
+    return wanted
 
 
 def _leaves_pixels(card: InputCard) -> bool:

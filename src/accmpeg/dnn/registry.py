@@ -1,6 +1,5 @@
 """The adapters: a new kind of network is one file with an `open_…` function, and one row here."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,7 +9,7 @@ from typing import cast
 from accmpeg.dnn.card import DnnCard, read_card
 from accmpeg.dnn.network import Network
 from accmpeg.dnn.weights import check_hash
-from accmpeg.errors import CardError
+from accmpeg.errors import CardError, did_you_mean
 
 __all__ = ["ADAPTERS", "Adapter", "get_adapter", "read_checked_card"]
 
@@ -52,9 +51,7 @@ ADAPTERS: dict[str, Adapter] = {
 def get_adapter(name: str) -> Adapter:
     """The adapter of that name; raises `CardError` naming the nearest one."""
     if name not in ADAPTERS:
-        near = difflib.get_close_matches(name, ADAPTERS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(ADAPTERS)}"
-        raise CardError(f"there is no adapter '{name}': {hint}")
+        raise CardError(f"there is no adapter '{name}': {did_you_mean(name, ADAPTERS)}")
     return ADAPTERS[name]
 
 

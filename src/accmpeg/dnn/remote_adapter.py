@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from accmpeg.dnn.card import DnnCard, explain
-from accmpeg.dnn.picture_input import PictureInput
+from accmpeg.dnn.picture_input import PictureInput, wanted_outputs
 from accmpeg.dnn.remote_connection import Connection, ModelFacts, RemoteModel
 from accmpeg.errors import (
     AccmpegError,
@@ -315,14 +315,8 @@ class RemoteNetwork:
                 f"{model} reads FP16, which JSON can't carry: use grpc://, or binary = true in the card's "
                 "[options] where that server takes bytes over HTTP"
             )
-        outputs = [output.name for output in facts.outputs]
-        missing = [name for name in card.head.outputs or () if name not in outputs]
-        if missing:
-            raise DnnError(
-                f"{model} has no output '{missing[0]}' (it has {', '.join(outputs)}): correct head.outputs "
-                f"in the card of {card.name}"
-            )
-        return _Opened(connection, picture, facts.inputs[0].type, card.head.outputs or outputs)
+        outputs = wanted_outputs(card, model, [output.name for output in facts.outputs])
+        return _Opened(connection, picture, facts.inputs[0].type, outputs)
 
     def _close(self) -> None:
         if self._opened is not None:

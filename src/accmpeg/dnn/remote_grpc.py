@@ -60,7 +60,7 @@ class GrpcConnection:
         try:
             found = self._call(client.get_model_metadata, deadline_s, **named)
         except _RefusedError as error:
-            raise DnnAwayError(model.unknown(str(error))) from error
+            raise DnnAwayError(model.unknown(error.said)) from error
         if not self._call(client.is_model_ready, deadline_s, **named):
             raise DnnAwayError(model.not_ready(server=self._call(client.is_server_ready, deadline_s)))
         server = self._call(client.get_server_metadata, deadline_s)
@@ -89,7 +89,7 @@ class GrpcConnection:
                 outputs=[InferRequestedOutput(output) for output in outputs],
             ).get_response()
         except _RefusedError as error:
-            raise DnnError(f"{model} failed: {error}") from error
+            raise DnnError(f"{model} failed: {error.said}") from error
         found = {}
         for index, each in enumerate(response.outputs):
             data: Any = b""
@@ -133,11 +133,15 @@ class GrpcConnection:
                         f"{model.address} is no inference server that speaks v2 of the protocol: {said}"
                     ) from error
                 case code:
-                    raise _RefusedError(f"{code}, {said}") from error
+                    raise _RefusedError(model, f"{code}, {said}") from error
 
 
-class _RefusedError(Exception):
+class _RefusedError(DnnError):
     """The server understood, and says no."""
+
+    def __init__(self, model: RemoteModel, said: str) -> None:
+        super().__init__(f"{model.address} refused ({said}): see that server's log")
+        self.said = said
 
 
 def _tensors(described: Any) -> tuple[RemoteTensor, ...]:

@@ -13,6 +13,7 @@ import torch
 from torch.export.passes import move_to_device_pass
 
 from accmpeg.dnn.card import DnnCard, check_options
+from accmpeg.dnn.picture_input import check_size
 from accmpeg.dnn.pt2_check import check_archive
 from accmpeg.dnn.torch_network import Module, TorchNetwork
 from accmpeg.errors import DnnError, WeightsError, one_line
@@ -76,14 +77,5 @@ def _check_shape(card: DnnCard, program: torch.export.ExportedProgram, model: Pa
     shape = [size if isinstance(size, int) else None for size in example.shape]
     if len(shape) != 4 or shape[1] not in (3, None):
         raise DnnError(f"{model} reads {tuple(example.shape)}, not pictures of (batch, 3, height, width)")
-    for size, wanted, key in (
-        (shape[2], card.input.height_px, "height_px"),
-        (shape[3], card.input.width_px, "width_px"),
-    ):
-        if size is not None and (size != wanted or card.input.size_multiple is not None):
-            raise DnnError(
-                f"{model} takes only {shape[3] or 'any'}x{shape[2] or 'any'} pictures, but the card of "
-                f"{card.name} says input.{key} = {wanted}"
-                + (" with a size_multiple" if card.input.size_multiple is not None else "")
-            )
+    check_size(card, model, shape[3], shape[2])
     return shape

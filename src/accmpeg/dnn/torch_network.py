@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.device import cuda_index
+from accmpeg.dnn.picture_input import wanted_outputs
 from accmpeg.errors import DnnError, NoGradientError, one_line
 
 __all__ = ["Module", "TorchNetwork", "torch_device"]
 
 Module = Callable[[torch.Tensor], Any]
+USUAL_THREADS = torch.get_num_threads()
 
 
 class TorchNetwork:
@@ -22,7 +24,8 @@ class TorchNetwork:
 
     Every tensor has a leading n. `place` puts the module on a device, in evaluation mode and with frozen
     weights, and is called once per device. `threads` sets PyTorch's CPU threads, which are one number for the
-    whole process. With `outputs`, or the card's `head.outputs`, a mapping is read in that order.
+    whole process; None sets what they were at first. With `outputs`, or the card's `head.outputs`, a mapping
+    is read in that order.
     """
 
     def __init__(
@@ -35,12 +38,11 @@ class TorchNetwork:
         outputs: Sequence[str] | None = None,
         max_batch: int | None = None,
     ) -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads or USUAL_THREADS)
         self.max_batch = max_batch
         self._card = card
         self._place = place
-        self._wanted = card.head.outputs or outputs
+        self._usual = outputs
         self._modules: dict[torch.device, Module] = {}
         self._device = torch_device(device)
         self._module(self._device)
@@ -113,12 +115,7 @@ class TorchNetwork:
         if isinstance(raw, torch.Tensor):
             return [raw]
         if isinstance(raw, Mapping):
-            wanted = self._wanted or list(raw)
-            if missing := [name for name in wanted if name not in raw]:
-                raise DnnError(
-                    f"{self._card.name} has no output '{missing[0]}' (it has {', '.join(map(str, raw))}): "
-                    "correct head.outputs in its card"
-                )
+            wanted = wanted_outputs(self._card, self._card.name, raw, self._usual)
             return [raw[name] for name in wanted]
         if isinstance(raw, Sequence):
             return list(raw)

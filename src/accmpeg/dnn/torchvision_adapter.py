@@ -9,7 +9,6 @@ detections (heads `final` and `final_keypoints`), one picture at a time. Classes
 background, class 0.
 """
 
-import difflib
 import urllib.error
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from accmpeg.dnn.results import SCORE_FLOOR
 from accmpeg.dnn.torch_compat import import_torchvision
 from accmpeg.dnn.torch_network import TorchNetwork
 from accmpeg.dnn.weights import read_safetensors
-from accmpeg.errors import CardError, DnnError, WeightsError, one_line
+from accmpeg.errors import CardError, DnnError, WeightsError, did_you_mean, one_line
 
 __all__ = ["open_torchvision"]
 
@@ -130,8 +129,7 @@ def _architecture(card: DnnCard, torchvision: Any) -> str:
     if name is None:
         raise CardError(f"{card.name}: the key 'options.architecture' is missing: one of {', '.join(names)}")
     if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(names)}"
+        hint = did_you_mean(str(name), names)
         raise CardError(f"{card.name}: torchvision has no {card.task} model '{name}': {hint}")
     return str(name)
 

@@ -1,16 +1,18 @@
 """Inference servers that are slow, go away, and come back."""
 
 import logging
+import re
 import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from av import VideoFrame
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.errors import DnnAwayError, DnnError
-from tests.dnn.inference_servers import HttpServer
+from tests.dnn.inference_servers import GrpcServer, HttpServer, Model
 from tests.dnn.remote.checks import PROTOCOLS, WriteCard, change, eventually, refusal, same
 from tests.helpers import free_port
 
@@ -82,6 +84,24 @@ def test_work_goes_on_when_the_server_is_back(
         same([eventually(there, frames[0])], [load_dnn(local, threads=1).infer(frames[0])])
     reached = [each for each in caplog.records if each.message == "inference server reached"]
     assert [each.__dict__["server"] for each in reached] == ["tiny 1", "tiny 1"]
+
+
+def test_a_grpc_server_that_only_says_no_is_named_and_left_alone_for_a_while(
+    model: Model, write: WriteCard, frames: list[VideoFrame]
+) -> None:
+    with GrpcServer(model) as server:
+        there = load_dnn(write(server.address))
+        server.refuses = grpc.StatusCode.INTERNAL
+        said = f"{server.address} refused (INTERNAL, no): see that server's log"
+        assert refusal(write(server.address)) == said
+        with pytest.raises(DnnError, match=r"failed: INTERNAL, no$"):
+            there.infer(frames[0])
+        with pytest.raises(DnnError, match=re.escape(said)):
+            there.infer(frames[0])
+        with pytest.raises(DnnAwayError, match=re.escape(f"{said}; it is asked again in ")):
+            there.infer(frames[0])
+        server.refuses = None
+        assert len(eventually(there, frames[0])) > 0
 
 
 def test_a_server_that_was_restarted_between_two_frames_costs_none(

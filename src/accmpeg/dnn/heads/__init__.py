@@ -1,6 +1,5 @@
 """Heads: how a network's raw outputs are read. One file per layout, one row here, named by the card."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -16,7 +15,7 @@ from accmpeg.dnn.heads.nanodet import NanodetHead
 from accmpeg.dnn.heads.yolo import YoloHead, YoloPoseHead, YoloSegHead
 from accmpeg.dnn.heads.yolo_objectness import YoloObjectnessHead
 from accmpeg.dnn.preprocess import InputGeometry
-from accmpeg.errors import CardError
+from accmpeg.errors import CardError, did_you_mean
 from accmpeg.tasks.base import Array, Dense
 
 __all__ = ["HEADS", "Head", "HeadRow", "get_head"]
@@ -72,7 +71,7 @@ def get_head(card: DnnCard) -> Head:
     row = HEADS.get(card.head.name)
     if row is None:
         raise CardError(
-            f"{card.name}: there is no head '{card.head.name}': {_hint(card.head.name, list(HEADS))}"
+            f"{card.name}: there is no head '{card.head.name}': {did_you_mean(card.head.name, HEADS)}"
         )
     if row.task != card.task:
         fitting = [name for name, other in HEADS.items() if other.task == card.task]
@@ -93,8 +92,9 @@ def get_head(card: DnnCard) -> Head:
         )
     for name, value in parameters.items():
         if name not in own:
-            near = _hint(name, [*own, "units"] if row.units else own)
-            raise CardError(f"{card.name}: the head has no parameter '{name}': {near}")
+            valid = [*own, "units"] if row.units else own
+            hint = did_you_mean(name, valid) if valid else "it has none"
+            raise CardError(f"{card.name}: the head has no parameter '{name}': {hint}")
         wanted = signature(row.make).parameters[name].default
         if not _is_like(value, wanted):
             raise CardError(
@@ -109,14 +109,3 @@ def _is_like(value: object, default: object) -> bool:
     if isinstance(default, float):
         return isinstance(value, int | float)
     return isinstance(value, list if isinstance(default, tuple) else type(default))
-
-
-def _hint(name: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(name, valid, n=1)
-    return (
-        f"did you mean '{near[0]}'?"
-        if near
-        else f"choose one of {', '.join(valid)}"
-        if valid
-        else "it has none"
-    )

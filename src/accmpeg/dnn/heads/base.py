@@ -17,6 +17,7 @@ __all__ = [
     "box_names",
     "expect",
     "frame_boxes",
+    "frame_points",
     "has_batch_axes",
     "namespace",
     "of_picture",
@@ -89,6 +90,12 @@ def frame_boxes(rows: Array, names: Sequence[str], geometry: InputGeometry) -> A
         geometry.y_to_frame(bottom),
     ]
     return namespace(rows).stack(corners, -1)
+
+
+def frame_points(points: Array, geometry: InputGeometry) -> Array:
+    """Keypoints `(N, K, 3)` of x, y in the input's units and visibility, in frame pixels."""
+    x, y = geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1])
+    return namespace(points).stack([x, y, points[..., 2]], -1)
 
 
 def has_batch_axes(head: Head, outputs: Sequence[Array]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import CORNERS, box_names, expect, frame_boxes, namespace
+from accmpeg.dnn.heads.base import CORNERS, box_names, expect, frame_boxes, frame_points, namespace
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
 
@@ -67,12 +67,8 @@ class FinalKeypointsHead:
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "final_keypoints", [("N", 4), ("N",), ("N",), ("N", self.keypoints, 3)])
         boxes, scores, labels, points = outputs
-        keypoints = namespace(points).stack(
-            [geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1]), points[..., 2]], -1
-        )
-        return dense_boxes(
-            boxes, scatter_scores(scores, labels, self.first_label, self.classes), geometry, keypoints
-        )
+        scattered = scatter_scores(scores, labels, self.first_label, self.classes)
+        return dense_boxes(boxes, scattered, geometry, frame_points(points, geometry))
 
 
 def dense_boxes(

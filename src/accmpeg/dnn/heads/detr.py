@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import CENTRES, expect, frame_boxes, sigmoid, softmax
+from accmpeg.dnn.heads.base import CENTRES, expect, sigmoid, softmax
+from accmpeg.dnn.heads.boxes import dense_boxes
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.errors import CardError
 from accmpeg.tasks.base import Array, Dense
@@ -36,7 +37,7 @@ class DetrHead:
         expect(outputs, "detr", [("N", self.classes + softmaxed), ("N", 4)])
         logits, boxes = outputs
         scores = softmax(logits)[:, : self.classes] if softmaxed else sigmoid(logits)
-        return _dense(boxes, scores, geometry)
+        return dense_boxes(boxes, scores, geometry, columns=CENTRES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,5 @@ class RtDetrHead:
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "rtdetr", [("N", 4 + self.classes)])
         boxes, scores = outputs[0][:, :4], outputs[0][:, 4:]
-        return _dense(boxes, sigmoid(scores) if self.activation == "sigmoid" else scores, geometry)
-
-
-def _dense(centres: Array, scores: Array, geometry: InputGeometry) -> Dense:
-    return Dense(
-        boxes_xyxy=frame_boxes(centres, CENTRES, geometry),
-        scores=scores,
-        frame_size_px=(geometry.frame_width, geometry.frame_height),
-    )
+        scores = sigmoid(scores) if self.activation == "sigmoid" else scores
+        return dense_boxes(boxes, scores, geometry, columns=CENTRES)

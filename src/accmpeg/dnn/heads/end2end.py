@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import box_names, expect, namespace, prototypes_in
+from accmpeg.dnn.heads.base import box_names, expect, frame_points, prototypes_in
 from accmpeg.dnn.heads.boxes import dense_boxes, scatter_scores
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
@@ -53,11 +53,8 @@ class End2EndPoseHead:
         expect(outputs, "end2end_pose", [("N", 6 + 3 * self.keypoints)])
         rows = outputs[0]
         points = rows[:, 6:].reshape(-1, self.keypoints, 3)
-        keypoints = namespace(rows).stack(
-            [geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1]), points[..., 2]], -1
-        )
         scores = scatter_scores(rows[:, 4], rows[:, 5], self.first_label, self.classes)
-        return dense_boxes(rows[:, :4], scores, geometry, keypoints)
+        return dense_boxes(rows[:, :4], scores, geometry, frame_points(points, geometry))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accmpeg.dnn.heads.base import expect, namespace, sigmoid, softmax
+from accmpeg.dnn.heads.boxes import dense_boxes
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.errors import DnnError
 from accmpeg.tasks.base import Array, Dense
@@ -44,17 +45,8 @@ class NanodetHead:
         shares = softmax(rows[self.classes :].T.reshape(-1, 4, self.bins))
         distance = (shares * (bins if xp is np else xp.as_tensor(bins, device=rows.device))).sum(-1)
         distance = distance * where[:, 2:]
-        boxes = [
-            geometry.x_to_frame(where[:, 0] - distance[:, 0]),
-            geometry.y_to_frame(where[:, 1] - distance[:, 1]),
-            geometry.x_to_frame(where[:, 0] + distance[:, 2]),
-            geometry.y_to_frame(where[:, 1] + distance[:, 3]),
-        ]
-        return Dense(
-            boxes_xyxy=xp.stack(boxes, -1),
-            scores=sigmoid(rows[: self.classes]).T,
-            frame_size_px=(geometry.frame_width, geometry.frame_height),
-        )
+        corners = xp.concatenate([where[:, :2] - distance[:, :2], where[:, :2] + distance[:, 2:]], -1)
+        return dense_boxes(corners, sigmoid(rows[: self.classes]).T, geometry)
 
     def _points(self, geometry: InputGeometry) -> NDArray[np.float32]:
         """x, y and stride of every point, `(N, 3)`, input pixels."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import CENTRES, expect, frame_boxes, namespace, prototypes_in
+from accmpeg.dnn.heads.base import CENTRES, expect, frame_points, prototypes_in
+from accmpeg.dnn.heads.boxes import dense_boxes
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
 
@@ -24,11 +25,7 @@ class YoloHead:
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         rows = _of_anchors(outputs, "yolo", 4 + self.classes)
-        return Dense(
-            boxes_xyxy=frame_boxes(rows[:, :4], CENTRES, geometry),
-            scores=rows[:, 4:],
-            frame_size_px=(geometry.frame_width, geometry.frame_height),
-        )
+        return dense_boxes(rows[:, :4], rows[:, 4:], geometry, columns=CENTRES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +39,8 @@ class YoloPoseHead:
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         rows = _of_anchors(outputs, "yolo_pose", 4 + self.classes + 3 * self.keypoints)
         points = rows[:, 4 + self.classes :].reshape(-1, self.keypoints, 3)
-        x, y = geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1])
-        return Dense(
-            boxes_xyxy=frame_boxes(rows[:, :4], CENTRES, geometry),
-            scores=rows[:, 4 : 4 + self.classes],
-            keypoints=namespace(rows).stack([x, y, points[..., 2]], -1),
-            frame_size_px=(geometry.frame_width, geometry.frame_height),
-        )
+        scores = rows[:, 4 : 4 + self.classes]
+        return dense_boxes(rows[:, :4], scores, geometry, frame_points(points, geometry), columns=CENTRES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +52,14 @@ class YoloSegHead:
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "yolo_seg", [(4 + self.classes + prototypes_in(outputs), "N"), ("M", "h", "w")])
-        rows = outputs[0]
-        return Dense(
-            boxes_xyxy=frame_boxes(rows[:4].T, CENTRES, geometry),
-            scores=rows[4 : 4 + self.classes].T,
-            mask_coefficients=rows[4 + self.classes :].T,
+        rows = outputs[0].T
+        return dense_boxes(
+            rows[:, :4],
+            rows[:, 4 : 4 + self.classes],
+            geometry,
+            columns=CENTRES,
+            mask_coefficients=rows[:, 4 + self.classes :],
             prototypes=geometry.crop(outputs[1]),
-            frame_size_px=(geometry.frame_width, geometry.frame_height),
         )
 
 

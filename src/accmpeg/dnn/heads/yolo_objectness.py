@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import CENTRES, expect, frame_boxes
+from accmpeg.dnn.heads.base import CENTRES, expect
+from accmpeg.dnn.heads.boxes import dense_boxes
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
 
@@ -25,8 +26,4 @@ class YoloObjectnessHead:
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "yolo_objectness", [("N", 5 + self.classes)])
         rows = outputs[0]
-        return Dense(
-            boxes_xyxy=frame_boxes(rows[:, :4], CENTRES, geometry),
-            scores=rows[:, 5:] * rows[:, 4:5],
-            frame_size_px=(geometry.frame_width, geometry.frame_height),
-        )
+        return dense_boxes(rows[:, :4], rows[:, 5:] * rows[:, 4:5], geometry, columns=CENTRES)
