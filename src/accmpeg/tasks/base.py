@@ -13,12 +13,17 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "ClipAccuracy", "Dense", "Task", "TaskName"]
+__all__ = ["Array", "ClipAccuracy", "Dense", "Task", "TaskName", "class_name"]
 
 TaskName = Literal["detection", "segmentation", "keypoints", "instances"]
 
 Array = Any
 """A NumPy array or a PyTorch tensor: the same code runs on both."""
+
+
+def class_name(class_id: int, classes: Sequence[str]) -> str:
+    """What a class is called where people read it."""
+    return classes[class_id] if 0 <= class_id < len(classes) else f"class {class_id}"
 
 
 @dataclass(frozen=True, slots=True)

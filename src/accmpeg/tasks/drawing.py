@@ -10,6 +10,7 @@ import supervision as sv
 from numpy.typing import NDArray
 
 from accmpeg.errors import SinkError
+from accmpeg.tasks.base import class_name
 from accmpeg.tasks.detection import above
 from accmpeg.tasks.keypoints import boxes_of
 
@@ -66,7 +67,7 @@ def _draw_boxes(picture: Picture, found: sv.Detections, classes: Sequence[str]) 
     class_ids = found.class_id if found.class_id is not None else np.zeros(len(found), int)
     scores = found.confidence if found.confidence is not None else [None] * len(found)
     labels = [
-        _class_name(classes, int(class_id)) + ("" if score is None else f" {score:.2f}")
+        class_name(int(class_id), classes) + ("" if score is None else f" {score:.2f}")
         for class_id, score in zip(class_ids, scores, strict=True)
     ]
     line_px = _line_px(picture)
@@ -117,7 +118,7 @@ def _draw_class_map(picture: Picture, labels: NDArray[Any], classes: Sequence[st
         # The point deepest inside the class's regions: a name there names them.
         inside = np.pad((labels == class_id).astype(np.uint8), 1)
         _, _, _, (x, y) = cv2.minMaxLoc(cv2.distanceTransform(inside, cv2.DIST_L2, 3))
-        name = _class_name(classes, int(class_id))
+        name = class_name(int(class_id), classes)
         (text_width, text_height), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
         left = int(np.clip(x - text_width // 2, 0, max(0, width - text_width)))
         bottom = int(np.clip(y + text_height // 2, text_height + 3, height - 3))
@@ -126,7 +127,3 @@ def _draw_class_map(picture: Picture, labels: NDArray[Any], classes: Sequence[st
         ink = (0, 0, 0) if colours[class_id].mean() > 128 else (255, 255, 255)
         cv2.putText(picture, name, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
     return picture
-
-
-def _class_name(classes: Sequence[str], class_id: int) -> str:
-    return classes[class_id] if 0 <= class_id < len(classes) else f"class {class_id}"

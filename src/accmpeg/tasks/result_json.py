@@ -23,7 +23,7 @@ import supervision as sv
 from numpy.typing import NDArray
 
 from accmpeg.errors import WireError
-from accmpeg.tasks.base import TaskName
+from accmpeg.tasks.base import TaskName, class_name
 from accmpeg.tasks.keypoints import boxes_of, key_points
 from accmpeg.tasks.segmentation import IGNORED, ClassMap
 
@@ -57,7 +57,7 @@ def to_json(result: Any, *, task: TaskName, classes: Sequence[str], score_thresh
     for i in np.flatnonzero(scores >= score_threshold):
         class_id = int(class_ids[i])
         found: dict[str, Any] = {
-            "class": _class_name(class_id, classes),
+            "class": class_name(class_id, classes),
             "class_id": class_id,
             "score": round(float(scores[i]), 4),
             "box_xyxy": _rounded(boxes[i]),
@@ -96,10 +96,6 @@ def from_json(document: dict[str, Any]) -> Any:
         return sv.Detections(xyxy=boxes, mask=mask, confidence=scores, class_id=class_ids)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WireError(f"a result that can't be read: {type(error).__name__} {error}") from None
-
-
-def _class_name(class_id: int, classes: Sequence[str]) -> str:
-    return classes[class_id] if 0 <= class_id < len(classes) else f"class {class_id}"
 
 
 def _rounded(values: Any) -> list[float]:
@@ -175,7 +171,7 @@ def _class_map(labels: NDArray[Any], classes: Sequence[str]) -> dict[str, Any]:
     return {
         "task": "segmentation",
         "size_px": [int(labels.shape[1]), int(labels.shape[0])],
-        "classes": {str(i): _class_name(i, classes) for i in present},
+        "classes": {str(i): class_name(i, classes) for i in present},
         "runs": runs,
     }
 
