@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 import accmpeg
-from accmpeg.cluster.scaling import Scale, replicas_wanted
+from accmpeg.cluster.scaling import SILENT_S, Scale, longest_wait_ms, replicas_wanted
 from accmpeg.errors import UsageError
 from accmpeg.server import ServerSettings
+from accmpeg.server.cameras import CameraRecord
 from tests.cluster.conftest import accmpeg_command
 from tests.helpers import free_port, until
 from tests.live.conftest import four_seconds
@@ -257,6 +258,20 @@ def test_replicas_follow_cameras_and_the_wait_for_the_dnn() -> None:
     assert wanted(2, [2, 2], [5, 300]) == 3
     assert wanted(2, [1, 1], [5, 60]) == 2
     assert wanted(2, [1, 1], [5, 40]) == 0.5
+
+
+def test_only_cameras_that_send_wait_for_the_dnn() -> None:
+    slow, quick, gone = CameraRecord("slow"), CameraRecord("quick"), CameraRecord("gone")
+    for record, queue_ms in ((slow, 500.0), (quick, 20.0), (gone, 900.0)):
+        record.came()
+        record.count_frame(1000)
+        record.count_stages({"queue": queue_ms})
+    gone.left("connection lost")
+    now_s = slow.last_frame_s
+    assert longest_wait_ms([slow, quick, gone], now_s) == 500
+    quick.last_frame_s += SILENT_S
+    assert longest_wait_ms([slow, quick, gone], now_s + SILENT_S) == 20
+    assert longest_wait_ms([slow], now_s + SILENT_S) == 0
 
 
 @pytest.mark.parametrize(

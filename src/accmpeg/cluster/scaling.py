@@ -1,17 +1,21 @@
 """How many replicas of the server a cluster runs. Loads no Ray."""
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from accmpeg.errors import UsageError
 from accmpeg.options import Option
+from accmpeg.server.cameras import CameraRecord
 from accmpeg.server.settings import ServerSettings
 
-__all__ = ["CamerasAndDelay", "Scale", "replicas_wanted"]
+__all__ = ["CamerasAndDelay", "Scale", "longest_wait_ms", "replicas_wanted"]
 
 CALM = 0.5
 """Replicas are given back only while the wait is below this share of what is allowed."""
+SILENT_S = 10.0
+"""A camera that has sent nothing for so long waits for nothing."""
 
 
 def replicas_wanted(
@@ -43,6 +47,16 @@ def replicas_wanted(
     if longest_ms > CALM * allowed_ms:
         return max(by_cameras, float(running))
     return by_cameras
+
+
+def longest_wait_ms(cameras: Iterable[CameraRecord], now_s: float) -> float:
+    """The median wait for the DNN, of the camera for which it is longest; `now_s` is of `time.monotonic`."""
+    waits = [
+        each.stages_ms["queue"]
+        for each in cameras
+        if each.connected and now_s - each.last_frame_s < SILENT_S and each.stages_ms.get("queue")
+    ]
+    return max(map(statistics.median, waits), default=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

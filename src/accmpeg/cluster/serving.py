@@ -12,7 +12,6 @@ comes back through the proxy to another one, as it does to a server that was sta
 import asyncio
 import contextlib
 import logging
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +24,7 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, HTTPOptions, ProxyLocation
 from ray.serve.exceptions import RayServeException
 
-from accmpeg.cluster.scaling import CamerasAndDelay, Scale
+from accmpeg.cluster.scaling import CamerasAndDelay, Scale, longest_wait_ms
 from accmpeg.errors import ClusterError, one_line
 from accmpeg.server.run import open_server
 from accmpeg.server.settings import ServerSettings
@@ -80,18 +79,11 @@ class Replica:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What `CamerasAndDelay` decides by."""
-        return {"cameras": float(len(self._server.sessions)), "queue_ms": self._queue_ms()}
+        wait_ms = longest_wait_ms(self._server.core.book.present(), time.monotonic())
+        return {"cameras": float(len(self._server.sessions)), "queue_ms": wait_ms}
 
     async def __del__(self) -> None:
         await self._server.close()
-
-    def _queue_ms(self) -> float:
-        """The median wait for the DNN, of the camera for which it is longest."""
-        present = self._server.core.book.present()
-        waits = [
-            each.stages_ms["queue"] for each in present if each.connected and each.stages_ms.get("queue")
-        ]
-        return max(map(statistics.median, waits), default=0.0)
 
     async def _everywhere(self) -> dict[str, Any]:
         """What all replicas say, as one server's status; those that don't answer are left out."""
