@@ -41,7 +41,7 @@ def loaded(*copies: Any) -> LoadedDnn:
 class Asked:
     """Submits jobs to one lane of a batcher whose DNN is busy; notes what becomes of each."""
 
-    def __init__(self, capacity: int, patience: Patience) -> None:
+    def __init__(self, capacity: int, patience: Patience | None) -> None:
         self.dnn = HeldDnn()
         self.batcher = Batcher("held", loaded(self.dnn), max_batch=8, window_ms=0)
         self.lane = self.batcher.open_lane("gate", capacity, patience)
@@ -80,6 +80,36 @@ def test_the_oldest_frame_of_a_full_lane_gives_way() -> None:
         asked.submit(name, 0)
     assert asked.dropped == ["a"]
     asked.close()
+
+
+def test_no_frame_of_a_backlog_gives_way() -> None:
+    asked = Asked(capacity=1, patience=None)
+    for age_s in (500, 100, 0):
+        asked.submit("counts", age_s)
+    assert asked.dropped == []
+    assert asked.batcher.waiting == 3
+    asked.close()
+
+
+def test_a_frame_that_fails_is_not_tried_again() -> None:
+    """Only a batch is, frame by frame: one of them may have spoilt it for the others."""
+
+    class Failing(HeldDnn):
+        def infer_many(self, frames: list[VideoFrame], *_: Any, **__: Any) -> list[Any]:
+            asked.append(len(frames))
+            return super().infer_many(frames)
+
+    asked: list[int] = []
+    dnn, answered = Failing(), threading.Semaphore(0)
+    batcher = Batcher("failing", loaded(dnn), max_batch=8, window_ms=0)
+    lane = batcher.open_lane("gate", 8)
+    for size_px in ((1, 1), (16, 16), (16, 16), (32, 32)):
+        batcher.submit(lane, Job(VideoFrame(16, 16), size_px, lambda outcome: answered.release()))
+        assert dnn.began.wait(WAIT_S)
+    dnn.go_on.set()
+    assert all(answered.acquire(timeout=WAIT_S) for _ in range(4))
+    assert asked == [1, 2, 1, 1, 1]
+    batcher.close()
 
 
 def test_each_copy_takes_batches() -> None:

@@ -7,7 +7,6 @@ from accmpeg.server.cameras import (
     REMEMBERED_STREAMS,
     SENT_RESULTS,
     SENT_RESULTS_BYTES,
-    STREAMS_WITH_RESULTS,
     CameraBook,
     CameraRecord,
     StreamMemory,
@@ -31,15 +30,38 @@ def test_connected_cameras_are_kept_and_absent_ones_forgotten() -> None:
     assert "kept" in book.records
 
 
-def test_a_camera_that_starts_anew_for_ever_leaves_little_behind() -> None:
+def test_cameras_that_are_here_are_known_however_many_there_are() -> None:
     book = CameraBook()
-    for i in range(2 * REMEMBERED_STREAMS):
-        memory = book.stream("gate", f"run-{i}")
-        memory.last_sequence = i
-        memory.unsent.append((0, b"result"))
-    streams = [book.stream("gate", f"run-{i}") for i in range(REMEMBERED_STREAMS, 2 * REMEMBERED_STREAMS)]
-    assert streams[-1].last_sequence == 2 * REMEMBERED_STREAMS - 1
-    assert sum(len(memory.unsent) for memory in streams) <= 2 * STREAMS_WITH_RESULTS
+    book.record("input").pulled = True  # and away, between two attempts
+    for i in range(REMEMBERED_CAMERAS + 2):
+        book.record(f"camera-{i}").connected = True
+    late = book.record("late")
+    assert book.records["late"] is late
+    assert len(book.records) == REMEMBERED_CAMERAS + 4
+    book.record("later")
+    assert "late" not in book.records
+    assert "input" in book.records
+
+
+def test_a_camera_that_starts_anew_for_ever_leaves_little_behind() -> None:
+    record = CameraRecord("gate")
+    first = record.stream("run-0")
+    for i in range(1, REMEMBERED_STREAMS):
+        record.stream(f"run-{i}")
+    assert record.stream("run-0") is first
+    for i in range(REMEMBERED_STREAMS):
+        record.stream(f"later-{i}")
+    assert record.stream("run-0") is not first
+
+
+def test_what_others_do_costs_a_camera_that_is_here_nothing() -> None:
+    book = CameraBook()
+    steady = book.record("steady")
+    steady.connected = True
+    memory = steady.stream("run")
+    for i in range(2000):
+        book.record(f"visitor-{i % 100}").stream(f"run-{i}")
+    assert book.record("steady").stream("run") is memory
 
 
 def test_sent_results_come_again_before_the_unsent_ones_and_are_bounded() -> None:
@@ -50,13 +72,13 @@ def test_sent_results_come_again_before_the_unsent_ones_and_are_bounded() -> Non
     memory.send_again(0)
     assert list(memory.unsent) == [(1, b"1"), (2, b"2")]
     for size_bytes, kept in ((10, SENT_RESULTS), (1 << 20, SENT_RESULTS_BYTES >> 20)):
+        memory = StreamMemory()
         for i in range(1000):
             memory.unsent.append((i, bytes(size_bytes)))
             while memory.unsent:
                 memory.next_unsent(keep=True)
         memory.send_again(-1)
         assert [sequence for sequence, _ in memory.unsent] == list(range(1000 - kept, 1000))
-        memory.forget_results()
 
 
 def test_names_of_stages_from_a_hostile_camera_do_not_pile_up() -> None:

@@ -1,14 +1,19 @@
 """Loading DNNs: how many copies of one run at once."""
 
+import asyncio
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from accmpeg.dnn import torch_network
 from accmpeg.errors import DnnError
 from accmpeg.server import ServerSettings, models
 from accmpeg.server.dnns import load_all
+from accmpeg.server.server import Server
+from tests.dnn.adapter_checks import write_adapter_card
 from tests.dnn.exported import SIZE_PX, fixed
 from tests.dnn.tiny_networks import write_tiny_card
 from tests.server.stubborn import Stubborn, write_card
@@ -32,6 +37,39 @@ def test_a_quick_dnn_runs_on_every_core_and_a_slow_one_once(
 def test_what_the_settings_say_counts(card: Path) -> None:
     assert copies(card, copies=3) == 3
     assert copies(card, threads=2) == 1
+
+
+def test_a_slow_pytorch_dnn_has_the_threads_that_trying_it_on_one_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(torch_network, "USUAL_THREADS", before + 1)
+    monkeypatch.setattr(models, "QUICK_MS", 0.0)
+    try:
+        slow = write_adapter_card(tmp_path, "callable", "tests.dnn.user_networks:detector")
+        assert copies(slow) == 1
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_two_dnns_that_are_put_under_one_name_at_once_come_one_after_the_other(
+    card: Path, tmp_path: Path
+) -> None:
+    """The later one has as many copies as the name has threads by then."""
+    for name, frame_s in (("quick", 0.0), ("slow", 0.1)):
+        (tmp_path / name).mkdir()
+        write_card(tmp_path / name, frame_s=frame_s)
+    settings = ServerSettings(dnns=(card,), dnn_folder=tmp_path)
+
+    async def work() -> dict[str, int]:
+        server = Server(settings, load_all(settings))
+        puts = (server.exchange("new", f"{name}/stubborn.card.toml") for name in ("quick", "slow"))
+        await asyncio.gather(*puts)
+        await server.close()
+        return server.core.dnns["new"].copies
+
+    assert asyncio.run(work()) == {"cpu": copies(tmp_path / "quick" / "stubborn.card.toml")}
 
 
 @pytest.mark.parametrize("settings", [{}, {"copies": 2}, {"threads": 1}])

@@ -1,12 +1,18 @@
 """Clients that do everything wrong, one by one, against one server that must go on serving the good ones."""
 
+import asyncio
 import contextlib
 import json
 import logging
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,6 +23,8 @@ from accmpeg.protocol.wire import (
     MESSAGE_LIMIT_BYTES,
     SUBPROTOCOL,
     Refused,
+    TimeReply,
+    TimeRequest,
     Welcome,
     pack,
     unpack,
@@ -198,8 +206,8 @@ def test_a_reader_that_never_reads_is_slowed_not_buffered(server: ServerThread, 
                 camera.send(unit_message(sequence, unit), unit.data)
             except (TimeoutError, ConnectionClosed):
                 break
-        memory = core.book.stream("deaf", "run-1")
-        assert core.book.records["deaf"].waiting + len(memory.unsent) <= 2 * core.limits.unanswered
+        record = core.book.records["deaf"]
+        assert record.waiting + len(record.stream("run-1").unsent) <= 2 * core.limits.unanswered
     for _ in range(3):
         with contextlib.suppress(AssertionError):
             until(lambda: "deaf" not in server.running.sessions)
@@ -232,6 +240,61 @@ def test_more_cameras_than_allowed_are_told_to_come_later(start: object, recorde
         answer = second.greet()
     assert isinstance(answer, Refused)
     assert (answer.code, answer.retry) == ("busy", True)
+
+
+def test_probes_of_one_camera_take_the_place_of_one(start: object, recorded: Recorded) -> None:
+    server = start(limits=Limits(max_cameras=2))  # type: ignore[operator]
+    with ExitStack() as stack:
+        for i in range(4):
+            probe = Camera(server, recorded, camera="gate", stream_id=f"probe-{i}", probe=True)
+            stack.enter_context(probe).welcome()
+        stack.enter_context(Camera(server, recorded, camera="roof")).welcome()
+
+
+def test_a_flood_of_questions_is_slowed(start: object, recorded: Recorded) -> None:
+    server = start(limits=Limits(max_units_per_s=2))  # type: ignore[operator]
+    with Camera(server, recorded) as camera:
+        camera.welcome()
+        start_s = time.monotonic()
+        for sent_us in range(4):  # a burst of two is free, and the fourth is read when the third is paid
+            camera.send(TimeRequest(sent_us=sent_us))
+            camera.wait_for(TimeReply)
+        assert time.monotonic() - start_s > 0.4
+
+
+@pytest.mark.parametrize(("meanwhile", "code"), [("drains", "busy"), ("revokes", "auth")])
+def test_a_camera_that_waits_for_its_old_connection_is_let_in_only_if_it_still_may(
+    start: object, recorded: Recorded, meanwhile: str, code: str
+) -> None:
+    waits = threading.Event()
+
+    class Noted(asyncio.Event):
+        async def wait(self) -> Literal[True]:
+            waits.set()
+            return await super().wait()
+
+    token = "gate-token-0123456789"
+    server = start(tokens=tokens(gate=token))  # type: ignore[operator]
+    running = server.running
+    with (
+        Camera(server, recorded, token=token, stream_id="run-1") as old,
+        Camera(server, recorded, token=token, stream_id="run-2") as new,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        old.welcome()
+        running.sessions["gate"].finished = Noted()
+        answer = threads.submit(new.greet)
+        assert waits.wait(WAIT_S)
+        if meanwhile == "drains":
+            running.draining = True
+        else:
+            running.core.settings = replace(
+                running.core.settings, tokens=tokens(gate="another-token-0123456789")
+            )
+        old.close()
+        refusal = answer.result(WAIT_S)
+    assert isinstance(refusal, Refused)
+    assert refusal.code == code
 
 
 def test_the_log_never_shows_a_token(

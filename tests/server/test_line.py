@@ -1,15 +1,25 @@
 """The one way of a frame: answered once, in order, and published; its share of the memory."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from av import VideoFrame
 
-from accmpeg.protocol.wire import HEADER_LIMIT_BYTES, ResultMessage, unpack
+from accmpeg.protocol.wire import (
+    HEADER_LIMIT_BYTES,
+    Goodbye,
+    Message,
+    NewOffer,
+    ResultMessage,
+    TimeReply,
+    unpack,
+)
 from accmpeg.server import Limits, ServerSettings
 from accmpeg.server.cameras import CameraRecord, StreamMemory
+from accmpeg.server.changes import Changes
 from accmpeg.server.core import Core
 from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.lanes import Outcome
@@ -17,6 +27,7 @@ from accmpeg.server.line import Answer, FrameLine, RateLimit, Stream
 from accmpeg.server.memory import LEAST_FRAMES, MemoryBudget
 from accmpeg.server.outbox import Outbox
 from accmpeg.server.refusal import RefusalError
+from accmpeg.server.view import Viewer
 from tests.server.parts import Asked, Told, on_a_loop
 
 SIZE_PX = (64, 48)
@@ -47,10 +58,10 @@ class Site:
         self.answered: list[int] = []
         self.line.on_answer = lambda answer: self.answered.append(answer.sequence)
 
-    def take(self, sequence: int) -> Answer:
+    def take(self, sequence: int, frame: VideoFrame | None = None) -> Answer:
         answer = Answer(sequence, 3 * sequence, 1000 * sequence)
         self.line.expect(answer, 100)
-        self.line.submit(answer, VideoFrame(*SIZE_PX))
+        self.line.submit(answer, frame or VideoFrame(*SIZE_PX))
         return answer
 
 
@@ -89,6 +100,62 @@ def test_a_full_line_has_no_room_until_a_frame_is_inferred() -> None:
         assert site.line.unanswered == 3, "its answer still waits for the first"
 
     on_a_loop(work)
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+def test_of_pictures_whose_answers_wait_for_others_a_dashboard_has_the_newest(is_watched: bool) -> None:
+    """A DNN that hangs at the first must not make the server keep all that come after it."""
+
+    async def work() -> None:
+        site = Site()
+        if is_watched:
+            viewer = Viewer()
+            viewer.watch(frozenset({"gate"}), frozenset())
+            site.core.gallery.viewers.append(viewer)
+        *pictures, unused = (VideoFrame(*SIZE_PX) for _ in range(6))
+        for sequence in range(5):
+            site.take(sequence, pictures[sequence])
+        for _ in range(4):
+            found = {"task": "detection", "objects": []}
+            site.workers.jobs.pop(1).finish(Outcome(found, batch=1))
+        await asyncio.sleep(0)
+        uses = [sys.getrefcount(each) for each in [*pictures, unused]]
+        assert [each > uses[-1] for each in uses] == [True, False, False, False, is_watched, False]
+        site.workers.jobs.pop(0).finish(Outcome(dropped="failed"))
+        await site.line.settled()
+        if is_watched:
+            message = await viewer.next()
+            assert b'"sequence":4,' in message
+
+    on_a_loop(work)
+
+
+def test_many_times_cost_a_camera_no_other_message() -> None:
+    class Socket:
+        def __init__(self) -> None:
+            self.sent: list[Message] = []
+
+        async def send_bytes(self, data: bytes) -> None:
+            self.sent.append(unpack(data).message)
+            if len(self.sent) == 3:
+                outbox.leave()
+
+    socket = Socket()
+    outbox = Outbox(cast(Any, socket), StreamMemory(), Changes(), keep=True, send_s=1)
+
+    async def work() -> None:
+        outbox.offer(None)
+        for sent_us in range(100):
+            outbox.tell_time(TimeReply(sent_us=sent_us, received_us=sent_us, replied_us=sent_us))
+        outbox.say(Goodbye(reason="enough"))
+        await outbox.run()
+
+    on_a_loop(work)
+    assert socket.sent == [
+        NewOffer(offer=None),
+        Goodbye(reason="enough"),
+        TimeReply(sent_us=99, received_us=99, replied_us=99),
+    ]
 
 
 def test_a_closed_line_answers_what_it_had() -> None:

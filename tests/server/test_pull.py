@@ -117,6 +117,22 @@ def test_a_file_waits_for_the_dnn_and_stops_where_it_waits(
         on_a_loop(work)
 
 
+def test_a_live_stream_waits_too_when_too_much_of_it_is_unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        site = Site([Playing(100, is_live=True)], monkeypatch, answers=False)
+        most = site.core.limits.unanswered
+        site.pull.start()
+        await until(lambda: len(site.asked.jobs) >= most)
+        await asyncio.sleep(0.05)
+        assert len(site.asked.jobs) == most
+        site.asked.jobs.pop(0).finish(Outcome(dropped="failed"))
+        await until(lambda: len(site.asked.jobs) == most)
+        site.pull.stop()
+        await until(lambda: not site.record.waiting)
+
+    on_a_loop(work)
+
+
 def test_an_input_that_goes_while_it_is_opened_leaves_no_camera_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

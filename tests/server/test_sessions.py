@@ -213,7 +213,7 @@ def test_a_probe_is_answered_displaces_nobody_and_leaves_nothing(
         assert server.running.core.book.records["gate"].frames == 3
     until(lambda: not server.running.sessions)
     assert len(server.running.core.book.records) == 1
-    assert server.running.core.memory.waiting_frames("? probe", 8) == 1
+    assert server.running.core.memory.waiting_frames("? gate", 8) == 1
     server.stop()
     assert len(results.read_text().splitlines()) == 3
 

@@ -211,7 +211,7 @@ class Batcher:
             job.finish(Outcome(dropped="behind"))
 
     def submit(self, lane: Lane, job: Job) -> None:
-        """Queues a frame; what is stale gives way to it, and the oldest of a full lane."""
+        """Queues a frame; of a live lane, what is stale gives way to it, and the oldest where it is full."""
         displaced, hangs = [job], False
         with self._changed:
             if not self._closed.is_set() and lane in self._lanes:
@@ -364,7 +364,7 @@ def _infer(dnn: ServerDnn, jobs: list[Job]) -> tuple[_Found, str]:
                 found[i] = (document, None)
         # Whatever a network raises on one camera's frame, the others must be answered.
         except Exception as error:
-            if len(jobs) > 1:
+            if len(members) > 1:
                 for i in members:
                     (found[i],), failed = _infer(dnn, [jobs[i]])
                     failure = failed or failure

@@ -13,9 +13,8 @@ from accmpeg.tasks.base import TaskName
 __all__ = ["CLOCK", "CameraBook", "CameraRecord", "StreamMemory", "percentiles"]
 
 REMEMBERED_CAMERAS = 256
-REMEMBERED_STREAMS = 1024
-STREAMS_WITH_RESULTS = 8
-"""Of so many runs of a camera, results that it has not had are kept."""
+REMEMBERED_STREAMS = 8
+"""Of each camera, whatever it does and others do. Those before them it has left behind."""
 UNSENT_RESULTS = 256
 SENT_RESULTS = 192
 SENT_RESULTS_BYTES = 4 << 20
@@ -59,11 +58,6 @@ class StreamMemory:
         self._sent.clear()
         self._sent_bytes = 0
 
-    def forget_results(self) -> None:
-        self.unsent.clear()
-        self._sent.clear()
-        self._sent_bytes = 0
-
 
 @dataclass
 class CameraRecord:
@@ -102,6 +96,20 @@ class CameraRecord:
     object_counts: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
     answers: AnswerWindow = field(default_factory=AnswerWindow)
     _arrivals: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=4096))
+    _streams: OrderedDict[str, StreamMemory] = field(default_factory=OrderedDict)
+
+    def stream(self, stream_id: str) -> StreamMemory:
+        """What is known of one of its runs; fresh if it is new."""
+        memory = self._streams.setdefault(stream_id, StreamMemory())
+        self._streams.move_to_end(stream_id)
+        if len(self._streams) > REMEMBERED_STREAMS:
+            self._streams.popitem(last=False)
+        return memory
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is connected, or to be fetched."""
+        return self.connected or self.pulled
 
     def came(self) -> None:
         """It is connected."""
@@ -208,44 +216,28 @@ class CameraBook:
     def __init__(self, forget_s: float = math.inf) -> None:
         self._forget_s = forget_s
         self.records: OrderedDict[str, CameraRecord] = OrderedDict()
-        self._streams: OrderedDict[tuple[str, str], StreamMemory] = OrderedDict()
 
     def record(self, name: str) -> CameraRecord:
         """The record of a camera, made if there is none."""
         record = self.records.setdefault(name, CameraRecord(name))
         self.records.move_to_end(name)
         if len(self.records) > REMEMBERED_CAMERAS:
-            gone = next((key for key, each in self.records.items() if not each.connected), None)
-            if gone is not None:
-                del self.records[gone]
+            others = (each for each in self.records.values() if each is not record and not each.is_here)
+            if (gone := next(others, None)) is not None:
+                del self.records[gone.name]
         return record
 
     def present(self) -> list[CameraRecord]:
         """The records by name, without those that have been away for too long."""
         now_s = time.monotonic()
         for name, record in list(self.records.items()):
-            if not (record.connected or record.pulled) and now_s - record.changed_s > self._forget_s:
+            if not record.is_here and now_s - record.changed_s > self._forget_s:
                 self.forget(name)
         return [record for _, record in sorted(self.records.items())]
 
     def forget(self, name: str) -> None:
         """Leaves nothing of a camera that is away."""
         self.records.pop(name, None)
-        for key in [key for key in self._streams if key[0] == name]:
-            del self._streams[key]
-
-    def stream(self, camera: str, stream_id: str) -> StreamMemory:
-        """What is known of one run of a camera; fresh if it is new."""
-        memory = self._streams.setdefault((camera, stream_id), StreamMemory())
-        self._streams.move_to_end((camera, stream_id))
-        if len(self._streams) > REMEMBERED_STREAMS:
-            self._streams.popitem(last=False)
-        # A camera that starts anew again and again must not leave results behind each time.
-        for _, old in [each for each in self._streams.items() if each[0][0] == camera][
-            :-STREAMS_WITH_RESULTS
-        ]:
-            old.forget_results()
-        return memory
 
     @property
     def connected(self) -> int:

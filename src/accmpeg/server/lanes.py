@@ -1,7 +1,7 @@
 """The frames that wait for one server DNN, a lane for each camera, and which of them its next batch takes.
 
-A frame gives way to newer ones of its lane when the lane is full, or when it has waited for longer than the
-lane allows: so short delays lose nothing, and a DNN that can't keep up still answers with what is new.
+A live frame gives way to newer ones of its lane when the lane is full, or when it has waited for longer than
+the lane allows: so short delays lose nothing, and a DNN that can't keep up still answers with what is new.
 """
 
 import math
@@ -69,9 +69,10 @@ class Lane:
     def add(self, job: Job) -> list[Job]:
         """Queues a frame; returns those that give way to it, the oldest first."""
         displaced = []
-        oldest_s = job.queued_s - (self.patience.limit_s(job.queued_s) if self.patience else math.inf)
-        while self.jobs and (len(self.jobs) >= self.capacity or self.jobs[0].queued_s < oldest_s):
-            displaced.append(self.jobs.popleft())
+        if self.patience is not None:
+            oldest_s = job.queued_s - self.patience.limit_s(job.queued_s)
+            while self.jobs and (len(self.jobs) >= self.capacity or self.jobs[0].queued_s < oldest_s):
+                displaced.append(self.jobs.popleft())
         self.jobs.append(job)
         self.last_s = job.queued_s
         return displaced

@@ -65,16 +65,15 @@ class Answer:
     done: bool = False
     result: dict[str, Any] | None = None
     dropped: Dropped | None = None
-    frame: VideoFrame | None = None
     model: ModelIdentity | None = None
 
-    def finish(self, outcome: Outcome, frame: VideoFrame) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """The DNN is done with it."""
         self.server_ms["queue"] = outcome.queue_ms
         if outcome.batch:
             self.server_ms["infer"] = outcome.infer_ms
         self.result, self.dropped, self.model = outcome.result, outcome.dropped, outcome.model
-        self.frame, self.done = frame, True
+        self.done = True
 
     def drop(self, reason: Dropped) -> None:
         self.result, self.dropped, self.done = None, reason, True
@@ -137,6 +136,8 @@ class FrameLine:
         """By sequence: their frames are not decoded yet."""
         self._answers: deque[Answer] = deque()
         """In the order in which they are due."""
+        self._shown: tuple[Answer, VideoFrame] | None = None
+        """The newest, for dashboards: the only one that is kept of those whose answers wait for others."""
         self._in_flight = 0
         self._pixel_rate = RateLimit(core.limits.max_pixels_per_s)
         self._unit_rate = RateLimit(core.limits.max_units_per_s)
@@ -180,10 +181,10 @@ class FrameLine:
         self._coming[answer.sequence] = answer
         self.record.waiting = self.unanswered
 
-    def pause_s(self) -> float:
-        """How long a camera that has just sent a frame is not read, so that it keeps to the limits."""
+    def pause_s(self, frames: int) -> float:
+        """How long a camera that has just said something, with so many frames in it, is not read."""
         now_s = time.monotonic()
-        pixels = self.size_px[0] * self.size_px[1]
+        pixels = frames * self.size_px[0] * self.size_px[1]
         return max(self._pixel_rate.wait_s(pixels, now_s), self._unit_rate.wait_s(1, now_s))
 
     def submit(self, answer: Answer, frame: VideoFrame) -> None:
@@ -253,7 +254,10 @@ class FrameLine:
         self._in_flight -= 1
         if not self.stream.every_frame:
             self._workers.saw(self._lane, answered=outcome.dropped != "behind")
-        answer.finish(outcome, frame)
+        answer.finish(outcome)
+        is_newest = self._shown is None or self._shown[0].sequence < answer.sequence
+        if is_newest and self.stream.publishes and self._core.gallery.watches(self.stream.camera):
+            self._shown = answer, frame
         self.deliver()
 
     def _publish(self, answer: Answer) -> None:
@@ -269,10 +273,12 @@ class FrameLine:
         core.hub.publish(event)
         if self._filler is not None and answer.result is not None and not answer.spooled:
             self._filler.saw(event)
-        if answer.frame is not None and core.gallery.wants(record.name):
-            core.metrics.snapshots.inc()
-            keyframe = self.keyframe_of(answer.sequence) if core.gallery.wants_map(record.name) else None
-            core.spawn(core.gallery.show(record.name, answer.frame, event, keyframe, core.executor))
+        if self._shown is not None and self._shown[0] is answer:
+            frame, self._shown = self._shown[1], None
+            if core.gallery.wants(record.name):
+                core.metrics.snapshots.inc()
+                keyframe = self.keyframe_of(answer.sequence) if core.gallery.wants_map(record.name) else None
+                core.spawn(core.gallery.show(record.name, frame, event, keyframe, core.executor))
 
 
 class RateLimit:

@@ -6,7 +6,7 @@ from collections import deque
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from accmpeg.errors import WireError
-from accmpeg.protocol.wire import Feedback, Message, NewOffer, Offer, ResultMessage, pack
+from accmpeg.protocol.wire import Feedback, Message, NewOffer, Offer, ResultMessage, TimeReply, pack
 from accmpeg.server.cameras import StreamMemory
 from accmpeg.server.changes import Changes
 from accmpeg.server.line import Answer
@@ -15,7 +15,7 @@ __all__ = ["Outbox"]
 
 
 class Outbox:
-    """Sends control messages first, then results, then the newest feedback. Event loop only.
+    """Sends control messages first, then the newest time, results, the newest feedback. Event loop only.
 
     Args:
         socket: The camera's.
@@ -36,6 +36,7 @@ class Outbox:
         self._keep = keep
         self._send_s = send_s
         self._control: deque[Message] = deque(maxlen=16)
+        self._time: TimeReply | None = None
         self._feedback: Feedback | None = None
 
     @property
@@ -51,6 +52,11 @@ class Outbox:
     def offer(self, offer: Offer | None) -> None:
         """A new offer waits to be sent, as a control message."""
         self.say(NewOffer(offer=None if offer is None else offer.model_dump(mode="json")))
+
+    def tell_time(self, reply: TimeReply) -> None:
+        """Waits to be sent in place of an earlier one, which is worth less the longer it waits."""
+        self._time = reply
+        self._changes.notify()
 
     def tell(self, feedback: Feedback) -> None:
         """Waits to be sent in place of earlier feedback."""
@@ -75,12 +81,14 @@ class Outbox:
         """Sends until the camera is gone."""
         while True:
             await self._changes.until(
-                lambda: self.gone or self._control or self._results.unsent or self._feedback
+                lambda: self.gone or self._control or self._time or self._results.unsent or self._feedback
             )
             if self.gone:
                 return
             if self._control:
                 data = pack(self._control.popleft())
+            elif self._time is not None:
+                data, self._time = pack(self._time), None
             elif self._results.unsent:
                 data = self._results.next_unsent(keep=self._keep)
             else:

@@ -138,8 +138,9 @@ class Pull:
         return self._line
 
     async def _take(self, line: FrameLine, frame: VideoFrame) -> None:
-        if line.stream.every_frame:
-            await line.changes.until(lambda: line.has_room)
+        most = self._core.limits.unanswered
+        every_frame = line.stream.every_frame
+        await line.changes.until(lambda: line.has_room if every_frame else line.unanswered < most)
         answer = Answer(self._sequence, frame.pts or 0, CLOCK.utc_us())
         self._sequence += 1
         line.expect(answer)

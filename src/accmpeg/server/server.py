@@ -56,6 +56,7 @@ class Server:
         self.stuck = False
         """After `close`: whether a thread hangs that could not be ended."""
         self._file: JsonLinesFile | None = None
+        self._exchanging = asyncio.Lock()
 
     async def start(self) -> None:
         """Opens outlets and pulls. Raises `SinkError` for a results file that can't be written."""
@@ -112,7 +113,8 @@ class Server:
         """Puts a DNN of `dnn_folder` under a name, and offers its cameras what is for it.
 
         All of it is checked first: the old DNN and its offer go on where something is wrong. Cameras that are
-        connected hear of it, and change over between two frames.
+        connected hear of it, and change over between two frames. One at a time: a DNN is loaded in as many
+        copies as the one before it has.
 
         Args:
             name: Of a DNN that runs, or a new one.
@@ -129,13 +131,14 @@ class Server:
             None if site_profile is None else core.dnns.file(site_profile, ".toml"),
             None if accmodel is None else core.dnns.file(accmodel, ""),
         )
-        loaded = await core.dnns.load(name, card)
-        announced = await in_thread(announce, *offered, [next(iter(loaded.values())).identity])
-        workers = core.dnns.put(name, loaded)
-        if announced is not None:
-            core.announcements[name] = announced
-        for session in self.sessions.values():
-            session.offer_anew(workers)
+        async with self._exchanging:
+            loaded = await core.dnns.load(name, card)
+            announced = await in_thread(announce, *offered, [next(iter(loaded.values())).identity])
+            workers = core.dnns.put(name, loaded)
+            if announced is not None:
+                core.announcements[name] = announced
+            for session in self.sessions.values():
+                session.offer_anew(workers)
         return workers
 
     def reload(self, settings: ServerSettings) -> list[str]:

@@ -34,7 +34,7 @@ from accmpeg.protocol.wire import (
     unpack,
 )
 from accmpeg.quiet import FewRepeats
-from accmpeg.server.cameras import CLOCK, CameraRecord, StreamMemory
+from accmpeg.server.cameras import CLOCK, CameraRecord
 from accmpeg.server.core import Core
 from accmpeg.server.decoding import ReceivedUnit
 from accmpeg.server.dnn_workers import DnnWorkers
@@ -167,11 +167,8 @@ class Session:
 
     def _open(self) -> None:
         hello, core = self.hello, self._core
-        if hello.probe:
-            record, self._memory = CameraRecord(hello.camera), StreamMemory()
-        else:
-            record = core.book.record(hello.camera)
-            self._memory = core.book.stream(hello.camera, hello.stream_id)
+        record = CameraRecord(hello.camera) if hello.probe else core.book.record(hello.camera)
+        self._memory = record.stream(hello.stream_id)
         if hello.answered is not None:
             self._memory.send_again(hello.answered)
         self._resume_after = self._memory.last_sequence
@@ -236,7 +233,10 @@ class Session:
                         await self._take(message, bytes(come.payload))
                     case TimeRequest(sent_us=sent_us):
                         now_us = CLOCK.utc_us()
-                        self._outbox.say(TimeReply(sent_us=sent_us, received_us=now_us, replied_us=now_us))
+                        self._outbox.tell_time(
+                            TimeReply(sent_us=sent_us, received_us=now_us, replied_us=now_us)
+                        )
+                        await self._keep_pace(0)
                     case Goodbye(reason=reason):
                         self._ending = Goodbye(reason=f"goodbye ({reason})"[:500])
                         return
@@ -273,9 +273,12 @@ class Session:
             )
             line.expect(answer, len(data))
         self._intake.put(ReceivedUnit(sequence, data, message.is_keyframe, line.size_px), answer)
-        if (pause_s := line.pause_s()) > 0:
-            await asyncio.sleep(pause_s)
+        await self._keep_pace(1)
         await line.changes.until(self._has_room)
+
+    async def _keep_pace(self, frames: int) -> None:
+        if (pause_s := self._line.pause_s(frames)) > 0:
+            await asyncio.sleep(pause_s)
 
     def _has_room(self) -> bool:
         unanswered = self._line.unanswered + len(self._memory.unsent)

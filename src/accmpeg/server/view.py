@@ -94,12 +94,15 @@ class Gallery:
         self._due_s: dict[str, float] = {}
         self._making: set[str] = set()
 
+    def watches(self, camera: str) -> bool:
+        return any(camera in each.cameras for each in self.viewers)
+
     def wants(self, camera: str) -> bool:
         """Whether somebody watches this camera and its next picture is due; one is then to be made."""
-        if not self.viewers or camera in self._making:
+        if not self.watches(camera) or camera in self._making:
             return False
         now = time.monotonic()
-        if now < self._due_s.get(camera, 0.0) or not any(camera in each.cameras for each in self.viewers):
+        if now < self._due_s.get(camera, 0.0):
             return False
         self._due_s = {name: due for name, due in self._due_s.items() if due > now}
         self._due_s[camera] = now + self._interval_s

@@ -107,6 +107,8 @@ async def _admit(
     def may_stream() -> bool:
         return bool({ANY_CAMERA, hello.camera} & allowed())
 
+    if not hello.probe:
+        await _wait_for_namesake(server, hello)  # first: what is checked after it still holds at the end
     if not may_stream():
         raise RefusalError("auth", f"the token is not that of camera {hello.camera}")
     if server.draining:
@@ -117,8 +119,8 @@ async def _admit(
     if hello.width_px * hello.height_px * hello.frame_rate > core.limits.max_pixels_per_s:
         raise RefusalError("size", f"{hello.frame_rate:g} frames/s of this size are above the limit")
     if not hello.probe:
-        await _check_name(server, hello, client_of(socket))
-    key = f"? {hello.stream_id}" if hello.probe else hello.camera
+        _check_name(server, hello, client_of(socket))
+    key = f"? {hello.camera}" if hello.probe else hello.camera  # no camera may have that name
     before = server.sessions.get(key)
     if before is None and len(server.sessions) >= core.limits.max_cameras:
         raise RefusalError("busy", f"{core.limits.max_cameras} cameras are here already", retry=True)
@@ -135,19 +137,22 @@ async def _admit(
     return session
 
 
-async def _check_name(server: Server, hello: Hello, client: str) -> None:
+async def _wait_for_namesake(server: Server, hello: Hello) -> None:
+    """A camera that was started anew finds the connection that it had before."""
+    before = server.sessions.get(hello.camera)
+    if before is not None and before.hello.stream_id != hello.stream_id:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RIVAL_WAIT_S):
+                await before.finished.wait()
+
+
+def _check_name(server: Server, hello: Hello, client: str) -> None:
     """Refuses a second camera of one name; a camera that comes back, or was started anew, is none."""
     if hello.camera in server.pulls:
         raise RefusalError(
             "busy",
             f"the server has an input of the same name, {hello.camera}: give this camera another --name",
         )
-    before = server.sessions.get(hello.camera)
-    if before is None or before.hello.stream_id == hello.stream_id:
-        return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(RIVAL_WAIT_S):
-            await before.finished.wait()
     before = server.sessions.get(hello.camera)
     if before is None or before.hello.stream_id == hello.stream_id or before.is_ending:
         return

@@ -154,7 +154,7 @@ def _data(
         record = core.book.records.get(name)
         if record is None:
             raise HTTPException(404, f"there is no camera {name!r}")
-        if record.connected or record.pulled:
+        if record.is_here:
             raise HTTPException(409, f"{name} is no camera that is away: it would come back at once")
         core.book.forget(name)
         return Response(status_code=204)
