@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from accmpeg.camera.options import CameraOptions
 from accmpeg.camera.outputs import ResultOutputs
 from accmpeg.camera.stats import CameraStats
@@ -10,6 +12,7 @@ from accmpeg.camera.uplink.spool import Spool
 from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.camera.uplink.uplink import Uplink, make_controller
 from accmpeg.media.clock import SteadyClock
+from accmpeg.protocol.backoff import Backoff
 from accmpeg.protocol.wire import Hello
 from tests.camera.peer import peer
 from tests.helpers import until
@@ -28,15 +31,20 @@ def unit(number: int, *, is_keyframe: bool = False, at_us: int = 0) -> TimedUnit
     return TimedUnit(bytes(BEYOND_THE_WINDOW_BYTES), number, is_keyframe, at_us, at_us, (64, 48), {})
 
 
+def made(
+    url: str, options: CameraOptions, clock: SteadyClock, stats: CameraStats, wanted_keyframe: threading.Event
+) -> Uplink:
+    spool = Spool(None, limit_bytes=options.spool_limit_bytes, repeats=options.keeps_frames)
+    return Uplink(
+        ServerAddress.parse(url), hello(), b"", spool, options, make_controller(options, adaptive=True),
+        ResultOutputs(None, []), None, lambda offer: None, wanted_keyframe, clock, stats,
+    )  # fmt: skip
+
+
 def test_frames_that_are_too_late_go_even_where_the_next_one_is_not_wanted() -> None:
     clock, stats, wanted_keyframe = SteadyClock(), CameraStats(), threading.Event()
-    options = CameraOptions(results_per_s=1)
     with peer() as server:
-        uplink = Uplink(
-            ServerAddress.parse(server.url), hello(), b"", Spool(None, repeats=False), options,
-            make_controller(options, adaptive=True), ResultOutputs(None, []), None, lambda offer: None,
-            wanted_keyframe, clock, stats,
-        )  # fmt: skip
+        uplink = made(server.url, CameraOptions(results_per_s=1), clock, stats, wanted_keyframe)
         uplink.start()
         until(lambda: stats.get("connections") and server.seen)
         server.deaf.add(server.seen[0])  # nothing is acknowledged any more
@@ -60,16 +68,35 @@ def test_frames_that_are_too_late_go_even_where_the_next_one_is_not_wanted() -> 
 
 
 def test_a_group_that_gave_way_is_told_to_the_encoder_once() -> None:
-    stats, wanted_keyframe = CameraStats(), threading.Event()
-    options = CameraOptions(drop="none")
-    uplink = Uplink(
-        ServerAddress.parse("ws://127.0.0.1:9"), hello(), b"", Spool(None, limit_bytes=100_000), options,
-        make_controller(options, adaptive=True), ResultOutputs(None, []), None, lambda offer: None,
-        wanted_keyframe, SteadyClock(), stats,
-    )  # fmt: skip
+    wanted_keyframe = threading.Event()
+    options = CameraOptions(drop="none", spool_limit_bytes=100_000)
+    uplink = made("ws://127.0.0.1:9", options, SteadyClock(), CameraStats(), wanted_keyframe)
     asked = []
     for number in range(6):
         uplink.deliver(unit(number, is_keyframe=number in (0, 4)), None)
         asked.append(wanted_keyframe.is_set())
         wanted_keyframe.clear()
     assert asked == [False, True, False, False, False, True]
+
+
+def test_a_new_connection_begins_with_a_keyframe_whatever_the_encoder_held_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Backoff, "FIRST_S", 0.1)
+    clock, stats, wanted_keyframe = SteadyClock(), CameraStats(), threading.Event()
+    with peer() as server:
+        uplink = made(server.url, CameraOptions(), clock, stats, wanted_keyframe)
+        uplink.start()
+        until(wanted_keyframe.is_set)
+        uplink.deliver(unit(0, is_keyframe=True), None)
+        until(lambda: stats.get("results") == 1)
+        wanted_keyframe.clear()
+        server.kill()
+        until(lambda: uplink.plan(clock.now_us()).left_out == "offline")
+        server.start()
+        until(wanted_keyframe.is_set)
+        uplink.deliver(unit(1), None)
+        assert stats.get("dropped_offline") == 1
+        uplink.deliver(unit(2, is_keyframe=True), None)
+        until(lambda: stats.get("sent") == 2)
+        uplink.end(0.1)

@@ -96,7 +96,8 @@ class CameraClient:
                 broke = True
                 held_up = not self.connected or connection_problem(error, self._address).refused
                 self._lost(stream_id, error)
-            if self._ending and (self.is_drained or not keeps or not self._ever_welcomed):
+            is_there = self._ever_welcomed or self.set_aside
+            if self._ending and (self.is_drained or not keeps or not is_there):
                 return
             if not held_up:
                 backoff.succeeded()

@@ -165,6 +165,7 @@ class Uplink:
                 self._wait_for_room()
         elif not connected:
             plan = replace(plan, left_out="offline")
+            self._needs_keyframe = True  # what B-frames hold back is of no use to the next connection
         # Who only watches what is published does not care for the link.
         return replace(plan, left_out=None) if self._publishes else plan
 
