@@ -10,7 +10,7 @@ from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, footage_clips
 from accmpeg.evaluation.bench.record import read_record
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.bench.sweep import run_sweep
-from accmpeg.evaluation.findings.analysis import primary_pairs
+from accmpeg.evaluation.findings.analysis import with_baselines
 from accmpeg.evaluation.findings.findings import Findings
 from accmpeg.evaluation.methods import BASELINES, find_methods
 from accmpeg.evaluation.report.render import read_findings, write_report
@@ -103,7 +103,7 @@ def evaluate(
         raise UsageError(f"--server-ms measured: {away[0]} does not run here: say what a pass takes there")
     rows = find_methods(methods if isinstance(methods, str) else ",".join(methods))
     names = [row.name for row in rows]
-    named = primary_pairs(primary, names, baselines or BASELINES)
+    named = with_baselines(primary, names, baselines or BASELINES)
     _check_named(folder, named, names)
     cells = run_sweep(
         clips,
@@ -111,7 +111,7 @@ def evaluate(
         rows,
         folder,
         settings,
-        primary=[":".join(pair) for pair in named],
+        primary=named,
         workers=workers,
         retry_failed=retry_failed,
         progress=progress,
@@ -121,12 +121,10 @@ def evaluate(
     return Evaluation(cells, findings, report)
 
 
-def _check_named(folder: Path, named: Sequence[tuple[str, str]], methods: Sequence[str]) -> None:
+def _check_named(folder: Path, named: Sequence[str], methods: Sequence[str]) -> None:
     """A comparison that is named when its figures are there proves nothing. Raises EvaluationError."""
-    cells = read_rows(folder / CELLS_NAME)
-    before = read_record(folder).get("primary", [])
-    known = [*methods, *(row.method for row in cells)]
-    if cells and primary_pairs(before, known, BASELINES) != tuple(named):
+    before = with_baselines(read_record(folder).get("primary", []), methods, BASELINES)
+    if before != named and read_rows(folder / CELLS_NAME):
         raise EvaluationError(
             f"{folder} was begun with other comparisons ({', '.join(before) or 'the primary methods'}), and "
             "what is named afterwards proves nothing: give the same --primary, or another --output"

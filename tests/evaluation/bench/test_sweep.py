@@ -27,6 +27,7 @@ from accmpeg.evaluation.methods import METHODS
 from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.media.source import find_footage
 from accmpeg.workers import LocalWorkers
+from tests.dnn.inference_servers import HttpServer, Model, remote_card
 
 CARD = assets_path() / "detector.card.toml"
 MODEL = assets_path() / "accmodel.card.toml"
@@ -290,6 +291,31 @@ def test_a_measured_server_and_its_cores_are_used_and_recorded(
                 assert delay.serve_ms >= row.infer_ms
 
 
+def test_a_comparison_named_when_its_figures_are_there_is_refused(
+    videos: Path, small_card: Path, whole: tuple[Path, list[CellRow]]
+) -> None:
+    before = contents(whole[0])
+    asked = [*command(videos, small_card, whole[0]), "--primary", "graded@dnn:constant-qp"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 1
+    assert "what is named afterwards proves nothing" in " ".join(done.output.split())
+    assert contents(whole[0]) == before
+
+
+def test_a_sweep_stops_where_its_inference_server_is_away(videos: Path, tmp_path: Path) -> None:
+    with HttpServer(Model()) as there:
+        card = remote_card(tmp_path, there.address)
+        asked = [*command(videos, card, tmp_path / "out"), "--methods", "aq-1", "--server-cores", "2"]
+        asked = [argument for argument in asked if argument not in ("--accmodel", str(MODEL))]
+        timed = CliRunner().invoke(app, [*asked, "--server-ms", "measured"])
+        assert timed.exit_code == 2
+        assert "does not run here" in timed.output
+    away = CliRunner().invoke(app, asked)
+    assert away.exit_code == 1
+    assert "nothing listens at" in away.output
+    assert read_rows(tmp_path / "out" / CELLS_NAME) == []
+
+
 @pytest.mark.parametrize("value", ["fast", "0", "-3"])
 def test_a_server_that_makes_no_sense_is_refused(
     value: str, videos: Path, small_card: Path, tmp_path: Path
@@ -314,18 +340,6 @@ def test_labels_of_other_names_than_the_dnn_s_are_told(
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0
     assert "warning: --labels judge nothing of" in done.output
-
-
-def test_two_traces_of_one_name_are_not_one_link(videos: Path, small_card: Path, tmp_path: Path) -> None:
-    traces = [tmp_path / folder / "lte.trace" for folder in ("up", "down")]
-    for trace in traces:
-        trace.parent.mkdir()
-        trace.write_text("10\n")
-    given = [argument for trace in traces for argument in ("--trace", str(trace))]
-    done = CliRunner().invoke(app, [*command(videos, small_card, tmp_path / "out"), *given])
-    assert done.exit_code == 2
-    assert "lte" in done.output
-    assert not (tmp_path / "out").exists()
 
 
 def test_an_out_that_is_a_file_is_refused(videos: Path, small_card: Path, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from accmpeg.cli import app
 from accmpeg.errors import UsageError
 from accmpeg.evaluation.link.emulator import Emulated, ServerMachine, emulate
 from accmpeg.evaluation.link.flow import Delivery, Flow, Step
@@ -179,3 +181,15 @@ def test_a_missing_trace_is_told(tmp_path: Path) -> None:
 def test_links_that_can_t_be_meant(settings: dict[str, float], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         Link(**settings)  # type: ignore[arg-type]
+
+
+def test_two_traces_of_one_name_are_not_one_link(tmp_path: Path) -> None:
+    arguments = ["evaluate", "--videos", "missing", "--dnn", "missing", "--output", str(tmp_path / "out")]
+    for folder in ("up", "down"):
+        trace = tmp_path / folder / "lte.trace"
+        trace.parent.mkdir()
+        trace.write_text("10\n")
+        arguments += ["--trace", str(trace)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert "lte" in done.output

@@ -68,11 +68,7 @@ class Site:
                 made = clip_rows(
                     part.name,
                     {method.name: _product(method.name, self._bits_of(part.name))},
-                    qualities={
-                        method.name: ((51, 50, 49, 48, 47) if coarse else (40, 34, 28, 31, 37))[
-                            : settings.points
-                        ]
-                    },
+                    qualities={method.name: points[: settings.points]},
                     camera_ratio=self.plain_cpu * _product(method.name, self.cpu),
                 )
                 for row in made:

@@ -76,6 +76,19 @@ def primary_pairs(
     return tuple(dict.fromkeys((own, other) for own, other in pairs if own != other))
 
 
+def with_baselines(
+    primary: Sequence[str], methods: Sequence[str], baselines: Sequence[str]
+) -> tuple[str, ...]:
+    """The same comparisons as `METHOD:BASELINE`, whatever will be compared with later.
+
+    >>> with_baselines(["a", "a:b2", "a:absent"], ["a", "b2", "aq-1"], ["aq-1"])
+    ('a:aq-1', 'a:b2', 'a:absent')
+    """
+    pairs = [(text, primary_pairs([text], methods, baselines)) for text in primary]
+    known = {*methods, *groups_of(methods)}
+    return tuple(":".join(pair) if pair[0] in known else text for text, found in pairs for pair in found)
+
+
 def _dnn(
     rows: list[CellRow],
     primary: tuple[tuple[str, str], ...],

@@ -16,7 +16,7 @@ from typing import Any
 from accmpeg.errors import EvaluationError, SinkError
 from accmpeg.evaluation.bench.record import links_bps, read_record
 from accmpeg.evaluation.bench.rows import CELLS_NAME, read_rows
-from accmpeg.evaluation.findings.analysis import find, primary_pairs
+from accmpeg.evaluation.findings.analysis import find, with_baselines
 from accmpeg.evaluation.findings.findings import HEADLINE_TARGETS, DnnFindings, Findings, ReferenceFindings
 from accmpeg.evaluation.methods import BASELINES, PRIMARY
 from accmpeg.evaluation.report.charts import (
@@ -105,10 +105,10 @@ def read_findings(folder: str | Path, *, baselines: Sequence[str] = ()) -> Findi
         )
     record = read_record(folder)
     # Whatever is compared with here, what was named beforehand stays what it was.
-    named = primary_pairs(record.get("primary") or PRIMARY, [row.method for row in rows], BASELINES)
+    named = with_baselines(record.get("primary") or PRIMARY, [row.method for row in rows], BASELINES)
     return find(
         rows,
-        primary=[":".join(pair) for pair in named],
+        primary=named,
         baselines=tuple(baselines) or BASELINES,
         links_bps=links_bps(record),
     )
