@@ -138,9 +138,9 @@ def check_size(card: DnnCard, model: Path | str, width_px: int | None, height_px
 
 def wanted_outputs(
     card: DnnCard, model: Path | str, found: Collection[str], usual: Sequence[str] | None = None
-) -> Sequence[str]:
+) -> list[str]:
     """Those that the card names, in its order, or the usual ones, or all; raises `DnnError` without one."""
-    wanted = card.head.outputs or usual or list(found)
+    wanted = list(card.head.outputs or usual or found)
     missing = next((name for name in wanted if name not in found), None)
     if missing is not None:
         raise DnnError(

@@ -181,11 +181,13 @@ class FrameLine:
         self._coming[answer.sequence] = answer
         self.record.waiting = self.unanswered
 
-    def pause_s(self, frames: int) -> float:
-        """How long a camera that has just said something, with so many frames in it, is not read."""
+    async def pause(self, frames: int) -> None:
+        """Waits where a camera that has just said something, with so many frames, says more than it may."""
         now_s = time.monotonic()
         pixels = frames * self.size_px[0] * self.size_px[1]
-        return max(self._pixel_rate.wait_s(pixels, now_s), self._unit_rate.wait_s(1, now_s))
+        pause_s = max(self._pixel_rate.wait_s(pixels, now_s), self._unit_rate.wait_s(1, now_s))
+        if pause_s > 0:
+            await asyncio.sleep(pause_s)
 
     def submit(self, answer: Answer, frame: VideoFrame) -> None:
         """The decoded frame of an expected answer goes to the DNN."""

@@ -233,10 +233,9 @@ class Session:
                         await self._take(message, bytes(come.payload))
                     case TimeRequest(sent_us=sent_us):
                         now_us = CLOCK.utc_us()
-                        self._outbox.tell_time(
-                            TimeReply(sent_us=sent_us, received_us=now_us, replied_us=now_us)
-                        )
-                        await self._keep_pace(0)
+                        reply = TimeReply(sent_us=sent_us, received_us=now_us, replied_us=now_us)
+                        self._outbox.tell_time(reply)
+                        await self._line.pause(frames=0)
                     case Goodbye(reason=reason):
                         self._ending = Goodbye(reason=f"goodbye ({reason})"[:500])
                         return
@@ -273,12 +272,8 @@ class Session:
             )
             line.expect(answer, len(data))
         self._intake.put(ReceivedUnit(sequence, data, message.is_keyframe, line.size_px), answer)
-        await self._keep_pace(1)
+        await line.pause(frames=1)
         await line.changes.until(self._has_room)
-
-    async def _keep_pace(self, frames: int) -> None:
-        if (pause_s := self._line.pause_s(frames)) > 0:
-            await asyncio.sleep(pause_s)
 
     def _has_room(self) -> bool:
         unanswered = self._line.unanswered + len(self._memory.unsent)
