@@ -152,7 +152,10 @@ def test_results_that_are_told_again_are_not_live(scene: Any, server: Peer, tmp_
 def test_whatever_fails_at_the_end_a_camera_ends(
     scene: Any, server: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    end = Uplink.end
+
     def failing(uplink: Uplink, within_s: float) -> None:
+        end(uplink, within_s)
         raise RuntimeError("what nobody thought of")
 
     monkeypatch.setattr(Uplink, "end", failing)
