@@ -233,11 +233,11 @@ def test_memory_for_pictures_decides_how_many_cameras_come_and_how_much_waits(
         assert isinstance(refusal, Refused)
         assert (refusal.code, refusal.retry) == ("busy", True)
         assert "--memory" in refusal.reason
-        with ThreadPoolExecutor(2) as threads:
+        with ThreadPoolExecutor(4) as threads:
             for each in (one, two):
                 threads.submit(each.send_frames, 0, 40)
-            for each in (one, two):
-                assert [answer.dropped for answer in each.results(40)] == [None] * 40
+            for answers in threads.map(lambda each: each.results(40), (one, two)):
+                assert [answer.dropped for answer in answers] == [None] * 40
         larger = record(width_px=640, height_px=360, frames=1).units[0]
         one.send(unit_message(40, larger, size_px=(640, 360)), larger.data)
         refused = one.wait_for(Refused)
