@@ -37,20 +37,18 @@ from accmpeg.evaluation.settings import LIVE_LINK
 from accmpeg.media.decoder import Decoder
 from accmpeg.media.encoder import AccessUnit, Encoder
 
-__all__ = ["MAIN_STREAM", "MethodContext", "Session", "TrueScores", "stage_of"]
+__all__ = ["MethodContext", "Session", "TrueScores", "stage_of"]
 
 Worker = Literal["camera", "server"]
-
-MAIN_STREAM = "main"
 
 
 def stage_of(stage: str, stream: str) -> str:
     """The name under which a stage counts: another stream's, which may be smaller, costs something else.
 
-    >>> stage_of("encode", MAIN_STREAM), stage_of("encode", "640x360")
+    >>> stage_of("encode", "main"), stage_of("encode", "640x360")
     ('encode', 'encode 640x360')
     """
-    return stage if stream == MAIN_STREAM else f"{stage} {stream}"
+    return stage if stream == "main" else f"{stage} {stream}"
 
 
 class TrueScores:
@@ -227,7 +225,7 @@ class Session:
             self._add(Step("downlink", size_bytes=size_bytes, message=number))
 
     def decode(
-        self, units: Sequence[AccessUnit], encoder: Encoder, *, stream: str = MAIN_STREAM
+        self, units: Sequence[AccessUnit], encoder: Encoder, *, stream: str = "main"
     ) -> list[av.VideoFrame]:
         """The server decodes what `encoder` made; each `stream` has a decoder of its own."""
         self.traffic.belongs(units, stream, encoder.settings, self.index)
@@ -242,7 +240,7 @@ class Session:
                 )
             return [frame for unit in units for frame in self._decoders[stream].decode(unit)]
 
-    def flush_decoder(self, stream: str = MAIN_STREAM) -> list[av.VideoFrame]:
+    def flush_decoder(self, stream: str = "main") -> list[av.VideoFrame]:
         """The frames a stream's decoder still holds; the next `decode` opens another one."""
         decoder = self._decoders.pop(stream, None)
         if decoder is None:

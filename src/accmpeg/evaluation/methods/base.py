@@ -10,7 +10,7 @@ import av
 from accmpeg.camera import SteeredEncoder
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.evaluation.bench.cache import CodedFrame
-from accmpeg.evaluation.bench.session import MAIN_STREAM, MethodContext, Session, stage_of
+from accmpeg.evaluation.bench.session import MethodContext, Session, stage_of
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 
 __all__ = [
@@ -204,7 +204,7 @@ def code_frame(steered: SteeredEncoder, frame: av.VideoFrame | None) -> CodedFra
 
 
 def encode_counted(
-    session: Session, steered: SteeredEncoder, frame: av.VideoFrame | None, *, stream: str = MAIN_STREAM
+    session: Session, steered: SteeredEncoder, frame: av.VideoFrame | None, *, stream: str = "main"
 ) -> list[AccessUnit]:
     """Encodes a frame, or flushes at None, each stage counted as the camera's under its own name."""
     coded = code_frame(steered, frame)

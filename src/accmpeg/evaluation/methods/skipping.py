@@ -8,7 +8,7 @@ from typing import Any
 import av
 
 from accmpeg.camera import SteeredEncoder
-from accmpeg.evaluation.bench.session import MAIN_STREAM, Session
+from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import encode_counted, keep_seen
 from accmpeg.media.encoder import EncoderSettings
 
@@ -21,7 +21,7 @@ SKIP_NOTICE_BYTES = 8
 class ChosenFrames:
     """Encodes and uploads the frames it is given, and hands them back as the server decodes them."""
 
-    def __init__(self, session: Session, settings: EncoderSettings, *, stream: str = MAIN_STREAM) -> None:
+    def __init__(self, session: Session, settings: EncoderSettings, *, stream: str = "main") -> None:
         self._session, self._stream = session, stream
         self._steered = SteeredEncoder(settings, None)
         self._steered.times.take()
