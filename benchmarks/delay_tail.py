@@ -1,6 +1,6 @@
 """The tail of the delay at equal answers: ours against the best other system on each clip.
 
-    python benchmarks/delay_tail.py results/yolo11n-systems --target 0.9
+    python benchmarks/delay_tail.py results/yolo11n --target 0.9
 
 Reads the findings of a sweep (`accmpeg report FOLDER` writes them). On each clip and link, p95 of the delay
 is read where a method reaches the target. The rival is whichever of --rivals has the least there, chosen on
