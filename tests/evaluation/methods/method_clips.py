@@ -25,12 +25,18 @@ WIDTH_PX, HEIGHT_PX = 640, 360
 RATE = Fraction(30)
 
 STAGES = {
-    "camera": "encode, encode coarse, encode fine, resize, accmodel, policy, blank, track, difference, "
-    "motion vectors",
+    "camera": "encode, resize, accmodel, policy, blank, track, difference, three differences, motion vectors",
     "server": "decode, enlarge, regions, paste, merge, gradient, thresholds",
 }
+STREAMS = ("coarse", "fine", "320x180")
+"""Beside the main one."""
 COSTS = Costs(
-    stage_ms={f"{place}: {stage}": 1.0 for place, stages in STAGES.items() for stage in stages.split(", ")},
+    stage_ms={
+        f"{place}: {stage}": 1.0
+        for place, stages in STAGES.items()
+        for each in stages.split(", ")
+        for stage in (each, *(f"{each} {stream}" for stream in STREAMS))
+    },
     camera_ms=1.0,
     plain_camera_ms=1.0,
     infer_ms=10.0,

@@ -1,6 +1,7 @@
 """AWStream: the profile is monotone, the choice follows the budget, and the stream runs what was chosen."""
 
 import itertools
+import math
 from fractions import Fraction
 
 import pytest
@@ -87,6 +88,10 @@ def with_profile(configuration: Configuration, quality: int = 32) -> Session:
 
 def test_the_configuration_runs_after_the_profile() -> None:
     session = with_profile(Configuration(320, 180, 2, 36))
+    # Each stream at its own cost: a millisecond a call here.
+    adapted = math.ceil((CLIP_FRAMES - PROFILE_FRAMES) / 2)
+    assert session.stage_ms["camera: encode"] == PROFILE_FRAMES + 1
+    assert session.stage_ms["camera: encode 320x180"] == adapted + 1
     sent = [sum(row) for row in sizes(session, "uplink")]
     left_out = [index for index, size_bytes in enumerate(sent) if size_bytes == 8]
     assert left_out == list(range(PROFILE_FRAMES + 1, CLIP_FRAMES, 2))

@@ -176,7 +176,7 @@ class Bench:
             costs=costs,
             keep=frozenset([shown]) if pictured else frozenset(),
         )
-        if costs is None and role != "ceiling":
+        if costs is None and self.costs and role != "ceiling":
             # What is free would fit any budget.
             raise EvaluationError(f"what {method.name} costs here could not be rehearsed")
         results = session.clip_results(method.name)
