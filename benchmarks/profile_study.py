@@ -6,6 +6,8 @@ Question: how many bytes does the choice need against an untouched x264 (`stream
 of the ceiling, over clips that nothing was tuned on, and does any clip lose? Beside it the fixed default: the
 DNN's size with two B-frames, or one where two do not fit the delay. Rule: the mean of log ratios over clips,
 95 % by drawing clips with each one's chance; a clip loses above +3 %. Resumable: cells stay in OUT/cells.
+A choice that does not keep the share on the second half counts as an untouched x264, which `profile` falls
+back to since then. `--read STUDY.json` prints the summary of a study that was made before.
 """
 
 import argparse
@@ -32,10 +34,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--videos", type=Path, required=True, help="folder of clips, each a camera of its own"
-    )
-    parser.add_argument("--dnn", type=Path, required=True)
+    parser.add_argument("--videos", type=Path, help="folder of clips, each a camera of its own")
+    parser.add_argument("--read", type=Path, help="only summarise this study.json")
+    parser.add_argument("--dnn", type=Path)
     parser.add_argument("--accmodel", type=Path)
     parser.add_argument("--reference", type=Path)
     parser.add_argument(
@@ -47,8 +48,15 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=10.0, help="for each search; more on a machine that others use too"
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    if asked.read is not None:
+        rows = json.loads(asked.read.read_text(encoding="utf-8"))["clips"]
+        for keep in sorted({row["keep"] for row in rows}):
+            print(keep, json.dumps(_summary([row for row in rows if row["keep"] == keep])["judged"]))
+        return
+    if None in (asked.videos, asked.dnn, asked.out):
+        parser.error("give --videos, --dnn and --out, or --read")
     (dnn,) = DnnSpec.read_all([asked.dnn], [asked.accmodel] if asked.accmodel else [], asked.reference)
     rows = []
     for clip in sorted(asked.videos.iterdir()):
@@ -103,6 +111,7 @@ def _summary(rows: list[dict[str, object]]) -> dict[str, object]:
         "clips": len(judged),
         "left out": {str(row["clip"]): row.get("why", "not judged") for row in rows if row not in judged},
     }
+    judged = [row if row["reached"] else {**row, "judged": 0.0, "judged_sd": 0.0} for row in judged]
     for name in ("judged", "default"):
         gains = np.asarray([row[name] for row in judged if row[name] is not None], dtype=np.float64)
         spread = np.asarray([row["judged_sd"] for row in judged if row[name] is not None], dtype=np.float64)
