@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 import accmpeg
@@ -17,6 +18,7 @@ from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.camera.uplink.uplink import Uplink
 from accmpeg.demo import assets_path
 from accmpeg.errors import AccmpegError, LinkError, SourceError, UsageError
+from accmpeg.media.source import Source
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.protocol.wire import Refused
 from tests.camera.peer import Peer, peer
@@ -191,6 +193,26 @@ def test_the_server_asks_for_a_keyframe(scene: Any, server: Peer) -> None:
     first, asked = [unit.sequence for unit in server.units if unit.is_keyframe]
     assert first == 0
     assert asked > 3, "and not at the next regular one, 300 frames later"
+
+
+def test_a_stream_that_connects_while_its_first_frame_is_held_back_begins_with_one_keyframe(
+    scene: Any, server: Peer
+) -> None:
+    class Waiting(Source):
+        def __init__(self) -> None:
+            self._frames = scene(30)()
+            self.info = self._frames.info
+
+        def __iter__(self) -> Iterator[av.VideoFrame]:
+            for index, frame in enumerate(self._frames):
+                if index == 2:
+                    until(lambda: camera.stats.get("connections"))
+                yield frame
+
+    camera = accmpeg.stream(Waiting, server.url, drop="none", gop_frames=300, b_frames=2)
+    with camera:
+        assert len(list(camera)) == 30
+    assert [unit.sequence for unit in server.units if unit.is_keyframe] == [0]
 
 
 def test_newest_wins_on_a_slow_link(scene: Any) -> None:

@@ -129,8 +129,12 @@ class Connection:
     async def run(self) -> None:
         """Sends and receives until all is sent and answered, then says goodbye."""
         state = self._state
-        # Only now: a keyframe that came before the camera counts as connected would be left out.
-        if self._own and not (state.keeps and state.spool.waiting_frames(self._stream_id)):
+        # Only now: a keyframe that came before the camera counts as connected would be left out. Of frames
+        # that are kept, those that wait come first, and the very first is a keyframe as it is.
+        kept = state.keeps and (
+            state.spool.waiting_frames(self._stream_id) or self._stream_id not in state.ledger.answered
+        )
+        if self._own and not kept:
             state.wanted_keyframe.set()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._receive()), group.create_task(self._ask_time())]
