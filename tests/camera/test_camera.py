@@ -361,6 +361,13 @@ def test_a_token_needs_encryption_or_loopback() -> None:
     assert ServerAddress.parse("wss://example.org", token="t").url == "wss://example.org/v1/stream"
 
 
+def test_a_server_behind_a_prefix_of_a_proxy() -> None:
+    for address in ("wss://example.org/video/", "wss://example.org/video/v1/stream"):
+        found = ServerAddress.parse(address)
+        assert found.url == "wss://example.org/video/v1/stream"
+        assert found.beside("cameras") == "/video/v1/cameras"
+
+
 def test_options_that_are_none() -> None:
     with pytest.raises(UsageError, match="no such option"):
         accmpeg.stream("x.mp4", "ws://127.0.0.1", bitrat=5)

@@ -14,12 +14,13 @@ from typing import Any
 
 import av
 import numpy as np
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import WebSocketException
 
 from accmpeg.camera.naming import checked_name, default_name
 from accmpeg.camera.uplink.address import ServerAddress, connection_problem
 from accmpeg.camera.uplink.clock import ClockSync
+from accmpeg.camera.uplink.handshake import ANSWER_TIMEOUT_S, connection_to
 from accmpeg.cli.finding import Finding
 from accmpeg.errors import LinkError, WireError
 from accmpeg.media.clock import SteadyClock
@@ -27,8 +28,6 @@ from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.media.frames import plane_view
 from accmpeg.media.proxies import Proxy
 from accmpeg.protocol.wire import (
-    MESSAGE_LIMIT_BYTES,
-    SUBPROTOCOL,
     AccessUnitMessage,
     Feedback,
     Goodbye,
@@ -43,7 +42,6 @@ from accmpeg.protocol.wire import (
 
 __all__ = ["examine_server"]
 
-_TIMEOUT_S = 10.0
 _FRAMES = 20
 _SIZE_PX = (640, 360)
 _TIME_SAMPLES = 8
@@ -93,7 +91,7 @@ def _resolve(address: ServerAddress) -> str:
 
 def _reach(host: str, port: int) -> str:
     start_s = time.monotonic()
-    socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
+    socket.create_connection((host, port), timeout=ANSWER_TIMEOUT_S).close()
     return f"{host}:{port} in {(time.monotonic() - start_s) * 1000:.0f} ms"
 
 
@@ -107,7 +105,7 @@ def _encrypt(address: ServerAddress) -> str:
     context = address.tls()
     assert context is not None
     with (
-        socket.create_connection((address.host, address.port), timeout=_TIMEOUT_S) as plain,
+        socket.create_connection((address.host, address.port), timeout=ANSWER_TIMEOUT_S) as plain,
         context.wrap_socket(plain, server_hostname=address.host) as secured,
     ):
         certificate: Any = secured.getpeercert() or {}
@@ -117,16 +115,7 @@ def _encrypt(address: ServerAddress) -> str:
 async def _talk(address: ServerAddress, name: str, findings: list[Finding]) -> None:
     part = "handshake"
     try:
-        async with connect(
-            address.url,
-            ssl=address.tls(),
-            proxy=address.proxy_url(),
-            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
-            additional_headers=address.headers(),
-            compression=None,
-            open_timeout=_TIMEOUT_S,
-            max_size=MESSAGE_LIMIT_BYTES,
-        ) as connection:
+        async with connection_to(address) as connection:
             findings.append(Finding(part, "ok", f"WebSocket {connection.subprotocol}"))
             part = "token"
             units, hello, parameter_sets = _noise(name)
@@ -146,7 +135,7 @@ async def _talk(address: ServerAddress, name: str, findings: list[Finding]) -> N
 
 async def _next(connection: ClientConnection, kinds: tuple[type, ...]) -> object:
     """The next message of these kinds; others are passed over."""
-    async with asyncio.timeout(_TIMEOUT_S):
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
         while True:
             data = await connection.recv()
             if isinstance(data, str):
@@ -232,7 +221,7 @@ async def _upload(connection: ClientConnection, units: list[AccessUnit]) -> Find
     sending = asyncio.create_task(send())
     received_bytes = 0
     try:
-        async with asyncio.timeout(_TIMEOUT_S):
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
             while received_bytes < total_bytes:
                 feedback = await _next(connection, (Feedback,))
                 assert isinstance(feedback, Feedback)

@@ -65,7 +65,10 @@ def fleet(
     token = read_token(token_file, TOKEN_VARIABLE)
     # Who has a dashboard open knows the address as http://.
     urls = [f"ws{each[4:]}" if each.startswith("http") else each for each in servers]
-    parsed = [ServerAddress.parse(each, token=token, ca_file=ca, insecure=insecure) for each in urls]
+    parsed = [
+        ServerAddress.parse(each, token=token, token_file=token_file, ca_file=ca, insecure=insecure)
+        for each in urls
+    ]
     addresses = list({each.url: each for each in parsed}.values())
     found = _ask_all(addresses)
     if as_json:

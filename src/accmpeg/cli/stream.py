@@ -94,7 +94,8 @@ def stream(
         log.warning(shortcomings)
     address = None
     if to is not None:
-        address = ServerAddress.parse(to, token=read_token(token_file), ca_file=ca, insecure=insecure)
+        token = read_token(token_file)
+        address = ServerAddress.parse(to, token=token, token_file=token_file, ca_file=ca, insecure=insecure)
     options = replace(
         options,
         policy=policy.value,

@@ -1,12 +1,16 @@
-"""What an earlier run left in the spool, where the server or the way to it has something against it."""
+"""What an earlier run left in the spool, tokens that change, and answers that lead elsewhere."""
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import accmpeg
-from accmpeg.camera import FrameResult
+from accmpeg.camera import Camera, FrameResult
+from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.protocol.wire import Refused
 from tests.camera.peer import peer
@@ -72,3 +76,50 @@ def test_a_token_that_is_refused_for_a_while_costs_no_frame_of_an_earlier_run(
         server.start()
         until(lambda: any(each.stream_id == camera.stream_id for each in results))
     assert [each.sequence for each in results if each.stream_id == earlier] == list(range(5))
+
+
+def test_a_token_file_is_read_again_where_the_connection_broke(scene: Any, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("first-token\n")
+    with peer(token="first-token") as server:
+        address = ServerAddress.parse(server.url, token="first-token", token_file=file)
+        with Camera(scene(10_000), address, None) as camera:
+            until(lambda: camera.stats.get("results") > 0)
+            server.kill()
+            file.write_text("second-token\n")
+            server.token = "second-token"
+            server.start()
+            until(lambda: camera.stats.get("connections") == 2)
+
+
+@pytest.fixture
+def sent_on() -> Iterator[list[str]]:
+    """An HTTP server whose address comes first, and that sends everybody to what comes second."""
+    found = ["", ""]
+
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(301)
+            self.send_header("Location", found[1])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        found[0] = f"ws://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield found
+        server.shutdown()
+
+
+def test_a_token_is_not_taken_to_where_an_answer_leads(scene: Any, sent_on: list[str]) -> None:
+    with peer() as elsewhere:
+        sent_on[1] = f"{elsewhere.url}/v1/stream"
+        with accmpeg.stream(scene(10_000), sent_on[0], token="s3cret") as camera:
+            until(lambda: camera.snapshot().get("last_problem"))
+        assert f"sends us on to {sent_on[1]} (HTTP 301)" in camera.snapshot()["last_problem"]
+        assert not elsewhere.authorization

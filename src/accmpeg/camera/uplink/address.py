@@ -42,12 +42,20 @@ class ServerAddress:
     secure: bool
     token: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
+    token_file: Path | None = None
+    """Read again for each connection: a camera that runs for months outlives its first token."""
 
     @classmethod
     def parse(
-        cls, text: str, *, token: str | None = None, ca_file: Path | None = None, insecure: bool = False
+        cls,
+        text: str,
+        *,
+        token: str | None = None,
+        ca_file: Path | None = None,
+        insecure: bool = False,
+        token_file: Path | None = None,
     ) -> "ServerAddress":
-        """From `wss://host:8700` or `ws://127.0.0.1:8700`; the path is added if there is none.
+        """From `wss://host:8700`, or `wss://host/prefix/` behind a proxy: the rest of the path is added.
 
         Raises UsageError for anything else, for a user or password in it, for a token that would cross a
         network unencrypted (unless `insecure`), and for a `ca_file` without certificates.
@@ -80,7 +88,8 @@ class ServerAddress:
                     "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
                 )
                 raise UsageError(f"--ca {ca_file}: {reason}") from error
-        path = found.path if found.path not in ("", "/") else STREAM_PATH
+        prefix, last = found.path.rpartition("/")[::2]
+        path = found.path if last else prefix + STREAM_PATH
         return cls(
             url=f"{found.scheme}://{found.named}{path}",
             host=found.host,
@@ -88,6 +97,7 @@ class ServerAddress:
             secure=secure,
             token=token or None,
             ca_file=ca_file,
+            token_file=token_file,
         )
 
     def beside(self, name: str) -> str:
@@ -133,7 +143,11 @@ class ServerAddress:
 
     def headers(self) -> dict[str, str]:
         """HTTP headers of the handshake."""
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        token = self.token
+        if self.token_file is not None:
+            with contextlib.suppress(UsageError):  # it may just be written: the one before may do
+                token = read_token(self.token_file)
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def refused(self, status: int) -> str:
         """What such an HTTP status of the server means, in words."""
@@ -249,7 +263,13 @@ def _direct_problem(error: BaseException, address: ServerAddress) -> Problem:
         status = error.response.status_code
         if status in (401, 403):
             return Problem(address.refused(status), final=True)
-        return Problem(f"{where} answered HTTP {status} instead of a WebSocket: check the address")
+        for elsewhere in error.response.headers.get_all("Location")[:1]:
+            return Problem(
+                f"{where} sends us on to {describe(elsewhere)[:200]} (HTTP {status}): give an address that "
+                "leads to the server itself, wss:// where it says https://"
+            )
+        behind = ", which ends with / if it is a prefix" if status == 404 else ""
+        return Problem(f"{where} answered HTTP {status} instead of a WebSocket: check the address{behind}")
     if isinstance(error, NegotiationError):
         return Problem(f"{where} does not speak this wire version: update it or this camera", final=True)
     if isinstance(error, InvalidHandshake):

@@ -15,14 +15,13 @@ import contextlib
 import logging
 import random
 
-from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from accmpeg.camera.uplink.address import ServerAddress, connection_problem
-from accmpeg.camera.uplink.connection import ANSWER_TIMEOUT_S, Connection, LinkState
+from accmpeg.camera.uplink.connection import Connection, LinkState
+from accmpeg.camera.uplink.handshake import connection_to
 from accmpeg.errors import LinkError, WireError
 from accmpeg.protocol.backoff import Backoff
-from accmpeg.protocol.wire import MESSAGE_LIMIT_BYTES, SUBPROTOCOL
 
 __all__ = ["CameraClient"]
 
@@ -108,19 +107,12 @@ class CameraClient:
         hello = self._state.spool.hello_of(stream_id)
         if hello is None:
             return  # the encoder's thread has just dropped the last of it
-        async with connect(
-            self._address.url,
-            ssl=self._address.tls(),
-            proxy=self._address.proxy_url(),
-            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
-            additional_headers=self._address.headers(),
+        async with connection_to(
+            self._address,
             user_agent_header=None,
-            compression=None,
-            open_timeout=ANSWER_TIMEOUT_S,
             ping_interval=_PING_EVERY_S,
             ping_timeout=_DEAD_AFTER_S,
             close_timeout=2.0,
-            max_size=MESSAGE_LIMIT_BYTES,
             write_limit=_SEND_BUFFER_BYTES,
         ) as socket:
             self._address.tune(socket.transport.get_extra_info("socket"))

@@ -22,6 +22,7 @@ from accmpeg.camera.outputs import FrameResult
 from accmpeg.camera.stats import CameraStats
 from accmpeg.camera.uplink.adaptation import Adaptation
 from accmpeg.camera.uplink.clock import ClockSync
+from accmpeg.camera.uplink.handshake import ANSWER_TIMEOUT_S
 from accmpeg.camera.uplink.ledger import Ledger
 from accmpeg.camera.uplink.pace import lag_ms
 from accmpeg.camera.uplink.spool import Spool
@@ -31,9 +32,8 @@ from accmpeg.media.clock import SteadyClock
 from accmpeg.protocol import wire
 from accmpeg.quiet import FewRepeats
 
-__all__ = ["ANSWER_TIMEOUT_S", "Connection", "LinkState"]
+__all__ = ["Connection", "LinkState"]
 
-ANSWER_TIMEOUT_S = 10.0
 SILENT_S = 7.0
 """A server gives feedback every second. The WebSocket's pings may be answered by a proxy before it."""
 
