@@ -84,7 +84,6 @@ def stream(
     from accmpeg.camera import Camera
     from accmpeg.camera.uplink.address import ServerAddress, read_token
 
-    del config
     set_up_logs(log_format, log_level)
     log_effective_settings(context)
     warn_of_open_secrets(token_file)
