@@ -3,6 +3,7 @@
 import http.client
 import ipaddress
 import json
+import re
 import shutil
 import socket
 import struct
@@ -60,6 +61,9 @@ def test_pages_are_self_contained_and_guarded(server: ServerThread) -> None:
         assert headers["x-content-type-options"] == "nosniff"
         assert b"http://" not in body, "nothing from elsewhere"
         assert b"https://" not in body
+        absolute = rb"""(href=|src=|fetch\(|URL\(|WebSocket\()["`]/"""
+        assert not re.search(absolute, body), "a proxy may have put the pages below a path"
+        )
     assert ask(server, "/../pyproject.toml")[0] == 404
     assert ask(server, "/nothing")[0] == 404
 
@@ -243,6 +247,9 @@ def test_pages_of_other_sites_are_kept_out(server: ServerThread) -> None:
         pass
     with connect(f"{server.websocket_url}/v1/results", origin=server.url):  # type: ignore[arg-type]
         pass
+    behind_proxy = {"Host": "localhost:443", "Origin": "https://localhost"}
+    assert ask(server, "/v1/session", "DELETE", **behind_proxy)[0] == 204
+    assert ask(server, "/v1/session", "DELETE", **behind_proxy | {"Host": "localhost:444"})[0] == 403
 
 
 def test_a_dnn_is_exchanged_while_a_camera_streams(

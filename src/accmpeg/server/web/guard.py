@@ -21,6 +21,8 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
 }
 
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
+
 
 class Guard:
     """Adds the headers; refuses WebSockets and changes that another site's page asks a browser for.
@@ -61,14 +63,16 @@ class Guard:
             return False
         origin = headers.get(b"origin")
         reads_only = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-        return reads_only or origin is None or _netloc(origin) == host.lower()
+        return reads_only or origin is None or _is_of(origin, host)
 
 
-def _netloc(origin: str) -> str:
+def _is_of(origin: str, host: str) -> bool:
     try:
-        return urlsplit(origin).netloc.lower()
+        asking = urlsplit(origin.lower())
     except ValueError:
-        return ""
+        return False
+    # Browsers leave the usual port out; proxies may name it ($host:$server_port).
+    return asking.netloc == host.lower().removesuffix(_USUAL_PORTS.get(asking.scheme, ""))
 
 
 def _host_name(host: str) -> str:

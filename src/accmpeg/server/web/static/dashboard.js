@@ -80,7 +80,7 @@ function showCard(camera) {
 }
 
 async function forget(card, name) {
-  const answer = await fetch(`/v1/cameras/${encodeURIComponent(name)}`, { method: "DELETE" }).catch(() => null);
+  const answer = await fetch(`v1/cameras/${encodeURIComponent(name)}`, { method: "DELETE" }).catch(() => null);
   if (answer && answer.status === 401) {
     card.forget.textContent = "An administrator's token is needed";
     card.forget.disabled = true;
@@ -253,9 +253,16 @@ function sayWhatIsWatched() {
   }));
 }
 
+// Beside this page, which a proxy may show below a path of its own.
+function socketAddress(path) {
+  const address = new URL(path, location);
+  address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  return address.href;
+}
+
 function openSocket() {
   if (socket) return;
-  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/view`);
+  socket = new WebSocket(socketAddress("v1/view"));
   socket.binaryType = "arraybuffer";
   socket.onopen = () => { retryMs = 1000; sayWhatIsWatched(); };
   socket.onmessage = (event) => showPicture(event.data);
@@ -284,7 +291,7 @@ function noContact(why) {
 async function refresh() {
   if (document.hidden || asking) return;
   asking = true;
-  const answer = await fetch("/v1/cameras", { signal: AbortSignal.timeout(CONTACT_MS) }).catch(() => null);
+  const answer = await fetch("v1/cameras", { signal: AbortSignal.timeout(CONTACT_MS) }).catch(() => null);
   const status = answer && answer.ok ? await answer.json().catch(() => null) : null;
   asking = false;
   if (status || (answer && answer.status === 401)) {
@@ -332,7 +339,7 @@ function duration(seconds) {
 byId("log-in").addEventListener("submit", async (event) => {
   event.preventDefault();
   const token = byId("token").value.trim();
-  const answer = await fetch("/v1/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } })
+  const answer = await fetch("v1/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } })
     .catch(() => null);
   byId("log-in-problem").textContent = answer && answer.ok ? "" : "That token is not a viewer's.";
   if (answer && answer.ok) {
@@ -342,10 +349,10 @@ byId("log-in").addEventListener("submit", async (event) => {
   }
 });
 byId("log-out").addEventListener("click", async () => {
-  await fetch("/v1/session", { method: "DELETE" });
+  await fetch("v1/session", { method: "DELETE" });
   location.reload();
 });
-byId("address").textContent = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/`;
+byId("address").textContent = socketAddress(".");
 document.addEventListener("visibilitychange", () => { sayWhatIsWatched(); if (!document.hidden) refresh(); });
 setInterval(refresh, STATUS_MS);
 refresh();

@@ -8,7 +8,7 @@ function element(tag, text, className) {
   return made;
 }
 
-fetch("/openapi.json").then((answer) => answer.json()).then((schema) => {
+fetch("openapi.json").then((answer) => answer.json()).then((schema) => {
   const place = document.getElementById("operations");
   for (const [path, operations] of Object.entries(schema.paths)) {
     for (const [method, operation] of Object.entries(operations)) {
