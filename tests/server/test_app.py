@@ -63,7 +63,6 @@ def test_pages_are_self_contained_and_guarded(server: ServerThread) -> None:
         assert b"https://" not in body
         absolute = rb"""(href=|src=|fetch\(|URL\(|WebSocket\()["`]/"""
         assert not re.search(absolute, body), "a proxy may have put the pages below a path"
-        )
     assert ask(server, "/../pyproject.toml")[0] == 404
     assert ask(server, "/nothing")[0] == 404
 
