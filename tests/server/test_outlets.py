@@ -20,7 +20,7 @@ from accmpeg.errors import SinkError, UsageError
 from accmpeg.media.addresses import HOW_TO_ESCAPE
 from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.sink import open_sink
-from accmpeg.server import ServerSettings, ServerThread
+from accmpeg.server import ServerSettings, ServerThread, subscribers
 from accmpeg.server.broker import BrokerAddress
 from accmpeg.server.cameras import CameraBook
 from accmpeg.server.metrics import Metrics
@@ -50,6 +50,19 @@ def test_every_result_is_a_line_of_the_file(start: Start, recorded: Recorded, tm
 def test_a_file_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="nosuch"):
         JsonLinesFile(tmp_path / "nosuch" / "results.jsonl", new_metrics())
+
+
+def test_a_file_that_vanishes_has_another_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscribers, "LOOK_EVERY_S", 0.0)
+    file = tmp_path / "results.jsonl"
+    outlet = JsonLinesFile(file, new_metrics())
+    for text in ("1", "2"):
+        outlet.offer("gate", text)
+        until(lambda text=text: file.exists() and file.read_text() == f"{text}\n")
+        file.unlink()
+    outlet.close()
 
 
 def test_a_pipe_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:

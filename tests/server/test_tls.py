@@ -17,7 +17,7 @@ from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.errors import LinkError, UsageError
 from accmpeg.protocol.wire import SUBPROTOCOL, Welcome, pack, unpack
-from accmpeg.server import ServerSettings, ServerThread
+from accmpeg.server import ServerSettings, ServerThread, run
 from accmpeg.server.web.certificate import certificate_problem
 from accmpeg.server.web.transport import tls_context
 from tests.helpers import WAIT_S, until
@@ -145,6 +145,21 @@ def test_which_of_the_two_files_is_wrong_is_said(certificate: tuple[Path, Path],
     assert re.match("--tls-key .* no private key in it", wrong(good, good))
     assert re.match("--tls-key .* is encrypted.*openssl pkey", wrong(good, locked))
     assert "do not belong together" in wrong(good, other)
+    chain = tmp_path / "authority-first.pem"
+    chain.write_text((tmp_path / "dated.pem").read_text() + good.read_text())
+    assert "the first certificate, which must be the server's own" in wrong(chain, key)
+
+
+def test_a_renewed_certificate_needs_no_signal(
+    start: Start, certificate: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "RENEW_EVERY_S", 0.05)
+    pem, key = certificate
+    server = start(tls_certificate=pem, tls_key=key)
+    for renewed, path in zip(dated(tmp_path, "20200101", "20991231"), (pem, key), strict=True):
+        path.write_text(renewed.read_text())
+    host, port = server.url.removeprefix("https://").split(":")
+    until(lambda: ssl.get_server_certificate((host, int(port))).strip() == pem.read_text().strip())
 
 
 def test_a_certificate_that_is_none_is_named(start: Start, tmp_path: Path) -> None:

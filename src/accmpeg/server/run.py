@@ -37,6 +37,8 @@ _WAYS_OUT = {
     errno.EACCES: ": ports below 1024 are for root, so give another --port",
     socket.EAI_NONAME: ": give --host a name or an address, and the port as --port",
 }
+RENEW_EVERY_S = 86_400.0
+"""How often the certificate is read again: that of a server outlives none of those that are free."""
 GRACE_S = 10.0
 """After draining, everything must have ended within so long; then it is ended."""
 
@@ -70,8 +72,22 @@ class _Program(uvicorn.Server):
         core = self.server.core
         self.acceptor = Acceptor(self._listener, self._protocol, core.limits, self._tls, core.metrics)
         self.acceptor.start()
+        if self._tls is not None:
+            core.spawn(self._renew_certificate())
         if self.reload_waits:
             self.reload()
+
+    async def _renew_certificate(self) -> None:
+        """Takes what was renewed without a word, and says what was not."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            settings = self.server.core.settings
+            try:
+                self.acceptor.tls = tls_context(settings)
+                _check_certificate(settings)
+            except UsageError as error:
+                said = {"reason": str(error)}
+                log.error("the TLS certificate can't be read again, the old one goes on", extra=said)
 
     def _protocol(self) -> Http:
         return Http(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from accmpeg.server.metrics import Metrics
 
 __all__ = ["Hub", "JsonLinesFile", "Outlet", "Subscriber"]
 
+LOOK_EVERY_S = 1.0
 _FILE_QUEUE = 4096
 
 log = logging.getLogger(__name__)
@@ -91,15 +93,15 @@ class JsonLinesFile:
     """Appends one line per result, in a thread: a slow or full disk holds nobody up.
 
     While the disk is full, results are lost; the log says so once, and once more when writing goes on. A line
-    that was cut by a full disk is ended first, so that every later line is whole. Raises `SinkError` if the
-    file can't be opened.
+    that was cut by a full disk is ended first, so that every later line is whole. Where the file was moved or
+    deleted, a new one takes its place within a second. Raises `SinkError` if it can't be opened.
     """
 
     def __init__(self, path: Path, metrics: Metrics) -> None:
         self._path = path
         self._lost = metrics.lost.labels("file")
         self._texts: queue.Queue[str | None] = queue.Queue(_FILE_QUEUE)
-        self._reopen = threading.Event()
+        self._look_s = 0.0
         try:
             self._file = self._open()
         except OSError as error:
@@ -118,8 +120,8 @@ class JsonLinesFile:
             self._lost.inc()
 
     def reopen(self) -> None:
-        """Goes on in a file of the same path from the next line on: the old one may have been moved away."""
-        self._reopen.set()
+        """Goes on in a file of the same path from the next line on, if the old one has been moved away."""
+        self._look_s = 0.0
 
     def close(self) -> None:
         """Writes what is queued, and closes."""
@@ -129,8 +131,7 @@ class JsonLinesFile:
 
     def _run(self) -> None:
         while (text := self._texts.get()) is not None:
-            if self._reopen.is_set():
-                self._reopen.clear()
+            if self._has_gone():
                 self._change()
             self._write(("\n" if self._torn else "") + text + "\n")
         os.close(self._file)
@@ -141,6 +142,17 @@ class JsonLinesFile:
         file = os.open(self._path, flags, 0o640)
         os.set_blocking(file, True)
         return file
+
+    def _has_gone(self) -> bool:
+        """Whether another file is at the path by now, or none: who moves or deletes it may not say so."""
+        now_s = time.monotonic()
+        if now_s < self._look_s:
+            return False
+        self._look_s = now_s + LOOK_EVERY_S
+        try:
+            return not os.path.samestat(self._path.stat(), os.fstat(self._file))
+        except OSError:
+            return True
 
     def _change(self) -> None:
         try:

@@ -127,7 +127,10 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     except OSError as error:  # ssl.SSLError is one
         files = f"--tls-certificate {settings.tls_certificate} and --tls-key {settings.tls_key}"
         if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
-            raise UsageError(f"{files} do not belong together: give the key of this certificate") from error
+            raise UsageError(
+                f"{files} do not belong together: give the key of the first certificate, which must be the "
+                "server's own, before those of its authorities"
+            ) from error
         raise UsageError(f"{files} can't be used: {reason(error)}") from error
     return context
 
