@@ -113,6 +113,20 @@ def test_ids_may_be_text_and_names_have_folders_as_windows_writes_them(tmp_path:
     assert names == ("9", "10", "van")
 
 
+def test_numbers_may_be_text_or_have_a_decimal_point_and_frame_indices_need_no_names(tmp_path: Path) -> None:
+    """As data frames write them. "0" is no crowd: taken for one, its object would be no one's fault."""
+    document = numbered(["", ""])
+    document["images"] = [
+        {"id": 0.0, "frame_index": "1", "width": "64.0", "height": 48.0},
+        {"id": 1, "frame_index": 0},
+    ]
+    for annotation, crowd in zip(document["annotations"], ("0", "1"), strict=True):
+        annotation |= {"category_id": 1.0, "iscrowd": crowd}
+    labels, _ = read_coco(written(tmp_path, document), size_px=(64, 48))
+    assert [len(frame) for frame in labels] == [0, 1]
+    assert [len(unlabelled_xyxy(frame)) for frame in labels] == [1, 0]
+
+
 def test_pictures_with_missing_numbers_are_paired_by_name(tmp_path: Path) -> None:
     path = written(tmp_path, numbered(["frames/30.jpg", "frames/10.jpg"]))
     labels, _ = read_coco(path, ["10.jpg", "30.jpg", "40.jpg"])
@@ -147,6 +161,10 @@ def test_pictures_with_missing_numbers_are_paired_by_name(tmp_path: Path) -> Non
         (
             numbered(["1.jpg"], annotations=[{"image_id": 8, "category_id": 1, "bbox": [0, 0, 1, 5]}]),
             "an annotation is of image 8, and images has none of that id",
+        ),
+        (
+            numbered([], images=[{"id": 1, "file_name": name} for name in ("1.jpg", "2.jpg")]),
+            "two images or two categories have one id",
         ),
         (numbered(["1.jpg"], info={"unlabelled_zones": [[0, 0, 5]]}), "is no box of 4 numbers"),
     ],

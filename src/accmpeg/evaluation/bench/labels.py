@@ -44,25 +44,26 @@ def read_coco(
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows put a mark before it
         categories = sorted(document["categories"], key=_by_id)
-        numbers = {str(category["id"]): number for number, category in enumerate(categories)}
+        numbers = {_id(category["id"]): number for number, category in enumerate(categories)}
         images = _in_frame_order(document["images"], picture_names)
         _check_size(images, size_px)
         zones = [[float(edge) for edge in zone] for zone in _zones(document)]
-        # Tools write ids as numbers in one place and as text in another.
-        frames = {str(image["id"]): _Frame(crowds=list(zones)) for image in images}
+        frames = {_id(image["id"]): _Frame(crowds=list(zones)) for image in images}
+        if len(frames) < len(images) or len(numbers) < len(categories):
+            raise ValueError("two images or two categories have one id")
         for annotation in document["annotations"]:
-            image_id, category_id = str(annotation["image_id"]), str(annotation["category_id"])
+            image_id, category_id = _id(annotation["image_id"]), _id(annotation["category_id"])
             if image_id not in frames:
                 raise ValueError(f"an annotation is of image {image_id}, and images has none of that id")
             if category_id not in numbers:
                 raise ValueError(f"an annotation is of category {category_id}, and categories has no such id")
             frame, corners = frames[image_id], _corners(annotation["bbox"])
-            if annotation.get("iscrowd"):
+            if int(annotation.get("iscrowd") or 0):  # "0" in some files
                 frame.crowds.append(corners)
             else:
                 frame.objects.append(corners)
                 frame.classes.append(numbers[category_id])
-        labels = [frames[str(image["id"])].detections() for image in images]
+        labels = [frames[_id(image["id"])].detections() for image in images]
         return labels, tuple(str(category["name"]) for category in categories)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(
@@ -99,9 +100,14 @@ class _Frame:
         )
 
 
+def _id(value: Any) -> str:
+    """Tools write an id as a number in one place, and as text or with a decimal point in another."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def _by_id(category: Mapping[str, Any]) -> tuple[bool, int, str]:
     """Sorts numbers as numbers, before ids that are none."""
-    text = str(category["id"])
+    text = _id(category["id"])
     return not text.isdecimal(), int(text) if text.isdecimal() else 0, text
 
 
@@ -114,7 +120,7 @@ def _in_frame_order(
     indexed = ["frame_index" in image for image in images]
     if any(indexed) and not all(indexed):
         raise _UnclearFramesError("gives only some of its images a frame_index: give it to all or to none")
-    names = [str(image["file_name"]) for image in images]
+    names = [] if all(indexed) else [str(image["file_name"]) for image in images]
     if all(indexed):
         frames = [int(image["frame_index"]) for image in images]
         told = [f"frame_index {frame}" for frame in frames]
@@ -145,7 +151,7 @@ def _check_size(images: Sequence[Mapping[str, Any]], size_px: tuple[int, int] | 
     """Boxes in pixels of another size lie beside the objects, and the scores would say that all are lost."""
     for image in images:
         # Some tools write numbers as text, or 0 for what they don't know.
-        labelled_px = int(image.get("width") or 0), int(image.get("height") or 0)
+        labelled_px = int(float(image.get("width") or 0)), int(float(image.get("height") or 0))
         if size_px is not None and all(labelled_px) and labelled_px != size_px:
             raise _UnclearFramesError(
                 f"labels {image.get('file_name', 'frames')} in {labelled_px[0]}x{labelled_px[1]} pixels, "
