@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,13 @@ def test_ctrl_c_while_the_program_still_loads_ends_it_without_a_traceback() -> N
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, "version"], capture_output=True, text=True)
     assert done.stderr == ""
     assert done.returncode == -signal.SIGINT
+
+
+def test_what_a_terminal_can_not_show_ends_nothing() -> None:
+    command = [sys.executable, "-m", "accmpeg", "fleet", "--help"]  # it wants "URL…"
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"URL?" in done.stdout
 
 
 def test_closed_streams_end_nothing() -> None:

@@ -254,7 +254,7 @@ def test_what_a_broker_address_says() -> None:
     assert (broker.host, broker.port, broker.secure, broker.prefix) == ("::1", 8883, True, "site a/b")
     assert (broker.user, broker.password) == ("me", "p#/?@:%")
     assert "p#" not in repr(broker)
-    assert BrokerAddress.parse("mqtt://broker").prefix == "accmpeg"
+    assert BrokerAddress.parse(" mqtt://broker\r\n").prefix == "accmpeg"
 
 
 def test_a_broker_that_refuses_the_password_is_told_without_it(

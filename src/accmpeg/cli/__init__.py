@@ -1,5 +1,6 @@
 """The `accmpeg` command: one file per verb, registered here."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -62,5 +63,8 @@ def main() -> None:
     # Python has none where a supervisor closed it (`>&-`), and what is printed would end the command.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - until the end
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Of names and dashes that a terminal or file can't hold, the rest is still worth reading.
+        sys.stdout.reconfigure(errors="replace")
     interrupt_on_sigterm()
     app()

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -81,9 +82,10 @@ def _proxy(value: str, variable: str) -> Proxy:
 def _is_exempt(location: Location) -> bool:
     listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     host = location.host.lower().rstrip(".")
-    for each in listed.lower().split(","):
-        name = each.strip().removeprefix("*.").lstrip(".")
-        if name in ("*", host, location.named.lower()) or (name and host.endswith(f".{name}")):
+    names = f".{host}", f".{location.named.lower()}"
+    for each in re.split(r"[,\s]+", listed.lower()):  # blanks part them too, as in curl
+        name = each.removeprefix("*.").lstrip(".")
+        if name == "*" or (name and any(known.endswith(f".{name}") for known in names)):
             return True
         try:
             if ipaddress.ip_address(host) in ipaddress.ip_network(name.strip("[]"), strict=False):

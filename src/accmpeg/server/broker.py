@@ -35,6 +35,7 @@ class BrokerAddress:
         Raises UsageError, without the secrets, for all that no broker would take, and MissingExtraError
         without aiomqtt: so this is known before anything starts.
         """
+        address = address.strip()  # of a line of a file of settings, which may end in \r
         shown = f"--mqtt {describe(address)}"
         try:
             found = locate(address)

@@ -135,7 +135,10 @@ def test_a_proxys_password_is_decoded(
     assert base64.b64encode(b"me:p@s:s%").decode() in between.asked[0]
 
 
-@pytest.mark.parametrize("exempt", ["server.invalid", ".invalid", "invalid", "a, *.invalid", "*", ELSEWHERE])
+@pytest.mark.parametrize(
+    "exempt",
+    ["server.invalid", ".invalid", "invalid", "a, *.invalid", "a b .invalid", "*", ELSEWHERE, "invalid:8700"],
+)
 def test_what_no_proxy_names_is_reached_directly(monkeypatch: pytest.MonkeyPatch, exempt: str) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     assert ServerAddress.parse(f"wss://{ELSEWHERE}").proxy() is not None
@@ -149,6 +152,9 @@ def test_networks_of_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     direct = ("10.1.2.3", "[fd00::9]", "192.168.7.7")
     assert [ServerAddress.parse(f"wss://{host}").proxy() for host in direct] == [None] * 3
     assert ServerAddress.parse("wss://11.1.2.3").proxy() is not None
+    monkeypatch.setenv("NO_PROXY", "cam.example:443,11.1.2.3:8700,[2001:db8::1]:443")
+    for host, is_direct in {"cam.example": 1, "[2001:db8::1]": 1, "11.1.2.3": 0, "xcam.example": 0}.items():
+        assert (ServerAddress.parse(f"wss://{host}").proxy() is None) == is_direct, host
 
 
 def test_http_proxies_are_not_for_encrypted_servers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,8 @@ class ServerAddress:
         """
         kinds = ("wss", "socks", "https", "all") if self.secure else ("ws", "socks", "https", "http", "all")
         try:
-            proxy = proxy_of(locate(self.url), [f"{kind}_proxy" for kind in kinds])
+            whole = replace(locate(self.url), port=self.port)  # which no_proxy may name
+            proxy = proxy_of(whole, [f"{kind}_proxy" for kind in kinds])
         except UsageError as error:
             raise LinkError(str(error), final=True) from None
         if proxy is not None and proxy.scheme.startswith("socks") and not _has_socks():
