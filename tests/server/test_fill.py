@@ -20,13 +20,15 @@ SENT_PER_S, PUBLISHED_PER_S = 5, 20
 STEP_US = 1_000_000 // PUBLISHED_PER_S
 
 
-def streamed(server: ServerThread, recorded: Recorded, frames: int, *, drop: str) -> None:
-    """Sends frames of the scene at their pace, then leaves."""
+def streamed(
+    server: ServerThread, recorded: Recorded, frames: int, *, drop: str, set_back_at: int = 1000
+) -> None:
+    """Sends frames of the scene at their pace, then leaves; the clock may be set back by two hours."""
     with Camera(server, recorded, drop=drop) as camera:
         camera.welcome()
         for number in range(frames):
             unit = recorded.units[number]
-            captured_us = number * 1_000_000 // SENT_PER_S
+            captured_us = number * 1_000_000 // SENT_PER_S - 7_200_000_000 * (number >= set_back_at)
             camera.send(unit_message(number, unit, captured_us=captured_us, pts=6 * number), unit.data)
             time.sleep(1 / SENT_PER_S)
         camera.results(frames)
@@ -65,6 +67,16 @@ def test_what_is_wanted_beyond_what_is_sent_is_tracked(
     assert followed == sorted(followed), "what is tracked follows the newest frame that was seen"
     summary = server.running.core.book.records["gate"].summary()
     assert summary["tracked"] == len(tracked)
+
+
+def test_a_camera_whose_clock_is_set_back_is_followed_on(
+    start: Callable[..., ServerThread], recorded: Recorded, tmp_path: Path
+) -> None:
+    file = tmp_path / "results.jsonl"
+    server = start(results=file, publish_per_s=PUBLISHED_PER_S)
+    streamed(server, recorded, 10, drop="latest", set_back_at=3)
+    server.stop()
+    assert any(each["tracked"] and each["sequence"] > 3 for each in events(file))
 
 
 def test_a_camera_that_is_silent_or_gone_is_not_tracked_for_long(

@@ -44,6 +44,15 @@ def test_an_object_seen_once_stays_where_it_is() -> None:
     assert motion.at(0.5)["objects"][0]["box_xyxy"] == [100, 100, 160, 200]
 
 
+def test_a_camera_whose_clock_is_set_back_is_followed_on() -> None:
+    motion = Motion(SIZE_PX)
+    for tenth in range(11):
+        motion.see(document(100 + 5 * tenth), 7200 + tenth / 10)
+    seen_twice(motion, 50)
+    motion.see(document(0), 0.5)  # a frame that another has overtaken
+    assert motion.at(1.1)["objects"][0]["box_xyxy"][0] == pytest.approx(150 + BELIEVED_SHARE * 5, abs=1.0)
+
+
 def test_what_leaves_the_frame_is_gone() -> None:
     motion = Motion(SIZE_PX)
     for tenth in range(6):

@@ -12,7 +12,7 @@ from typing import Any
 
 from accmpeg.server.cameras import CLOCK
 from accmpeg.server.changes import Changes
-from accmpeg.server.motion import Motion
+from accmpeg.server.motion import LOST_S, Motion
 from accmpeg.server.threads import in_thread
 
 __all__ = ["Filler"]
@@ -55,8 +55,8 @@ class Filler:
         self._ended = False
 
     def saw(self, event: dict[str, Any]) -> None:
-        """A result was published; that of an earlier frame than the last (B-frames) says nothing."""
-        if event["captured_us"] > self._captured_us:
+        """A result was published; that of a frame a little earlier than the last (B-frames) says nothing."""
+        if not 0 <= self._captured_us - event["captured_us"] < LOST_S * 1e6:
             self._captured_us = event["captured_us"]
             self._seen = event, asyncio.get_running_loop().time()
             self._changes.notify()

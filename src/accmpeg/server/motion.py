@@ -57,9 +57,14 @@ class Motion:
         self._px_per_s: NDArray[np.float64] = np.zeros((0, 2))
 
     def see(self, document: dict[str, Any], captured_s: float) -> None:
-        """The result of a frame, as `tasks.result_json` writes it; that of an earlier frame says nothing."""
-        if captured_s <= self._seen_s:
+        """The result of a frame, as `tasks.result_json` writes it; that of an earlier frame says nothing.
+
+        One that is earlier by `LOST_S` is no earlier frame: the camera's clock was set back.
+        """
+        if 0 <= self._seen_s - captured_s < LOST_S:
             return
+        if captured_s < self._seen_s:
+            self._tracker.reset()
         objects = document["objects"]
         surest = sorted(range(len(objects)), key=lambda i: -objects[i]["score"])[:MOST_OBJECTS]
         boxes = np.asarray([objects[i]["box_xyxy"] for i in surest], np.float32).reshape(-1, 4)
