@@ -1,5 +1,6 @@
 """A whole comparison in one call: clips, server DNNs and methods in, findings and a report out."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,7 +95,12 @@ def evaluate(
         raise UsageError(f"--output {folder} is a file: give a folder")
     clips = _clips(videos, None if labels is None else Path(labels))
     if quick:
-        settings = replace(settings, points=_QUICK_POINTS, limit=_QUICK_FRAMES, step=_QUICK_STEP)
+        settings = replace(
+            settings,
+            points=_QUICK_POINTS,
+            limit=min(_QUICK_FRAMES, settings.limit or _QUICK_FRAMES),
+            step=_QUICK_STEP,
+        )
         clips = clips[:_QUICK_CLIPS]
     stronger = None if reference is None else Path(reference)
     specs = DnnSpec.read_all([Path(card) for card in dnns], [Path(model) for model in accmodels], stronger)
@@ -140,4 +146,7 @@ def _clips(videos: Sequence[str | Path | ClipSpec], labels: Path | None) -> list
         raise SourceError(
             f"no clip under {', '.join(map(str, files))}: give videos or folders of numbered pictures"
         )
+    twice, times = Counter(clip.name for clip in clips).most_common(1)[0]
+    if times > 1:
+        raise UsageError(f"two clips are called {twice}: rename one, their figures go by it")
     return clips

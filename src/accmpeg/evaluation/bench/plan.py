@@ -80,7 +80,8 @@ class DnnSpec:
         """Pairs cards with AccModels by the hash of the server DNN; raises UsageError for one left over,
         and WeightsError for weights that are not the card's: every cell would fail of it.
 
-        `stronger` confirms the answers of those that have boxes.
+        `stronger` confirms the answers of those that have boxes and are another network, or the same one
+        reading another size.
         """
         models = {path: read_accmodel_card(card_path(path)) for path in accmodels}
         specs = []
@@ -88,12 +89,18 @@ class DnnSpec:
         for file in cards:
             card = read_checked_card(file)
             own = [path for path, model in models.items() if model.dnn.is_same(card.name, card.sha256)]
-            taken.update(own[:1])
+            if len(own) > 1:
+                raise UsageError(
+                    f"--accmodel: {own[0]} and {own[1]} were both made for {card.name}: give one"
+                )
+            taken.update(own)
             judge = None
             if stronger is not None and card.task != "segmentation":
                 judge = cls(stronger, read_checked_card(stronger))
                 if judge.card.task == "segmentation":
                     raise UsageError(f"--reference {stronger} reports no boxes, so it can't confirm any")
+                if _network(judge.card) == _network(card):
+                    judge = None
             accmodel_file = own[0] if own else None
             specs.append(cls(file, card, accmodel_file, models[own[0]] if own else None, judge))
         for path, model in models.items():
@@ -103,7 +110,16 @@ class DnnSpec:
         names = [spec.card.name for spec in specs]
         if len(set(names)) < len(names):
             raise UsageError(f"two server DNNs are called alike ({', '.join(names)}): rename one in its card")
+        if stronger is not None and not any(spec.stronger for spec in specs):
+            raise UsageError(
+                f"--reference {stronger} confirms nothing: give a stronger DNN than --dnn, one with boxes"
+            )
         return specs
+
+
+def _network(card: DnnCard) -> tuple[object, ...]:
+    """What can't confirm itself, whatever its card calls it."""
+    return card.sha256 or card.model, card.input
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from accmpeg.dnn.base import ServerDnn, load_dnn
+from accmpeg.errors import SourceError
 from accmpeg.evaluation.bench.cache import content_hash, read_results, write_results
 from accmpeg.evaluation.bench.clip import Clip
 from accmpeg.evaluation.bench.plan import Group
@@ -45,7 +46,11 @@ class ScoredClip:
 
     @cached_property
     def clip(self) -> Clip:
-        return replace(self._group.clip.open(self._settings.limit), name=self._group.clip.name)
+        clip = replace(self._group.clip.open(self._settings.limit), name=self._group.clip.name)
+        if len(clip.frames) < 2:
+            # All that crosses the network would be a keyframe's share of a GOP.
+            raise SourceError(f"{clip.name} has one frame, whose bitrate says nothing: give a longer clip")
+        return clip
 
     @property
     def clip_size_px(self) -> tuple[int, int]:

@@ -10,9 +10,11 @@ A cell is known by the hash of everything its figures depend on. Cells whose lin
 never measured again, so a sweep that was killed goes on where it was.
 """
 
+import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -62,28 +64,64 @@ def run_sweep(
 
     `primary` are the comparisons named beforehand, for `run.json`. `progress` is told what is going on, and
     how much of it is done. A cell that fails is a row with its reason. On Ctrl-C the cells in work are
-    finished first. Raises EvaluationError where the folder holds what can't be gone on with (nothing is
-    touched then), where it can't be written or where a worker dies; what was finished stays.
+    finished first. Raises EvaluationError where the folder holds what can't be gone on with or another run
+    measures in it (nothing is touched then), where it can't be written or where a worker dies; what was
+    finished stays.
     """
     names = tuple(method.name for method in methods)
     groups = [Group(clip, dnn, names) for clip in clips for dnn in dnns]
-    cells_file = folder / CELLS_NAME
+    if not isinstance(workers, Workers):
+        workers = LocalWorkers(workers or os.cpu_count() or 1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        rows = read_rows(cells_file)
-        _check_same_sweep(rows, groups, settings, folder)
-        _mend(cells_file, rows)
-        write_record(folder, clips, dnns, methods, settings, primary=primary)
+        with _alone_in(folder):
+            rows = read_rows(folder / CELLS_NAME)
+            _check_same_sweep(rows, groups, settings, folder)
+            _mend(folder / CELLS_NAME, rows)
+            write_record(folder, clips, dnns, methods, settings, primary=primary)
+            return _swept(groups, rows, folder, settings, workers, progress, retry_failed=retry_failed)
     except OSError as error:
         raise EvaluationError(f"can't use {folder}: {error.strerror}; give another --output") from error
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two runs would disturb each other's timings, and cells of one curve would have two sets of costs."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise EvaluationError(
+            f"another run is measuring in {folder}: let it end, or give another --output"
+        ) from error
+    except OSError:  # a shared file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _swept(
+    groups: Sequence[Group],
+    rows: Sequence[CellRow],
+    folder: Path,
+    settings: SweepSettings,
+    workers: Workers,
+    progress: Callable[[str, int, int], None],
+    *,
+    retry_failed: bool,
+) -> list[CellRow]:
+    """Measures what `rows` lack, and returns all."""
+    names, cells_file = groups[0].method_names, folder / CELLS_NAME
+    points = len(settings.qualities) or settings.points
 
     def known(group: Group) -> dict[str, CellRow]:
         rows = _rows_so_far(cells_file, cells_file.stat().st_size if cells_file.exists() else 0)
         own = (row for row in rows if (row.clip, row.dnn) == (group.clip.name, group.dnn.card.name))
         return {row.key: row for row in own if row.status == "ok" or not retry_failed}
 
-    if not isinstance(workers, Workers):
-        workers = LocalWorkers(workers or os.cpu_count() or 1)
     heavy_first = sorted(groups, key=lambda group: -group.clip.weight)
     keep = partial(_append, file=cells_file)
     try:
@@ -97,8 +135,8 @@ def run_sweep(
             alone=True,
         )
         # Ceiling and uncoded frames; the null comparison lies between points.
-        others = 2 + (settings.points - 1 if NULL_METHOD in names else 0)
-        total = len(groups) * (len(methods) * settings.points + others)
+        others = 2 + (points - 1 if NULL_METHOD in names else 0)
+        total = len(groups) * (len(names) * points + others)
         ours = [row for row in _of_sweep(rows, groups) if row.status == "ok" or not retry_failed]
         before = _line_count(cells_file) - len(ours)
 
