@@ -5,7 +5,7 @@ Every fenced `python` block of a page runs, in order and in one namespace per pa
 server listens. A comment `<!-- not run: why -->` on the line before a block leaves it out.
 """
 
-import gzip
+import lzma
 import re
 import tomllib
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{new}.onnx").write_bytes((assets_path() / f"{old}.onnx").read_bytes())
         card = (assets_path() / f"{old}.card.toml").read_text(encoding="utf-8")
         (folder / f"{new}.card.toml").write_text(card.replace(f"{old}.onnx", f"{new}.onnx"), encoding="utf-8")
-    cells = gzip.decompress((ROOT / "results" / "yolo11n" / "cells.jsonl.gz").read_bytes())
+    cells = lzma.decompress((ROOT / "results" / "yolo11n" / "cells.jsonl.xz").read_bytes())
     (folder / "results").mkdir()
     (folder / "results" / "cells.jsonl").write_bytes(b"".join(cells.splitlines(keepends=True)[:40]))
     return folder

@@ -1,7 +1,7 @@
 """A sweep over real streams: resumed after a kill, unmoved by a bad clip, and never mixed with another."""
 
-import gzip
 import json
+import lzma
 import os
 import re
 import resource
@@ -179,7 +179,7 @@ def test_a_packed_sweep_goes_on_where_it_was(
     """As results are kept in a repository."""
     shutil.copytree(whole[0] / "costs", tmp_path / "costs")
     lines = (whole[0] / CELLS_NAME).read_bytes().splitlines(keepends=True)
-    (tmp_path / f"{CELLS_NAME}.gz").write_bytes(gzip.compress(b"".join(lines[:-2])))
+    (tmp_path / f"{CELLS_NAME}.xz").write_bytes(lzma.compress(b"".join(lines[:-2])))
     assert sorted(sweep(videos, small_card, tmp_path), key=str) == sorted(whole[1], key=str)
 
 

@@ -10,9 +10,8 @@
 Everything that an interval needs is kept per block of ten frames, so that the analysis can draw blocks again.
 """
 
-import gzip
 import json
-import zlib
+import lzma
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -164,15 +163,15 @@ def read_rows(path: Path) -> list[CellRow]:
     """The rows of a sweep, in the order they were finished; a line that was cut off by a kill is left out.
 
     A cell that was measured again has its newest row, and a failure that was got over is left out.
-    A finished sweep may be packed, as `cells.jsonl.gz`.
+    A finished sweep may be packed, as `cells.jsonl.xz`.
     Raises `EvaluationError` where a line in the middle is damaged, or where the lines are of another format.
     """
-    packed = path.with_name(path.name + ".gz")
+    packed = path.with_name(path.name + ".xz")
     if not path.exists() and not packed.exists():
         return []
     try:
-        content = path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        content = path.read_bytes() if path.exists() else lzma.decompress(packed.read_bytes())
+    except lzma.LZMAError as error:
         raise EvaluationError(f"{packed} is damaged: {error}") from error
     lines = content.splitlines(keepends=True)
     rows: dict[tuple[str, str, str, str, float], CellRow] = {}

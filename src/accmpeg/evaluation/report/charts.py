@@ -158,11 +158,13 @@ def save_png(figure: "Figure", path: Path) -> None:
 
 
 def _shown(dnn: DnnFindings) -> Sequence[str]:
-    """Few enough methods to tell apart: baselines and ours first."""
+    """Few enough methods to tell apart: baselines first, then what was named beforehand, then ours."""
+    compared = [each for reference in dnn.references for each in reference.comparisons]
+    named = [each.method for each in compared if each.primary]
     ours = [
         name for name in dnn.methods if name in METHODS and METHODS[name].family in ("accmpeg", "feedback")
     ]
-    wanted = dict.fromkeys([*dnn.baselines, *ours, *dnn.methods])
+    wanted = dict.fromkeys([*dnn.baselines, *named, *ours, *dnn.methods])
     return [name for name in wanted if name in dnn.methods][:_MOST_LINES]
 
 
