@@ -29,7 +29,7 @@ def test_a_network_does_not_confirm_itself(small_card: Path, tmp_path: Path) -> 
     small, whole = DnnSpec.read_all([other, CARD], [], CARD)
     assert small.stronger is not None
     assert whole.stronger is None
-    with pytest.raises(UsageError, match="confirms nothing: give a stronger DNN"):
+    with pytest.raises(UsageError, match="confirms nothing: it takes a stronger DNN"):
         DnnSpec.read_all([CARD], [], CARD)
 
 

@@ -21,14 +21,14 @@ def never(limit: int | None) -> None:
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Path:
+def written(tmp_path: Path, small_card: Path) -> Path:
     links = {
         "2 Mbit/s": Link(bandwidth_bps=2e6, propagation_ms=20),
         "drive": Link(trace=tuple(range(1, 5001)), propagation_ms=20),
     }
     settings = SweepSettings(points=5, limit=30, links=links, server_ms=8.0, server_cores=2)
     clips = [ClipSpec("street", "cafe", never)]  # type: ignore[arg-type]
-    dnns = DnnSpec.read_all([CARD], [MODEL], CARD)
+    dnns = DnnSpec.read_all([small_card], [MODEL], CARD)
     methods = [METHODS["aq-1"], METHODS["graded@dnn"]]
     write_record(tmp_path / "new" / "sweep", clips, dnns, methods, settings, primary=["graded@dnn:aq-1"])
     return tmp_path / "new" / "sweep"

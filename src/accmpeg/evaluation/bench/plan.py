@@ -112,7 +112,7 @@ class DnnSpec:
             raise UsageError(f"two server DNNs are called alike ({', '.join(names)}): rename one in its card")
         if stronger is not None and not any(spec.stronger for spec in specs):
             raise UsageError(
-                f"--reference {stronger} confirms nothing: give a stronger DNN than --dnn, one with boxes"
+                f"--reference {stronger} confirms nothing: it takes a stronger DNN, and boxes of both"
             )
         return specs
 
