@@ -10,7 +10,7 @@ import pytest
 
 from accmpeg.errors import SourceError
 from accmpeg.media.encoder import Encoder, EncoderSettings
-from accmpeg.media.frames import plane_view
+from accmpeg.media.frames import plane_view, rgb_of
 from accmpeg.media.sink import open_sink
 from accmpeg.media.source import find_footage, open_source
 
@@ -54,6 +54,20 @@ def test_every_pixel_format_arrives_as_yuv420p(make_clip, textured, name, codec,
     if "gray" not in pix_fmt:
         assert abs(plane_view(frame, 1).mean() - 90) < 3
         assert abs(plane_view(frame, 2).mean() - 160) < 3
+
+
+@pytest.mark.parametrize(("matrix", "lost"), [("3", 0), ("ycgco", 1), ("bt2020c", 0)])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p"])
+def test_a_colour_matrix_that_is_not_read_stops_nothing(make_clip, matrix, lost, pix_fmt):
+    path = make_clip("camera.mkv", 2, codec="ffv1", pix_fmt=pix_fmt, options={"colorspace": matrix})
+    with open_source(path) as source:
+        assert [rgb_of(frame).shape for frame in source] == [(96, 160, 3)] * 2
+    assert len([remark for remark in source.info.remarks if "matrix" in remark]) == lost
+
+
+def test_pixels_that_are_not_read_are_named(make_clip):
+    with pytest.raises(SourceError, match="rgb4"):
+        open_source(make_clip("screen.nut", 1, codec="rawvideo", pix_fmt="rgb4"))
 
 
 def test_portrait_and_odd_sizes(make_clip):

@@ -51,6 +51,21 @@ def test_the_fineness_of_a_clock_is_no_frame_rate(tmp_path, textured, name, code
         assert [round(frame.pts * frame.time_base * 1000) for frame in source] == stamps_ms
 
 
+@pytest.mark.parametrize("rate", [15, 50])
+def test_raw_video_without_times_keeps_its_rate(tmp_path, textured, rate):
+    path = tmp_path / "camera.h264"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"bf": "2"})
+        stream.width, stream.height = 160, 96
+        for index in range(12):
+            frame = textured(160, 96, moved_px=index, pts=index, time_base=Fraction(1, rate))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with open_source(path) as source:
+        assert source.info.frame_rate == rate
+        assert [frame.pts * frame.time_base for frame in source] == [Fraction(i, rate) for i in range(12)]
+
+
 def test_timestamps_that_start_anew_go_on_rising(make_clip, tmp_path):
     raw = make_clip("a.ts").read_bytes()
     twice = tmp_path / "twice.ts"

@@ -20,6 +20,7 @@ __all__ = [
     "FrameCropper",
     "FrameTurner",
     "filter_graph",
+    "loses_colours",
     "pad_to_even",
     "plane_view",
     "rgb_of",
@@ -31,7 +32,10 @@ __all__ = [
 _ANY_TIME_BASE = Fraction(1, 25)
 _BWDIF = ("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
 _FULL_RANGE = int(ColorRange.JPEG)
-_RGB_MATRIX, _BT601_MATRIX = 0, 6  # AVColorSpace
+_RGB_MATRIX, _UNSPECIFIED_MATRIX, _BT601_MATRIX = 0, 2, 6  # AVColorSpace
+_READ_MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
+# "Reserved", as some cameras write, says nothing; of BT.2020 the constant luminance is as good as the other.
+_TAKEN_AS = {3: _UNSPECIFIED_MATRIX, 10: 9}
 
 
 def to_yuv420p(frame: av.VideoFrame) -> av.VideoFrame:
@@ -40,6 +44,8 @@ def to_yuv420p(frame: av.VideoFrame) -> av.VideoFrame:
     The YCbCr matrix of the frame is kept and stays tagged on it; RGB becomes BT.601, and so do grey and
     palette pictures that are tagged as RGB (as all PNG files are), which YCbCr can't be.
     """
+    if int(frame.colorspace) not in _READ_MATRICES:  # swscale would refuse the frame here or later
+        frame.colorspace = _TAKEN_AS.get(int(frame.colorspace), _UNSPECIFIED_MATRIX)
     name = frame.format.name
     full_range = name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
     if name == "yuv420p" and not full_range:
@@ -56,6 +62,11 @@ def to_yuv420p(frame: av.VideoFrame) -> av.VideoFrame:
     if is_rgb:
         converted.colorspace = _BT601_MATRIX
     return converted
+
+
+def loses_colours(frame: av.VideoFrame) -> bool:
+    """Whether its matrix, such as YCgCo, is one that nothing here can read."""
+    return int(frame.colorspace) not in _READ_MATRICES | _TAKEN_AS.keys()
 
 
 def plane_view(frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import av
 from accmpeg.errors import SourceError
 from accmpeg.media.addresses import LIVE_SCHEMES, is_url, scheme_of
 from accmpeg.media.footage import FRAME_RATE
-from accmpeg.media.frames import Deinterlacer, FrameTurner, to_yuv420p
+from accmpeg.media.frames import Deinterlacer, FrameTurner, loses_colours, to_yuv420p
 from accmpeg.media.inputs import InputOptions, reason, why_not_as_asked
 from accmpeg.media.mistaken import way_out
 from accmpeg.media.opening import is_file, open_video
@@ -233,10 +233,12 @@ class StreamSource(Source):
             ]
         elif self._doubts_rate():
             times_s = [float(frame.pts * time_base) for frame, _ in self._held if frame.pts is not None]
-            rate = paced_rate(times_s) or FRAME_RATE
+            # Raw H.264 and H.265 say a rate, but no times.
+            rate = paced_rate(times_s) or (rate if not times_s and rate <= _USUAL_RATE else FRAME_RATE)
         if not 0 < rate <= _FASTEST_FRAME_RATE:
             rate = FRAME_RATE
         aspect = stream.sample_aspect_ratio or Fraction(1)
+        remarks = self._remarks(first)
         upright = self._upright(first)
         return SourceInfo(
             name=self._name.rpartition("/")[2] if self._is_file else self._name,
@@ -247,7 +249,7 @@ class StreamSource(Source):
             frame_count=stream.frames or None,
             is_live=is_live,
             pixel_aspect=1 / aspect if self._turner.swaps_sides and aspect else aspect,
-            remarks=self._remarks(first),
+            remarks=remarks,
             reopens=self._address != f"file:{STANDARD_INPUT}",
         )
 
@@ -263,10 +265,18 @@ class StreamSource(Source):
         if depth > 8:
             hdr = _HDR_TRANSFERS.get(int(first.color_trc))
             remarks.append(f"its {depth} bits per sample become 8{f', still as {hdr}' if hdr else ''}")
+        if loses_colours(first):
+            remarks.append("its colours come out wrong: their matrix (YCgCo, ICtCp or the like) is not read")
         return tuple(remarks)
 
     def _upright(self, frame: av.VideoFrame) -> av.VideoFrame:
-        return self._turner.turn(to_yuv420p(frame))
+        try:
+            return self._turner.turn(to_yuv420p(frame))
+        except av.FFmpegError:
+            pixels = frame.format.name
+            raise SourceError(
+                f"the pixels of {self._name} ({pixels}) are not read: ffmpeg -i IN -pix_fmt yuv420p OUT helps"
+            ) from None
 
     def _stamp(self, frame: av.VideoFrame, arrived_s: float) -> None:
         time_base = self.info.time_base
