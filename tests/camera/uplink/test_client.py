@@ -1,5 +1,7 @@
 """What an earlier run left in the spool, tokens that change, and answers that lead elsewhere."""
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,6 +12,7 @@ import pytest
 
 import accmpeg
 from accmpeg.camera import Camera, FrameResult
+from accmpeg.camera.uplink import handshake
 from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.protocol.wire import Refused
@@ -90,6 +93,29 @@ def test_a_token_file_is_read_again_where_the_connection_broke(scene: Any, tmp_p
             server.token = "second-token"
             server.start()
             until(lambda: camera.stats.get("connections") == 2)
+
+
+def test_a_dead_address_of_a_name_does_not_keep_the_camera_from_the_next(
+    scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with peer() as server, contextlib.ExitStack() as opened:
+        dead = ("127.0.0.2", server.port)
+        listener = opened.enter_context(socket.create_server(dead, backlog=0))
+        for _ in range(3):  # with a full queue the kernel answers nobody any more
+            waits = opened.enter_context(socket.socket())
+            waits.setblocking(False)
+            waits.connect_ex(listener.getsockname())
+        resolve = socket.getaddrinfo
+
+        def both(host: Any, *args: Any, **named: Any) -> Any:
+            hosts = ["127.0.0.2", "127.0.0.1"] if host == "server.test" else [host]
+            return [found for each in hosts for found in resolve(each, *args, **named)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        monkeypatch.setattr(handshake, "ANSWER_TIMEOUT_S", 2.0)
+        monkeypatch.setenv("no_proxy", "*")
+        with accmpeg.stream(scene(10_000), f"ws://server.test:{server.port}") as camera:
+            until(lambda: camera.stats.get("connections"))
 
 
 @pytest.fixture

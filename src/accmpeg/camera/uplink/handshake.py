@@ -30,5 +30,7 @@ def connection_to(address: ServerAddress, **options: Any) -> connect:
         compression=None,  # video does not shrink
         open_timeout=ANSWER_TIMEOUT_S,
         max_size=MESSAGE_LIMIT_BYTES,
+        # Of several addresses one may be dead, as IPv6 often is: it would take all of the time (RFC 8305).
+        happy_eyeballs_delay=0.25,
         **options,
     )
