@@ -1,12 +1,13 @@
 """Names that go over the wire, and a default that no other machine has."""
 
+import os
 import platform
 from typing import Any
 
 import pytest
 
 from accmpeg.camera import Camera, CameraOptions
-from accmpeg.camera.naming import checked_name, default_name
+from accmpeg.camera.naming import address_name, checked_name, default_name
 from accmpeg.camera.uplink.address import ServerAddress
 from accmpeg.cli.doctor_server import examine_server
 from accmpeg.errors import UsageError
@@ -39,6 +40,18 @@ def test_the_default_differs_between_machines_and_sources_and_stays() -> None:
     assert names == [default_name(s, m) for s in ("/dev/video0", "/dev/video2") for m in "ab"]
     assert default_name("/dev/video0") == default_name("/dev/video0")
     assert all(is_name(name) for name in names)
+
+
+def test_the_channels_of_a_recorder_differ_and_its_passwords_do_not() -> None:
+    address = "rtsp://me:{0}@nvr/cam/realmonitor?channel={1}&password={0}"
+    names = [address_name(address.format(*each)) for each in (("s3cret", 1), ("s3cret", 2), ("other", 1))]
+    assert names[0] != names[1]
+    assert names[0] == names[2]
+    assert address_name("clip.mp4") is None
+
+
+def test_a_file_whose_name_is_no_utf8_has_a_name() -> None:
+    assert is_name(default_name(os.fsdecode(b"caf\xe9.mp4")))
 
 
 @pytest.mark.parametrize("host", ["raspberrypi", "küche.lan", "", "-", "h" * 200, "my host"])

@@ -23,7 +23,7 @@ from accmpeg.accmodel.runtime import AccModel
 from accmpeg.camera.cache import OfferCache, default_folder
 from accmpeg.camera.capture import Capture, FrameSlot
 from accmpeg.camera.encode_loop import EncodeLoop, PlannedEncoder
-from accmpeg.camera.naming import checked_name, default_name
+from accmpeg.camera.naming import address_name, checked_name, default_name
 from accmpeg.camera.offers import Adopted, OfferTaker
 from accmpeg.camera.options import CameraKeywords, CameraOptions
 from accmpeg.camera.outputs import FrameResult, ResultOutputs, ResultSocket
@@ -78,7 +78,7 @@ class Camera:
             checked_name(options.name, "--name")
         if options.dnn is not None:
             checked_name(options.dnn, "--dnn")
-        self.name = options.name or ""
+        self.name = options.name or address_name(source) or ""
         """What it is called at the server; without a name in the options, from `start` on."""
         self.stats = CameraStats()
         self.clock = SteadyClock()

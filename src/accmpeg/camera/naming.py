@@ -8,10 +8,10 @@ import uuid
 from pathlib import Path
 
 from accmpeg.errors import UsageError
-from accmpeg.media.addresses import describe
+from accmpeg.media.addresses import describe, scheme_of
 from accmpeg.protocol.wire import is_name
 
-__all__ = ["checked_name", "default_name"]
+__all__ = ["address_name", "checked_name", "default_name"]
 
 _MACHINE_ID = Path("/etc/machine-id")
 _LONGEST_HOST = 48
@@ -42,9 +42,20 @@ def default_name(source: str, machine: str | None = None) -> str:
         except OSError:
             machine = ""
     machine = machine or f"{uuid.getnode():012x}"
-    mark = hmac.new(machine.encode(), describe(source).encode(), hashlib.sha256).hexdigest()[:6]
+    shown = describe(source).encode(errors="surrogateescape")  # names of files need be no UTF-8
+    mark = hmac.new(machine.encode(), shown, hashlib.sha256).hexdigest()[:6]
     host = _like(platform.node().partition(".")[0])[:_LONGEST_HOST].rstrip("-") or "camera"
     return f"{host}-{mark}"
+
+
+def address_name(source: object) -> str | None:
+    """The default name of an address; None for anything else, whose name is known when it is open.
+
+    What is shown of an address hides its query, which alone tells the channels of a recorder apart.
+    """
+    if not isinstance(source, str) or scheme_of(source) in ("", "file"):
+        return None
+    return default_name(source.replace("?", "&"))  # as in a path, where only secrets are hidden
 
 
 def _like(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accmpeg.camera.naming import address_name
 from accmpeg.camera.options import ADOPTABLE, CameraOptions
 from accmpeg.cli.common import CaFile, Insecure, err, print_json
 from accmpeg.cli.config import ConfigFile, log_effective_settings, warn_of_open_secrets
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from accmpeg.accmodel.runtime import AccModel
     from accmpeg.camera import Camera
     from accmpeg.camera.outputs import ResultSocket
+    from accmpeg.camera.uplink.address import ServerAddress
     from accmpeg.media.source import Source
 
 __all__ = ["stream"]
@@ -82,7 +84,6 @@ def stream(
 ) -> None:
     """Stream a camera or footage, steered by an AccModel, and get the server DNN's results back."""
     from accmpeg.camera import Camera
-    from accmpeg.camera.uplink.address import ServerAddress, read_token
 
     set_up_logs(log_format, log_level)
     log_effective_settings(context)
@@ -91,12 +92,10 @@ def stream(
     model = load_accmodel(accmodel, policy, source)
     if model is not None and (shortcomings := model.card.shortcomings()):
         log.warning(shortcomings)
-    address = None
-    if to is not None:
-        token = read_token(token_file)
-        address = ServerAddress.parse(to, token=token, token_file=token_file, ca_file=ca, insecure=insecure)
+    address = None if to is None else _address(to, token_file, ca, insecure)
     options = replace(
         options,
+        name=options.name or address_name(source),
         policy=policy.value,
         bitrate_bps=None if bitrate == AUTO else parse_bitrate(bitrate),
         adapt_size=not fixed_size,
@@ -114,6 +113,13 @@ def stream(
     seconds = _run(camera)
     if as_json:
         print_json({"source": source, "seconds": round(seconds, 3), **camera.snapshot()})
+
+
+def _address(to: str, token_file: Path | None, ca: Path | None, insecure: bool) -> "ServerAddress":
+    from accmpeg.camera.uplink.address import ServerAddress, read_token
+
+    token = read_token(token_file)
+    return ServerAddress.parse(to, token=token, token_file=token_file, ca_file=ca, insecure=insecure)
 
 
 def _policy(accmodel: Path | None, to: str | None, source: str) -> PolicyName:
