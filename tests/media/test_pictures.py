@@ -1,6 +1,7 @@
 """Pictures as sources: stills, folders of them, and the footage that is found in folders."""
 
 import io
+import os
 from fractions import Fraction
 
 import av
@@ -117,6 +118,25 @@ def test_footage_that_is_given_twice_counts_once(tmp_path):
     (tmp_path / "link.mp4").symlink_to("b.mp4")
     found = find_footage([tmp_path / "a.mp4", tmp_path, tmp_path / "." / "a.mp4"])
     assert [footage.path.name for footage in found] == ["a.mp4", "b.mp4"]
+
+
+def test_folders_behind_links_are_walked_once_and_not_in_circles(tmp_path):
+    disk, site = tmp_path / "disk", tmp_path / "site"
+    disk.mkdir()
+    site.mkdir()
+    (disk / "yard.mp4").touch()
+    (tmp_path / "other.mp4").touch()
+    for name, target in (("cam1", disk), ("cam2", disk), ("up", tmp_path), ("here", site)):
+        (site / name).symlink_to(target)
+    assert [footage.clip for footage in find_footage([site])] == ["site/cam1/yard"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_told(tmp_path, caplog):
+    (tmp_path / "site" / "lost+found").mkdir(mode=0, parents=True)
+    (tmp_path / "site" / "yard.mp4").touch()
+    assert len(find_footage([tmp_path / "site"])) == 1
+    assert "lost+found" in caplog.text
 
 
 def test_footage_that_is_not_there(tmp_path):

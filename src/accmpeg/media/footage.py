@@ -1,6 +1,7 @@
 """What lies on disk: clips, numbered frames and stills, found by walking folders."""
 
 import io
+import logging
 import os
 import re
 import struct
@@ -43,6 +44,8 @@ VIDEO_SUFFIXES = frozenset({
     ".h265", ".265", ".hevc", ".vob", ".mxf", ".nut",
 })  # fmt: skip
 
+log = logging.getLogger(__name__)
+
 FRAME_RATE = Fraction(25)
 SQUARE = Fraction(1)
 
@@ -77,9 +80,9 @@ class Footage:
 def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
     """All footage under files and folders, in natural order.
 
-    Folders are walked recursively, hidden entries and other kinds of files passed over. A folder whose
-    pictures all have purely numeric names and one size is one clip; other pictures are stills. Only the
-    sizes are read here.
+    Folders are walked recursively, links followed, hidden entries and other kinds of files passed over. A
+    folder whose pictures all have purely numeric names and one size is one clip; other pictures are stills.
+    Only the sizes are read here.
 
     Args:
         paths: Files, folders, and addresses of either that fsspec reads; pictures under those are stills.
@@ -114,12 +117,12 @@ def find_footage(paths: Sequence[str | Path]) -> list[Footage]:
 
 def folder_pictures(folder: Path) -> list[Path]:
     """The pictures directly in a folder, in the order of the numbers in their names."""
-    return [entry for entry in _entries(folder) if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
+    return [file for file in _files(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def folder_videos(folder: Path) -> list[Path]:
     """The videos directly in a folder, in the order of the numbers in their names."""
-    return [entry for entry in _entries(folder) if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES]
+    return [file for file in _files(folder) if file.suffix.lower() in VIDEO_SUFFIXES]
 
 
 def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
@@ -191,7 +194,16 @@ def _assembled(container: InputContainer, picture: HeifPicture) -> av.VideoFrame
 
 
 def _walk(root: Path) -> Iterator[Footage]:
-    for folder, names, _ in os.walk(root):
+    seen = set(root.resolve().parents)  # links may lead back
+
+    def unreadable(error: OSError) -> None:
+        log.warning("can't read the folder %s: %s: passed over", error.filename, reason(error))
+
+    for folder, names, _ in os.walk(root, onerror=unreadable, followlinks=True):
+        if (real := Path(folder).resolve()) in seen:
+            names.clear()
+            continue
+        seen.add(real)
         names[:] = sorted(
             (name for name in names if not name.startswith(".")), key=lambda n: natural_order(Path(n))
         )
@@ -221,12 +233,12 @@ def _natural_address(address: str) -> list[tuple[list[tuple[int, str]], str]]:
     return [natural_order(Path(part)) for part in address.split("/")]
 
 
-def _entries(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[Path]:
     try:
-        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        files = [file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()]
     except OSError as error:
         raise SourceError(f"can't read the folder {folder}: {error.strerror or error}") from error
-    return sorted(entries, key=natural_order)
+    return sorted(files, key=natural_order)
 
 
 def _is_clip(pictures: list[Path]) -> bool:
