@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,6 +234,19 @@ def test_a_disk_that_takes_no_more_passes_frames_through_memory(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("] ")[0] + "]" == str(list(range(12))), done.stdout
     assert done.stdout.endswith("True 0\n")
+
+
+def test_a_folder_that_vanishes_is_said_and_costs_no_frame_that_comes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = started(tmp_path / "spool")
+    shutil.rmtree(tmp_path / "spool")
+    fill(spool, 12)
+    assert drain(spool) == list(range(12))
+    (warning,) = caplog.records
+    assert warning.getMessage() == "the spool can't be written"
+    assert vars(warning)["reason"] == "No such file or directory"
+    spool.close(keep=False)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")

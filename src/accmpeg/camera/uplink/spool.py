@@ -8,6 +8,7 @@ a power cut may take what the last second brought.
 """
 
 import errno
+import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,12 @@ from pathlib import Path
 from accmpeg.camera.uplink.spool_folder import SpoolFile, SpoolFolder
 from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.protocol.wire import Hello, Unpacked
+from accmpeg.quiet import FewRepeats
 
 __all__ = ["Spool"]
+
+log = logging.getLogger(__name__)
+log.addFilter(FewRepeats())
 
 
 @dataclass(slots=True)
@@ -235,6 +240,7 @@ class Spool:
                 return True
             except OSError as error:
                 self.disk_failures += 1
+                log.warning("the spool can't be written", extra={"reason": error.strerror})
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._holds_older(folder.current):
                     folder.leave_group()
                     return False
