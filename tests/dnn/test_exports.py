@@ -137,8 +137,9 @@ def test_a_fixed_batch_whose_answer_has_no_batch_axis_is_refused(tmp_path):
         imported(fixed(tmp_path / "f.onnx", batch=4, output0=rows), "detection", "end2end")
 
 
-# One node each, in the form that opset 18 or later gives it; x is (batch, 3, 32, 32).
-NEW_OPERATORS = {
+# One node each, in the form that opset 18 or later gives it, or that onnx2torch alone reads otherwise; x is
+# (batch, 3, 32, 32).
+OPERATORS = {
     "AveragePool": (19, ["x"], {}, {"kernel_shape": [3, 3], "pads": [1] * 4, "dilations": [1, 1]}),
     "Resize": (19, ["x", "", "scales"], {"scales": np.float32([1, 1, 2, 2])}, {"mode": "linear"}),
     "Resize sizes": (
@@ -163,14 +164,16 @@ NEW_OPERATORS = {
     "Cast": (23, ["x"], {}, {"to": FLOAT, "saturate": 1}),
     "MaxPool": (22, ["x"], {}, {"kernel_shape": [2, 2], "strides": [2, 2]}),
     "Transpose": (23, ["x"], {}, {"perm": [0, 1, 3, 2]}),
+    "Clip without a least": (13, ["x", "", "most"], {"most": np.float32(0.2)}, {}),
+    "CumSum": (14, ["x", "axis"], {"axis": np.int64(1)}, {}),
     "Conv": (22, ["x", "k"], {"k": np.ones((3, 3, 1, 1), np.float32)}, {}),
     "GridSample": (20, ["x", "grid"], {"grid": np.zeros((1, 32, 32, 2), np.float32)}, {"mode": "linear"}),
 }
 
 
-@pytest.mark.parametrize("case", NEW_OPERATORS)
-def test_operators_of_opset_18_and_later_have_a_gradient(tmp_path, case):
-    opset, inputs, constants, attributes = NEW_OPERATORS[case]
+@pytest.mark.parametrize("case", OPERATORS)
+def test_operators_have_a_gradient(tmp_path, case):
+    opset, inputs, constants, attributes = OPERATORS[case]
     parts = attributes.get("num_outputs", 1)
     nodes = [
         helper.make_node("Conv", ["images", "w"], ["x"]),
@@ -225,6 +228,29 @@ def test_operators_without_a_conversion_are_named(tmp_path, node, opset, message
     with pytest.raises(NoGradientError, match=message) as caught:
         dnn.differentiable()
     assert "\n" not in str(caught.value)
+
+
+def test_indices_of_what_is_not_zero_are_the_same_in_pytorch(tmp_path):
+    model = write(
+        tmp_path / "n.onnx",
+        [
+            helper.make_node("Sub", ["images", "middle"], ["d"]),
+            helper.make_node("Relu", ["d"], ["bright"]),
+            helper.make_node("NonZero", ["bright"], ["indices"]),
+            helper.make_node("Cast", ["indices"], ["numbers"], to=FLOAT),
+            helper.make_node("Transpose", ["numbers"], ["boxes"]),
+            helper.make_node("ReduceMean", ["boxes"], ["means"], axes=[1], keepdims=0),
+            helper.make_node("Sigmoid", ["means"], ["scores"]),
+            helper.make_node("Cast", ["means"], ["labels"], to=TensorProto.INT64),
+        ],
+        [value("boxes", ["n", 4]), value("scores", ["n"]), value("labels", ["n"], TensorProto.INT64)],
+        {"middle": np.float32(0.5)},
+    )
+    dnn = load_dnn(imported(model, "detection", "final"))
+    pixels = np.random.default_rng(0).random((1, 3, SIZE_PX, SIZE_PX), np.float32)
+    run, twin = dnn.network.run(pixels), dnn.network.differentiable("cpu")(torch.from_numpy(pixels))
+    assert run[0].shape[1] == 4
+    assert all((ours == theirs.numpy()).all() for ours, theirs in zip(run[::2], twin[::2], strict=True))
 
 
 @pytest.mark.parametrize("opset", [18, 23])

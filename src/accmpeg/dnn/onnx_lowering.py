@@ -61,6 +61,7 @@ def lowered(model: ModelProto, converts: Callable[[str, str, int], bool]) -> Mod
         for each in model.opset_import:
             if each.domain in STANDARD:
                 each.version = TARGET_OPSET
+    _put_plainly(model.graph)
     missing = sorted({node.op_type for node in model.graph.node if not is_known(node)})
     if missing:
         newer = opset > TARGET_OPSET and not any(_is_old(name) for name in missing)
@@ -263,8 +264,6 @@ def _lower(
             raise ValueError("with axes")
     elif node.op_type == "AveragePool" and any(each != 1 for each in _take(node, "dilations") or ()):
         raise ValueError("with dilations")
-    while node.input and not node.input[-1]:
-        del node.input[-1]
 
 
 def _check_fits(node: NodeProto, opset: int) -> None:
@@ -318,6 +317,26 @@ def _replace_nodes(graph: GraphProto, nodes: list[NodeProto]) -> None:
     graph.node.extend(kept)
     # Shapes and types are told anew from the nodes.
     del graph.value_info[:]
+
+
+def _put_plainly(graph: GraphProto) -> None:
+    """Says in other words what onnx2torch reads otherwise than the standard, or not at all."""
+    nodes = []
+    for node in graph.node:
+        while node.input and not node.input[-1]:
+            del node.input[-1]
+        nodes.append(node)
+        if node.op_type == "Clip" and len(node.input) == 3 and not node.input[1]:
+            node.op_type = "Min"
+            del node.input[1]
+        elif node.op_type == "CumSum" and not any(each.name == "reverse" for each in node.attribute):
+            node.attribute.append(helper.make_attribute("reverse", 0))
+        elif node.op_type == "NonZero":
+            found = node.output[0]
+            node.output[0] = f"{found}_rows"
+            nodes.append(helper.make_node("Transpose", [node.output[0]], [found], perm=[1, 0]))
+    if len(nodes) > len(graph.node):
+        _replace_nodes(graph, nodes)
 
 
 def _name_outputs(graph: GraphProto) -> None:
