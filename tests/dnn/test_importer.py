@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import onnx
 import pytest
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import read_card
 from accmpeg.dnn.importer import QUESTIONS, find_models, import_model
+from accmpeg.dnn.ultralytics import from_metadata
 from accmpeg.errors import AccmpegError, CardError, DnnError, UsageError
 from tests.dnn.tiny_networks import write_logits_network, write_network
 
@@ -151,6 +153,65 @@ def test_a_segmentation_network_needs_no_thresholds(tmp_path):
     answers = {"task": "segmentation", "head.name": "logits", **{key: ANSWERS[key] for key in keys}}
     card = read_card(import_model(model, tmp_path, answers=answers).card)
     assert (card.input.width_px, card.input.height_px, card.input.size_multiple) == (64, 48, None)
+
+
+def told(path, **metadata):
+    """The file with metadata as Ultralytics writes it."""
+    network = onnx.load(path)
+    onnx.helper.set_model_props(network, {name: str(text) for name, text in metadata.items()})
+    onnx.save(network, path)
+    return path
+
+
+ULTRALYTICS = {
+    "author": "Ultralytics",
+    "task": "detect",
+    "names": {0: "walker", 1: "lorry"},
+    "imgsz": [64, 96],
+    "stride": 32,
+    "license": "AGPL-3.0",
+}
+
+
+def test_what_ultralytics_writes_into_its_files_needs_no_answers(model, tmp_path):
+    card = read_card(import_model(told(model, **ULTRALYTICS), tmp_path).card)
+    assert (card.task, card.classes, card.head.name) == ("detection", ["walker", "lorry"], "yolo")
+    assert (card.input.width_px, card.input.height_px, card.input.size_multiple) == (96, 64, 32)
+    assert (card.nms_iou, card.licence) == (0.45, "AGPL-3.0")
+    again = import_model(model, tmp_path, answers={"nms_iou": "0.6"}, replace=True)
+    assert read_card(again.card).nms_iou == 0.6
+    network = onnx.load(model)
+    del network.metadata_props[:]
+    onnx.save(network, model)
+    with pytest.raises(CardError, match="nothing says task"):
+        import_model(told(model, names="{0: 'walker', 1: 'lorry'}"), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "shapes", "head", "suppresses"),
+    [
+        ("detect", {}, [["n", 6, 8400]], "yolo", True),
+        ("detect", {}, [["n", 300, 6]], "end2end", False),
+        ("segment", {}, [["n", 300, 38], ["n", 32, 40, 40]], "end2end_seg", False),
+        ("segment", {}, [["n", 38, "anchors"], ["n", 32, 40, 40]], "yolo_seg", True),
+        ("pose", {"kpt_shape": [17, 3]}, [["n", 300, 57]], "end2end_pose", False),
+        ("pose", {"kpt_shape": [17, 3]}, [["n", 57, 8400]], "yolo_pose", True),
+        ("detect", {"names": {0: "a", 1: "b", 2: "c"}}, [["n", 300, 7]], "rtdetr", False),
+        ("detect", {"description": "Ultralytics rtdetr-l model"}, [["n", 300, 6]], "rtdetr", False),
+    ],
+)
+def test_heads_of_ultralytics(task, more, shapes, head, suppresses):
+    metadata = {name: str(text) for name, text in {**ULTRALYTICS, "task": task, **more}.items()}
+    found = from_metadata(metadata, shapes)
+    assert (found["head.name"], found["nms_iou"] is not None) == (head, suppresses)
+    assert found["input.letterbox"] == ("stretch" if head == "rtdetr" else "centre")
+
+
+def test_other_tasks_and_odd_metadata(model, tmp_path):
+    done = import_model(told(model, **{**ULTRALYTICS, "task": "obb"}), tmp_path)
+    assert (done.card, done.note) == (None, "skipped: rotated boxes is not a task of a server DNN")
+    for names in ("{", "[1", "os.remove('x')", "7", "{}"):
+        assert from_metadata({"names": names}, []) == {}
 
 
 def test_backbones_are_skipped_with_a_reason(model, tmp_path):

@@ -24,6 +24,7 @@ from accmpeg.dnn.check import misread
 from accmpeg.dnn.heads import HEADS, get_head
 from accmpeg.dnn.onnx_adapter import OnnxNetwork, open_session
 from accmpeg.dnn.picture_input import PictureInput
+from accmpeg.dnn.ultralytics import OTHER_TASKS, from_metadata
 from accmpeg.dnn.weights import sha256_of
 from accmpeg.errors import CardError, UsageError
 from accmpeg.tasks.base import TaskName
@@ -103,7 +104,12 @@ def import_model(
     if described is not None and re.search(r"classification|backbone", str(described.get("task", "")), re.I):
         return Imported(model, None, f"skipped: {described['task']} is not a task of a server DNN")
     session = open_session(model)
-    draft = _from_input(PictureInput(model, session.get_inputs()))
+    told = session.get_modelmeta().custom_metadata_map
+    if told.get("task") in OTHER_TASKS:
+        return Imported(model, None, f"skipped: {OTHER_TASKS[told['task']]} is not a task of a server DNN")
+    outputs = [(output.shape, output.type) for output in session.get_outputs()]
+    draft = from_metadata(told, [shape for shape, _ in outputs])
+    draft |= _from_input(PictureInput(model, session.get_inputs()))
     if described is not None:
         draft |= _from_description(described)
     for key, text in (answers or {}).items():
@@ -111,7 +117,6 @@ def import_model(
             draft.setdefault("head.parameters", {})[key.removeprefix(PARAMETERS)] = _parse_parameter(text)
         else:
             draft[key] = _parse(key, text)
-    outputs = [(output.shape, output.type) for output in session.get_outputs()]
     _complete(draft, model, ask, {"head.name": _guess_head(outputs), "score_threshold": "0.25"})
 
     card_path = cards / f"{draft.get('name', model.stem)}{CARD_SUFFIX}"
@@ -266,11 +271,11 @@ def _guess_head(outputs: list[tuple[list[Any], str]]) -> str | None:
     if len(shapes) == 1 and len(shapes[0]) == 3 and "int" in outputs[0][1]:
         return "class_map"
     if len(shapes) == 1 and len(shapes[0]) == 4:
-        return "class_map" if "int" in outputs[0][1] else "binary" if shapes[0][1] == 1 else "logits"
+        return "class_map" if "int" in outputs[0][1] else "binary" if 1 in shapes[0][1::2] else "logits"
     if len(shapes) == 2 and len(shapes[1]) == 4:
-        return "end2end_seg" if shapes[0][-1] == 38 else "yolo_seg"
+        return "end2end_seg" if shapes[0][-1:] == [38] else "yolo_seg"
     if len(shapes) == 2:
-        return "detr"
+        return "final" if shapes[0][-1:] == [5] else "detr"
     if len(shapes) == 3:
         return "final"
     if len(shapes) == 1 and shapes[0]:
