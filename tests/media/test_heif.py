@@ -149,12 +149,25 @@ def test_tiled_pictures_come_upright(tmp_path, properties, turn):
     assert found == pytest.approx(expected.ravel().tolist(), abs=3)
 
 
+def test_a_clean_aperture_cuts_the_picture_before_it_is_turned(tmp_path):
+    tiles = [grey_tile(level) for level in LEVELS[:2]]
+    # 97x60 px, their centre 15.5 to the right of the middle and 2 above it: x from 31 to 127, y from 0 to 59.
+    aperture = struct.pack(">4IiIiI", 97, 1, 60, 1, 31, 2, -2, 1)
+    properties = [box("clap", aperture), box("irot", b"\3")]
+    size_px = (2 * TILE_PX, TILE_PX)
+    still = read_still(write_picture(tmp_path, "a.heic", tiles, 2, size_px, properties=properties))
+    assert (still.width, still.height) == (60, 97)
+    luma = plane_view(still, 0).mean(axis=1)
+    assert luma[:33] == pytest.approx(LEVELS[0], abs=3)
+    assert luma[33:] == pytest.approx(LEVELS[1], abs=3)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"kind": "iovl"}, "iovl"),
         ({"drop_tiles": 1}, "1 tiles where a grid of 2x1"),
-        ({"properties": [box("clap", bytes(32))]}, "clean aperture"),
+        ({"properties": [box("clap", bytes(32))]}, "damaged"),
         ({"size_px": (3 * TILE_PX, TILE_PX)}, "do not cover"),
     ],
 )

@@ -7,6 +7,7 @@ make a picture. Photographs of phones are grids of tiles (ISO/IEC 23008-12, 6.6.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from accmpeg.errors import SourceError
 
@@ -21,7 +22,7 @@ class HeifPicture:
     """The primary picture. `items` are the coded items that it shows, row by row.
 
     `width_px` and `height_px` are those of the grid, 0 for a picture of one item. `filters` are FFmpeg's,
-    which turn the assembled picture upright.
+    which cut the assembled picture and turn it upright.
     """
 
     items: list[int]
@@ -44,11 +45,11 @@ def read_heif(data: bytes) -> HeifPicture:
     """Reads the boxes of a whole file.
 
     Raises SourceError, without the file's name, for a damaged file, and for ways of making up a picture that
-    are not read here (overlays, cropping).
+    are not read here (overlays).
     """
     try:
         return _picture(data)
-    except (struct.error, KeyError, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, KeyError, IndexError, UnicodeDecodeError, ZeroDivisionError) as error:
         raise SourceError("its HEIF boxes are damaged") from error
 
 
@@ -140,7 +141,11 @@ def _filters_of(kind: str, body: bytes) -> list[tuple[str, str]]:
     if kind == "imir":
         return [("hflip" if body[0] & 1 else "vflip", "")]
     if kind == "clap":
-        raise SourceError("it is cropped by a clean aperture, which is not read: save it as JPEG")
+        # The clean aperture: libheif codes even sizes, and cuts what was added away again.
+        values = struct.unpack_from(">4IiIiI", body)
+        width, height, right, down = (Fraction(*pair) for pair in zip(values[::2], values[1::2], strict=True))
+        at = f"(iw-ow)/2+({right}):(ih-oh)/2+({down})"
+        return [("crop", f"{round(width)}:{round(height)}:{at}:exact=1")]
     return []
 
 
