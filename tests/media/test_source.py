@@ -220,9 +220,17 @@ def test_a_file_with_a_colon_in_its_name(make_clip, tmp_path):
         assert len(list(source)) == 5
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
-def test_a_video_with_the_name_of_a_picture_is_read_whole(make_clip, tmp_path, name):
-    path = make_clip(name).rename(tmp_path / "clip.jpg")
+@pytest.mark.parametrize(
+    ("name", "called", "codec", "pix_fmt"),
+    [
+        ("clip.mp4", "clip.jpg", "libx264", "yuv420p"),
+        ("clip.mkv", "clip.jpg", "libx264", "yuv420p"),
+        ("clip.apng", "clip.png", "apng", "rgb24"),
+        ("clip.avif", "clip.avif", "libsvtav1", "yuv420p"),
+    ],
+)
+def test_a_video_with_the_name_of_a_picture_is_read_whole(make_clip, tmp_path, name, called, codec, pix_fmt):
+    path = make_clip(name, codec=codec, pix_fmt=pix_fmt).rename(tmp_path / called)
     with open_source(path) as source:
         assert len(list(source)) == 5
 

@@ -38,7 +38,8 @@ from accmpeg.media.v4l2 import is_device
 
 __all__ = ["FILE_KINDS", "Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
 
-_PLAIN_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # the boxes of HEIF in none
+# In none of these are boxes but those of a video, such as an animated AVIF.
+_WITHOUT_BOXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
@@ -159,11 +160,10 @@ def _kind(path: Path) -> str:
         return suffix  # a pipe's writer would be turned away as soon as this look at it ends
     try:
         with path.open("rb") as file:
-            head = file.read(12)
+            head = file.read(64)
     except OSError:
         return suffix  # FFmpeg says why
     if is_heif(head):
         return ".heic"
-    if suffix in _PLAIN_PICTURES and (head[4:8] == b"ftyp" or head.startswith(_MATROSKA)):
-        return ".mp4"
-    return suffix
+    is_video = head[4:8] == b"ftyp" or head.startswith(_MATROSKA) or b"acTL" in head  # which animates PNG
+    return ".mp4" if is_video and suffix in _WITHOUT_BOXES else suffix
