@@ -77,6 +77,28 @@ def test_what_is_misread_is_told_on_import_and_fails_the_check(tmp_path, head, b
     assert not meaning.ok
 
 
+@pytest.mark.parametrize("head", ["detr", "rtdetr", "binary"])
+def test_a_sigmoid_of_probabilities_is_told(tmp_path, head):
+    ramp = np.linspace(0, 1, 16, dtype=np.float32)
+    shown = {"logits": SCORES, "boxes": centred(CORNERS) / SIZE_PX}
+    if head == "rtdetr":
+        shown = {"output": np.concatenate([centred(CORNERS) / SIZE_PX, SCORES], -1)}
+    if head == "binary":
+        shown = {"mask": np.tile(ramp, (1, 1, 16, 1))}
+    task = "segmentation" if head == "binary" else "detection"
+    answers = {**ANSWERS, "task": task, "head.name": head, "head.parameters.activation": "sigmoid"}
+    answers |= {"classes": "x,y"} if head == "binary" else {}
+    done = import_model(fixed(tmp_path / "n.onnx", **shown), tmp_path, answers=answers)
+    assert "say head.parameters.activation = 'none'" in done.note
+    done = import_model(
+        tmp_path / "n.onnx",
+        tmp_path,
+        answers={**answers, "head.parameters.activation": "none"},
+        replace=True,
+    )
+    assert "wrong" not in done.note
+
+
 def test_logits_with_channels_last(tmp_path):
     logits = np.zeros((1, SIZE_PX, SIZE_PX, 3), np.float32)
     logits[0, :, 16:, 1] = 1

@@ -10,8 +10,9 @@ from onnx import TensorProto, helper
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.check import check_dnn
+from accmpeg.dnn.importer import import_model
 from accmpeg.errors import CardError, DnnError, NoGradientError
-from tests.dnn.exported import SIZE_PX, fixed, frame, imported, value, write
+from tests.dnn.exported import ANSWERS, SIZE_PX, fixed, frame, imported, value, write
 
 
 def half_bright(size=SIZE_PX):
@@ -102,6 +103,94 @@ def test_every_detector_head_reads_outputs_with_and_without_a_batch_axis(tmp_pat
     assert float(dense.scores.detach().max()) == pytest.approx(0.9, abs=1e-4)
 
 
+FOUND = np.array([0.9, 0.8], np.float32)
+ORDERS = {
+    "torchvision": ("final", {"b": BOXES, "l": np.array([1, 1]), "s": FOUND}, {"first_label": "1"}, [0, 0]),
+    "MMDetection": ("final", {"b": np.c_[BOXES, FOUND], "l": np.array([2, 1])}, {}, [2, 1]),
+    "PP-YOLOE": ("boxes", {"b": BOXES[::-1], "s": SCORES[::-1].T}, {}, [0]),
+    "a background first": (
+        "boxes",
+        {"b": BOXES, "s": np.c_[np.ones((2, 1), np.float32), SCORES]},
+        {"first_label": "1"},
+        [0],
+    ),
+}
+
+
+@pytest.mark.parametrize("exporter", ORDERS)
+def test_detections_in_the_order_of_each_exporter(tmp_path, exporter):
+    head, outputs, parameters, class_ids = ORDERS[exporter]
+    model = fixed(tmp_path / "n.onnx", **{name: array[None] for name, array in outputs.items()})
+    more = {f"head__parameters__{name}": value for name, value in parameters.items()}
+    dnn = load_dnn(imported(model, "detection", head, **more))
+    found = dnn.infer(frame())
+    sure = found[found.confidence > 0.25]
+    assert sure.class_id.tolist() == class_ids
+    assert sure.confidence == pytest.approx(FOUND[: len(sure)])
+    assert sure.xyxy[0].tolist() == [8, 8, 40, 40]
+    assert float(dnn.differentiable()(torch.zeros(3, 64, 64)).scores.max()) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("cells", [-1, 16], ids=["gives one answer", "fails"])
+def test_a_graph_traced_with_one_picture_gets_one_at_a_time(tmp_path, cells):
+    weights = np.random.default_rng(0).normal(size=(7, 3, 8, 8)).astype(np.float32)
+    model = write(
+        tmp_path / "n.onnx",
+        [
+            helper.make_node("Conv", ["images", "w"], ["cells"], strides=[8, 8]),
+            helper.make_node("Sigmoid", ["cells"], ["squashed"]),
+            helper.make_node("Reshape", ["squashed", "shape"], ["output"]),
+        ],
+        [value("output", ["batch", 7, "anchors"])],
+        {"w": weights, "shape": np.array([1, 7, cells])},
+    )
+    dnn = load_dnn(imported(model, "detection", "yolo", head__parameters__units="fractions"))
+    frames = [frame(seed=seed) for seed in range(4)]
+    assert [found.xyxy.tolist() for found in dnn.infer_many(frames)] == [
+        dnn.infer(each).xyxy.tolist() for each in frames
+    ]
+
+
+def test_yolox_as_it_exports_itself(tmp_path):
+    rows = np.zeros((1, 20, 8), np.float32)  # 4 × 4 cells of 8 pixels, 2 × 2 of 16
+    rows[0, 9] = [0.5, 0.25, np.log(2), 0, 0.9, 1, 0, 0]  # from (8, 16) on
+    rows[0, 17] = [0.5, 0.5, 0, 0, 0.8, 0, 0, 1]  # from (16, 0) on
+    model = fixed(tmp_path / "n.onnx", output=rows)
+    dnn = load_dnn(
+        imported(model, "detection", "yolo_objectness", nms_iou="0.5", head__parameters__strides="8,16")
+    )
+    found = dnn.infer(frame())[:2]
+    assert found.class_id.tolist() == [0, 2]
+    assert found.xyxy == pytest.approx(np.array([[8, 28, 40, 44], [32, 0, 64, 32]]), abs=1e-4)
+    assert dnn.differentiable()(torch.zeros(3, 64, 64)).boxes_xyxy[9].tolist() == pytest.approx(
+        [8, 28, 40, 44], abs=1e-4
+    )
+    many = np.random.default_rng(0).uniform(0, 1, (1, 1200, 8)).astype(np.float32)
+    answers = {**ANSWERS, "task": "detection", "head.name": "yolo_objectness"}
+    done = import_model(fixed(tmp_path / "m.onnx", output=many), tmp_path, answers=answers)
+    assert "head.parameters.strides = [8, 16, 32]" in done.note
+
+
+def test_keypoints_without_visibilities_and_masks_by_rows(tmp_path):
+    pose = np.array([[[16, 8, 8, 8, 0.9, 3, 4, 5, 6]]], np.float32).transpose(0, 2, 1)
+    card = imported(
+        fixed(tmp_path / "p.onnx", output=pose),
+        "keypoints",
+        "yolo_pose",
+        classes="card",
+        **{"keypoints.names": "a,b"},
+    )
+    found = load_dnn(card).infer(frame())
+    assert found.xy[0].tolist() == [[6, 8], [10, 12]]
+    assert found.keypoint_confidence.tolist() == [[1, 1]]
+    with pytest.raises(DnnError, match=r"correct head.name, head.outputs, keypoints.names or classes"):
+        imported(tmp_path / "p.onnx", "keypoints", "yolo_pose", **{"keypoints.names": "a,b,c"})
+    rows = np.array([[[16, 8, 8, 8, 0.9, 1]]], np.float32)
+    model = fixed(tmp_path / "s.onnx", output=rows, prototypes=np.ones((1, 1, 8, 8), np.float32))
+    masks = load_dnn(imported(model, "instances", "yolo_seg", classes="card")).infer(frame())
+    assert masks.mask[0].sum() == 16 * 16
+
+
 def test_no_detections_and_no_batch_axis(tmp_path):
     shapes = {"b": (0, 4), "s": (0,)}
     outputs = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()} | {
@@ -182,6 +271,19 @@ def test_finished_class_maps(tmp_path, keepdims):
     assert [f.ok for f in findings] == [True, False]
     with pytest.raises(DnnError, match="whole numbers from 0 to 1"):
         load_dnn(imported(model, "segmentation", "class_map", classes="a,b")).infer(shown)
+
+
+@pytest.mark.parametrize("head", ["binary", "class_map"])
+def test_one_channel_that_comes_last(tmp_path, head):
+    mask = np.zeros((1, 8, 16, 1), np.float32)
+    mask[:, 4:] = 1
+    model = fixed(tmp_path / "m.onnx", mask=mask)
+    found = load_dnn(imported(model, "segmentation", head, classes="x,y")).infer(frame())
+    assert found.shape == (8, 16)
+    assert found[:, 0].tolist() == [0] * 4 + [1] * 4
+    if head == "binary":
+        with pytest.raises(DnnError, match="export masks of 0 to 255 divided by 255"):
+            imported(fixed(tmp_path / "m.onnx", mask=255 * mask), "segmentation", head, classes="x,y")
 
 
 def test_more_than_255_classes(tmp_path):

@@ -79,6 +79,11 @@ def test_nanodet(read):
     dense = read(head, rows)
     assert dense["scores"][3] == pytest.approx(0.5)
     assert dense["boxes_xyxy"][3] == pytest.approx([0, -32, 64, 160])
+    # Its own export: a row per point, with probabilities.
+    rows[0] = 0.25
+    dense = read(NanodetHead(1, strides=(32,), bins=4, activation="none"), rows.T)
+    assert dense["scores"][3] == pytest.approx(0.25)
+    assert dense["boxes_xyxy"][3] == pytest.approx([0, -32, 64, 160])
 
 
 def test_nanodet_needs_the_strides_of_its_network(read):
@@ -93,6 +98,9 @@ def test_detr_with_sigmoid_and_softmax(read):
     assert dense["scores"] == pytest.approx(np.array([[0.5, 0.75]]))
     dense = read(DetrHead(2, activation="softmax"), [[0.0, 0.0, np.log(2)]], boxes)
     assert dense["scores"] == pytest.approx(np.array([[0.25, 0.25]]))
+    assert read(DetrHead(2, activation="none"), [[0.3, 0.6]], boxes)["scores"] == pytest.approx(
+        np.array([[0.3, 0.6]])
+    )
 
 
 def test_logits_are_cropped_to_the_frame(read):

@@ -22,7 +22,7 @@ from accmpeg.dnn.preprocess import InputGeometry, Preprocessor, input_from_rgb
 from accmpeg.dnn.registry import get_adapter
 from accmpeg.dnn.results import result_of
 from accmpeg.dnn.weights import check_hash
-from accmpeg.errors import DnnError, NoGradientError
+from accmpeg.errors import DnnAwayError, DnnError, NoGradientError
 from accmpeg.tasks import Dense, Task, get_task
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class ServerDnn:
         self._preprocess = Preprocessor(card.input)
         self._one_by_one = True
         """Until the first answer shows that the outputs have a batch axis."""
+        self._never_more = False
+        """Traced with one picture, a graph may hold that number, whatever its input says."""
 
     def infer(self, frame: VideoFrame, source_size_px: tuple[int, int] | None = None) -> Any:
         """The task's result for one frame: every candidate above a low floor, not only the sure ones.
@@ -93,14 +95,30 @@ class ServerDnn:
             waiting = prepared[len(results) :]
             shape = waiting[0][0].shape
             same = next((i for i, (picture, _) in enumerate(waiting) if picture.shape != shape), len(waiting))
-            group = waiting[: 1 if self._one_by_one else min(same, self.network.max_batch or same)]
-            outputs = self.network.run(np.stack([picture for picture, _ in group]))
+            alone = self._one_by_one or self._never_more
+            group = waiting[: 1 if alone else min(same, self.network.max_batch or same)]
+            outputs = self._answers(np.stack([picture for picture, _ in group]))
+            if outputs is None:
+                self._never_more = True
+                continue
             self._one_by_one = not has_batch_axes(self._head, outputs)
             results += [
                 self._result(of_picture(self._head, outputs, i), geometry, sure_only)
                 for i, (_, geometry) in enumerate(group)
             ]
         return results
+
+    def _answers(self, batch: NDArray[np.float32]) -> list[NDArray[Any]] | None:
+        """The network's outputs; None where it can't answer several pictures at once, but perhaps one."""
+        try:
+            outputs = self.network.run(batch)
+        except DnnError as error:
+            elsewhere = isinstance(error, DnnAwayError) or not get_adapter(self.card.adapter).runs_here
+            if len(batch) == 1 or elsewhere:
+                raise
+            return None
+        whole = len(batch) == 1 or all(output.shape[:1] == (len(batch),) for output in outputs)
+        return outputs if whole else None
 
     def dense(self, frame: VideoFrame) -> Dense:
         """Everything that the network says of a frame, before thresholds and suppression."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,14 @@ from av import VideoFrame
 from numpy.typing import NDArray
 
 from accmpeg.dnn.base import ServerDnn
+from accmpeg.dnn.card import DnnCard
+from accmpeg.dnn.heads import HEADS
+from accmpeg.dnn.heads.base import sigmoid
 from accmpeg.dnn.preprocess import InputGeometry, Preprocessor
 from accmpeg.dnn.registry import get_adapter
 from accmpeg.dnn.results import SCORE_FLOOR
 from accmpeg.errors import NoGradientError
+from accmpeg.tasks.base import Dense
 
 __all__ = ["Finding", "check_dnn", "largest_difference", "misread"]
 
@@ -24,6 +29,11 @@ MAX_DIFFERENCE_HALF = 2e-2
 """The same for a network of half precision, which PyTorch computes in single precision."""
 
 _SLACK = 1e-3
+_SIGMOID_OF_1 = 0.7311
+_DENSE = 1000
+"""With more candidates than this a network has one for each place, rather than some queries."""
+_TOGETHER = 0.2
+"""Share of the picture."""
 _INVERTED = 0.1
 """Of all sure boxes: networks that regress corners may swap a few."""
 
@@ -63,6 +73,11 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
     Shapes alone don't tell fractions from pixels, corners from centres, or logits from probabilities.
     """
     dense = dnn.dense(frame)
+    if _is_sigmoid_of_probabilities(dnn.card, dense):
+        return (
+            "the probabilities all lie between 0.5 and 0.73, so their sigmoid was taken twice: say "
+            "head.parameters.activation = 'none' in the card"
+        )
     if dense.scores is None or not dense.scores.size:
         return None
     best = dense.scores.max(axis=1)
@@ -72,11 +87,17 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
             f"scores from {lowest:.3g} to {highest:.3g} are no probabilities: export the network with its "
             "sigmoid or softmax, or correct head.name or head.parameters in the card"
         )
+    geometry = InputGeometry.of(dnn.card.input, *dense.frame_size_px)
+    if _are_together(np.asarray(dense.boxes_xyxy)[best > 0], geometry):
+        return (
+            "the boxes of all candidates lie in one place: if they are fractions of the input, say "
+            "head.parameters.units = 'fractions' in the card; for YOLOX without its decoding (head "
+            "'yolo_objectness') say head.parameters.strides = [8, 16, 32]"
+        )
     boxes = np.asarray(dense.boxes_xyxy)[best >= max(dnn.card.score_threshold, SCORE_FLOOR)]
     if not len(boxes):
         return None
     width_px, height_px = dense.frame_size_px
-    geometry = InputGeometry.of(dnn.card.input, width_px, height_px)
     left, top, right, bottom = boxes.T
     if np.ptp(boxes[:, ::2]) * geometry.scale_x < 2 and np.ptp(boxes[:, 1::2]) * geometry.scale_y < 2:
         return (
@@ -95,6 +116,25 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
             "'pixels' in the card, else correct head.name"
         )
     return None
+
+
+def _is_sigmoid_of_probabilities(card: DnnCard, dense: Dense) -> bool:
+    """Whether the head takes a sigmoid, and of nothing but numbers between 0 and 1."""
+    usual = signature(HEADS[card.head.name].make).parameters.get("activation")
+    if usual is None or card.head.parameters.get("activation", usual.default) != "sigmoid":
+        return False
+    found = sigmoid(dense.logits[1]) if dense.logits is not None else np.asarray(dense.scores)
+    # A plain picture may give one value everywhere, whatever it is.
+    return bool(found.size and found.min() >= 0.5 and found.max() <= _SIGMOID_OF_1 and np.ptp(found) > _SLACK)
+
+
+def _are_together(boxes: NDArray[Any], geometry: InputGeometry) -> bool:
+    """Whether a dense detector's candidates, which are everywhere, have their centres in one place."""
+    if len(boxes) < _DENSE:
+        return False
+    low, high = np.percentile((boxes[:, :2] + boxes[:, 2:]) / 2, (5, 95), axis=0)
+    spread_x, spread_y = high - low
+    return bool(max(spread_x / geometry.frame_width, spread_y / geometry.frame_height) < _TOGETHER)
 
 
 def largest_difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> float:

@@ -15,13 +15,16 @@ __all__ = [
     "CORNERS",
     "Head",
     "box_names",
+    "check_activation",
     "expect",
     "frame_boxes",
     "frame_points",
+    "grid_points",
     "has_batch_axes",
     "namespace",
     "of_picture",
     "prototypes_in",
+    "rows_of_candidates",
     "sigmoid",
     "softmax",
 ]
@@ -93,9 +96,32 @@ def frame_boxes(rows: Array, names: Sequence[str], geometry: InputGeometry) -> A
 
 
 def frame_points(points: Array, geometry: InputGeometry) -> Array:
-    """Keypoints `(N, K, 3)` of x, y in the input's units and visibility, in frame pixels."""
+    """Keypoints `(N, K, 3)` of x, y in the input's units and visibility, in frame pixels; all are visible
+    of `(N, K, 2)`."""
+    xp = namespace(points)
     x, y = geometry.x_to_frame(points[..., 0]), geometry.y_to_frame(points[..., 1])
-    return namespace(points).stack([x, y, points[..., 2]], -1)
+    return xp.stack([x, y, points[..., 2] if points.shape[-1] > 2 else xp.ones_like(x)], -1)
+
+
+def grid_points(rows: Array, strides: Sequence[int], geometry: InputGeometry) -> Array:
+    """x, y and stride of every point that has a row, `(N, 3)`, input pixels, beside `rows`.
+
+    Points run by stride, row-major, with ceil(size / stride) of them along each axis, at (column·stride,
+    row·stride). Raises `DnnError` where they are not as many as the rows.
+    """
+    levels = []
+    for stride in strides:
+        across, down = -(-geometry.width // stride), -(-geometry.height // stride)
+        y, x = np.mgrid[:down, :across].astype(np.float32) * np.float32(stride)
+        levels.append(np.stack([x.ravel(), y.ravel(), np.full(down * across, stride, np.float32)], -1))
+    points = np.concatenate(levels)
+    if len(points) != len(rows):
+        raise DnnError(
+            f"the network gave {len(rows)} points for {geometry.width}x{geometry.height}, strides "
+            f"{list(strides)} make {len(points)}: correct head.parameters.strides in the card"
+        )
+    xp = namespace(rows)
+    return points if xp is np else xp.as_tensor(points, device=rows.device)
 
 
 def has_batch_axes(head: Head, outputs: Sequence[Array]) -> bool:
@@ -114,6 +140,21 @@ def of_picture(head: Head, outputs: Sequence[Array], index: int) -> list[Array]:
     return [
         output[index] if output.ndim > rank else output for output, rank in zip(outputs, ranks, strict=False)
     ]
+
+
+def check_activation(activation: str, known: Sequence[str] = ("none", "sigmoid")) -> None:
+    """Raises `CardError` for an activation that the head does not know."""
+    if activation not in known:
+        choice = " or ".join(f"'{name}'" for name in known)
+        raise CardError(f"head.parameters.activation is {choice}, not '{activation}'")
+
+
+def rows_of_candidates(outputs: Sequence[Array], head: str, quantities: int) -> Array:
+    """The one output as a row per candidate, `(N, quantities)`; many write it the other way round."""
+    if len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] == quantities:
+        return outputs[0]
+    expect(outputs, head, [(quantities, "N")])
+    return outputs[0].T
 
 
 def prototypes_in(outputs: Sequence[Array]) -> int:
@@ -136,7 +177,9 @@ def expect(outputs: Sequence[Array], head: str, shapes: Sequence[tuple[int | str
         fits(h, w) for have, want in zip(found, shapes, strict=True) for h, w in zip(have, want, strict=True)
     ):
         wanted = ", ".join(f"({', '.join(map(str, want))})" for want in shapes)
+        names = ", keypoints.names" if head.endswith(("pose", "keypoints")) else ""
         raise DnnError(
             f"the head '{head}' reads outputs of {wanted} per picture, the network gave "
-            f"{', '.join(map(str, found)) or 'none'}: correct head.name, head.outputs or classes in the card"
+            f"{', '.join(map(str, found)) or 'none'}: correct head.name, head.outputs{names} or classes "
+            "in the card"
         )

@@ -1,8 +1,9 @@
 """Outputs that already are boxes in input pixels: every candidate's scores, or a network's final detections.
 
-`boxes` reads boxes `(N, 4)` (corners x1, y1, x2, y2) and scores `(N, C)`, before any suppression. `final`
-reads boxes `(N, 4)`, scores `(N,)` and labels `(N,)`, as networks give them that suppress duplicates
-themselves; `final_keypoints` reads keypoints `(N, K, 3)` (x, y in input pixels, visibility 0 to 1) as well.
+`boxes` reads boxes `(N, 4)` (corners x1, y1, x2, y2) and scores `(N, C)` or `(C, N)`, before any suppression.
+`final` reads boxes `(N, 4)`, scores `(N,)` and labels `(N,)`, as networks give them that suppress duplicates
+themselves, or MMDetection's boxes with scores `(N, 5)` and labels `(N,)`; `final_keypoints` reads keypoints
+`(N, K, 3)` (x, y in input pixels, visibility 0 to 1) as well.
 The gradient flows through scores, boxes and visibilities; labels carry none.
 """
 
@@ -19,9 +20,14 @@ __all__ = ["BoxesHead", "FinalHead", "FinalKeypointsHead", "dense_boxes", "scatt
 
 @dataclass(frozen=True, slots=True)
 class BoxesHead:
-    """Detection by candidates: outputs boxes, scores; `columns` says what the boxes' four numbers are."""
+    """Detection by candidates: outputs boxes, scores.
+
+    `columns` says what the boxes' four numbers are. Scores before the column `first_label`, such as a
+    background's, are left out.
+    """
 
     classes: int
+    first_label: int = 0
     columns: str = ",".join(CORNERS)
     ranks: ClassVar[tuple[int, ...]] = (2, 2)
 
@@ -29,8 +35,12 @@ class BoxesHead:
         box_names(self.columns)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "boxes", [("N", 4), ("N", self.classes)])
-        return dense_boxes(outputs[0], outputs[1], geometry, columns=box_names(self.columns))
+        columns = self.first_label + self.classes
+        if len(outputs) == 2 and outputs[1].shape[1:] != (columns,) == outputs[1].shape[:1]:
+            outputs = [outputs[0], outputs[1].T]  # PP-YOLOE's
+        expect(outputs, "boxes", [("N", 4), ("N", columns)])
+        boxes, scores = outputs[0], outputs[1][:, self.first_label :]
+        return dense_boxes(boxes, scores, geometry, columns=box_names(self.columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,8 @@ class FinalHead:
         box_names(self.columns)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        if len(outputs) == 2 and outputs[0].shape[1:] == (5,):
+            outputs = [outputs[0][:, :4], outputs[0][:, 4], outputs[1]]
         expect(outputs, "final", [("N", 4), ("N",), ("N",)])
         boxes, scores, labels = outputs
         scattered = scatter_scores(scores, labels, self.first_label, self.classes)
@@ -94,5 +106,7 @@ def dense_boxes(
 
 def scatter_scores(scores: Array, labels: Array, first_label: int, classes: int) -> Array:
     """Each score in the column of its label, 0 elsewhere: `(N, C)`."""
+    if "int" in str(scores.dtype):  # torchvision's own order is boxes, labels, scores
+        scores, labels = labels, scores
     columns = [scores * (labels == first_label + class_id) for class_id in range(classes)]
     return namespace(scores).stack(columns, -1)

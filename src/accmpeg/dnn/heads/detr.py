@@ -4,17 +4,16 @@
 as Ultralytics exports RT-DETR. Boxes are centre x, centre y, width, height.
 
 With `activation = "sigmoid"` every class has its own probability (Deformable DETR and later); with "softmax"
-the last of C + 1 logits is "no object" (DETR, Carion et al., 2020).
+the last of C + 1 logits is "no object" (DETR, Carion et al., 2020); "none" is for probabilities.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import CENTRES, expect, sigmoid, softmax
+from accmpeg.dnn.heads.base import CENTRES, check_activation, expect, sigmoid, softmax
 from accmpeg.dnn.heads.boxes import dense_boxes
 from accmpeg.dnn.preprocess import InputGeometry
-from accmpeg.errors import CardError
 from accmpeg.tasks.base import Array, Dense
 
 __all__ = ["DetrHead", "RtDetrHead"]
@@ -29,14 +28,14 @@ class DetrHead:
     ranks: ClassVar[tuple[int, ...]] = (2, 2)
 
     def __post_init__(self) -> None:
-        if self.activation not in ("sigmoid", "softmax"):
-            raise CardError(f"head.parameters.activation is 'sigmoid' or 'softmax', not '{self.activation}'")
+        check_activation(self.activation, ("sigmoid", "softmax", "none"))
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         softmaxed = self.activation == "softmax"
         expect(outputs, "detr", [("N", self.classes + softmaxed), ("N", 4)])
         logits, boxes = outputs
-        scores = softmax(logits)[:, : self.classes] if softmaxed else sigmoid(logits)
+        scores = softmax(logits)[:, : self.classes] if softmaxed else logits
+        scores = sigmoid(scores) if self.activation == "sigmoid" else scores
         return dense_boxes(boxes, scores, geometry, columns=CENTRES)
 
 
@@ -50,8 +49,7 @@ class RtDetrHead:
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def __post_init__(self) -> None:
-        if self.activation not in ("none", "sigmoid"):
-            raise CardError(f"head.parameters.activation is 'none' or 'sigmoid', not '{self.activation}'")
+        check_activation(self.activation)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "rtdetr", [("N", 4 + self.classes)])

@@ -1,8 +1,8 @@
 """Semantic segmentation outputs at any resolution: logits, one channel for two classes, or finished classes.
 
 `logits` reads `(C, h, w)` or `(h, w, C)`, one logit per class and pixel. `binary` reads one channel,
-`(1, h, w)` or `(h, w)`: the probability (with `activation = "sigmoid"` the logit) of the second of the card's
-two classes.
+`(1, h, w)`, `(h, w, 1)` or `(h, w)`: the probability (with `activation = "sigmoid"` the logit) of the second
+of the card's two classes.
 `class_map` reads the number of each pixel's class, as after argmax: it has no gradient.
 """
 
@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from accmpeg.dnn.heads.base import expect, namespace
+from accmpeg.dnn.heads.base import check_activation, expect, namespace
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.errors import CardError, DnnError
 from accmpeg.tasks.base import Array, Dense
@@ -67,22 +67,21 @@ class BinaryHead:
                 "head.name = 'binary' tells two classes apart: name both, such as background and the other, "
                 f"not {self.classes}"
             )
-        if self.activation not in ("none", "sigmoid"):
-            raise CardError(f"head.parameters.activation is 'none' or 'sigmoid', not '{self.activation}'")
+        check_activation(self.activation)
         if not 0 < self.threshold < 1:
             raise CardError(f"head.parameters.threshold is between 0 and 1, not {self.threshold}")
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        if len(outputs) == 1 and outputs[0].ndim == 2:
-            outputs = [outputs[0][None]]
-        expect(outputs, "binary", [(1, "h", "w")])
-        logit = geometry.crop(outputs[0])[0]
+        outputs = [_plane(output) for output in outputs]
+        expect(outputs, "binary", [("h", "w")])
+        logit = geometry.crop(outputs[0])
         xp = namespace(logit)
         if self.activation == "none":
             if xp is np and (logit.min() < -1e-3 or logit.max() > 1 + 1e-3):
                 raise DnnError(
                     f"the network gave values from {float(logit.min()):.3g} to {float(logit.max()):.3g}, "
-                    "which are no probabilities: say head.parameters.activation = 'sigmoid' in the card"
+                    "which are no probabilities: for logits say head.parameters.activation = 'sigmoid' in "
+                    "the card, and export masks of 0 to 255 divided by 255"
                 )
             logit = xp.clip(logit, SURE, 1 - SURE)
             logit = xp.log(logit) - xp.log(1 - logit)
@@ -95,14 +94,13 @@ class BinaryHead:
 
 @dataclass(frozen=True, slots=True)
 class ClassMapHead:
-    """The class of each pixel, `(h, w)` or `(1, h, w)`, of any number type."""
+    """The class of each pixel, `(h, w)`, `(1, h, w)` or `(h, w, 1)`, of any number type."""
 
     classes: int
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        if len(outputs) == 1 and outputs[0].ndim == 3 and outputs[0].shape[0] == 1:
-            outputs = [outputs[0][0]]
+        outputs = [_plane(output) for output in outputs]
         expect(outputs, "class_map", [("h", "w")])
         found = np.asarray(geometry.crop(outputs[0]))
         numbers = found.astype(np.int64)
@@ -114,3 +112,10 @@ class ClassMapHead:
                 "classes in the card"
             )
         return Dense(class_map=numbers, frame_size_px=(geometry.frame_width, geometry.frame_height))
+
+
+def _plane(output: Array) -> Array:
+    """An output without the axis of its only channel, which is the first or the last."""
+    if output.ndim == 3 and output.shape[0] == 1:
+        return output[0]
+    return output[..., 0] if output.ndim == 3 and output.shape[2] == 1 else output

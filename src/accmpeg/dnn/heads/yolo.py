@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import CENTRES, expect, frame_points, prototypes_in
+from accmpeg.dnn.heads.base import CENTRES, expect, frame_points, prototypes_in, rows_of_candidates
 from accmpeg.dnn.heads.boxes import dense_boxes
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
@@ -24,21 +24,23 @@ class YoloHead:
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        rows = _of_anchors(outputs, "yolo", 4 + self.classes)
+        rows = rows_of_candidates(outputs, "yolo", 4 + self.classes)
         return dense_boxes(rows[:, :4], rows[:, 4:], geometry, columns=CENTRES)
 
 
 @dataclass(frozen=True, slots=True)
 class YoloPoseHead:
-    """Keypoints: `(4 + C + 3·K, N)`."""
+    """Keypoints: `(4 + C + 3·K, N)`, or `(4 + C + 2·K, N)` of a network without visibilities."""
 
     classes: int
     keypoints: int
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        rows = _of_anchors(outputs, "yolo_pose", 4 + self.classes + 3 * self.keypoints)
-        points = rows[:, 4 + self.classes :].reshape(-1, self.keypoints, 3)
+        without = 4 + self.classes + 2 * self.keypoints
+        values = 2 if len(outputs) == 1 and without in outputs[0].shape else 3
+        rows = rows_of_candidates(outputs, "yolo_pose", 4 + self.classes + values * self.keypoints)
+        points = rows[:, 4 + self.classes :].reshape(-1, self.keypoints, values)
         scores = rows[:, 4 : 4 + self.classes]
         return dense_boxes(rows[:, :4], scores, geometry, frame_points(points, geometry), columns=CENTRES)
 
@@ -51,7 +53,10 @@ class YoloSegHead:
     ranks: ClassVar[tuple[int, ...]] = (2, 3)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "yolo_seg", [(4 + self.classes + prototypes_in(outputs), "N"), ("M", "h", "w")])
+        quantities = 4 + self.classes + prototypes_in(outputs)
+        if len(outputs) == 2 and outputs[0].shape[1:] == (quantities,):  # a row per anchor
+            outputs = [outputs[0].T, outputs[1]]
+        expect(outputs, "yolo_seg", [(quantities, "N"), ("M", "h", "w")])
         rows = outputs[0].T
         return dense_boxes(
             rows[:, :4],
@@ -61,11 +66,3 @@ class YoloSegHead:
             mask_coefficients=rows[:, 4 + self.classes :],
             prototypes=geometry.crop(outputs[1]),
         )
-
-
-def _of_anchors(outputs: Sequence[Array], head: str, quantities: int) -> Array:
-    """The one output as a row per anchor; some exporters write it that way round already."""
-    if len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] == quantities:
-        return outputs[0]
-    expect(outputs, head, [(quantities, "N")])
-    return outputs[0].T

@@ -1,6 +1,7 @@
 """YOLOv5 and YOLOX outputs `(N, 5 + C)`: box, objectness, class probabilities.
 
-The box is centre x, centre y, width, height in input pixels.
+The box is centre x, centre y, width, height in input pixels. YOLOX's own export leaves it undecoded: with
+`strides` the centre is counted in strides from its grid point, and the sizes are logarithms of strides.
 The score of a class is objectness × class probability.
 """
 
@@ -8,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import CENTRES, expect
+from accmpeg.dnn.heads.base import CENTRES, expect, grid_points, namespace
 from accmpeg.dnn.heads.boxes import dense_boxes
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
 
 __all__ = ["YoloObjectnessHead"]
+
+MAX_LOG_SIZE = 20
+"""Sizes beyond it are no pixels of any picture, and would overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +25,15 @@ class YoloObjectnessHead:
     """Detection: `(N, 5 + C)`."""
 
     classes: int
+    strides: Sequence[int] = ()
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "yolo_objectness", [("N", 5 + self.classes)])
         rows = outputs[0]
-        return dense_boxes(rows[:, :4], rows[:, 5:] * rows[:, 4:5], geometry, columns=CENTRES)
+        boxes = rows[:, :4]
+        if self.strides:
+            where, xp = grid_points(rows, self.strides, geometry), namespace(rows)
+            sizes = xp.exp(xp.clip(boxes[:, 2:], -MAX_LOG_SIZE, MAX_LOG_SIZE))
+            boxes = xp.concatenate([boxes[:, :2] * where[:, 2:] + where[:, :2], sizes * where[:, 2:]], -1)
+        return dense_boxes(boxes, rows[:, 5:] * rows[:, 4:5], geometry, columns=CENTRES)
