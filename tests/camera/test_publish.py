@@ -16,13 +16,14 @@ import av
 import pytest
 
 import accmpeg
+from accmpeg.camera import publish
 from accmpeg.camera.publish import Publisher
 from accmpeg.camera.stats import CameraStats
 from accmpeg.errors import SinkError
 from accmpeg.media.encoder import AccessUnit, Encoder, EncoderSettings
 from accmpeg.protocol.backoff import Backoff
 from tests.camera.peer import peer
-from tests.helpers import free_port
+from tests.helpers import free_port, until
 
 
 def frames_of(path: Path) -> int:
@@ -85,6 +86,7 @@ def test_udp_reaches_a_receiver(scene: Any) -> None:
         with accmpeg.stream(scene(20), None, publish=[address], drop="none") as camera:
             packet = receiver.recv(65536)
             camera.wait()
+    assert camera.stats.get("published") == 20
     assert packet[0] == 0x47, "MPEG-TS"
 
 
@@ -93,6 +95,27 @@ def test_an_address_where_nobody_listens_holds_nothing_up(scene: Any, scheme: st
     address = f"{scheme}://127.0.0.1:{free_port()}/live"
     with peer() as server, accmpeg.stream(scene(20), server.url, publish=[address], drop="none") as camera:
         assert len(list(camera)) == 20
+
+
+def test_an_address_that_stays_away_is_tried_ever_less_often(
+    scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each try is a process, and a keyframe for all who get the stream.
+    waits: list[float] = []
+
+    class Noted(Backoff):
+        FIRST_S = 0.1
+
+        def failed(self) -> float:
+            waits.append(super().failed())
+            return waits[-1]
+
+    monkeypatch.setattr(publish, "Backoff", Noted)
+    address = f"tcp://127.0.0.1:{free_port()}"
+    with accmpeg.stream(scene(10_000), None, publish=[address]) as camera:
+        until(lambda: len(waits) >= 3)
+    assert waits[:3] == [0.1, 0.2, 0.4]
+    assert not camera.stats.get("published")
 
 
 @pytest.mark.parametrize("scheme", ["rtmp", "tcp", "rtsp"])

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -42,10 +43,14 @@ class _Sink(Protocol):
 
 
 class RemoteSink:
-    """A process that writes to an address; raises SinkError when it failed, or hangs and was killed."""
+    """A process that writes to an address; raises SinkError when it failed, or hangs and was killed.
 
-    def __init__(self, address: str, encoder: Encoder) -> None:
+    `on_written` is called for each unit that has gone out.
+    """
+
+    def __init__(self, address: str, encoder: Encoder, on_written: Callable[[], None] = lambda: None) -> None:
         self._name = describe(address)
+        self._on_written = on_written
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "accmpeg.camera.publish_process"],
@@ -86,7 +91,11 @@ class RemoteSink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        if not self._process.stdout.closed:
+            for line in (self._said + (self._process.stdout.read() or b"")).splitlines():
+                if line == b"written":
+                    self._on_written()
+            self._process.stdout.close()
 
     def finish(self) -> None:
         """Waits until all is written, for as long as that goes on."""
@@ -146,6 +155,7 @@ class RemoteSink:
         *lines, self._said = self._said.split(b"\n")
         for line in lines:
             if line == b"written":
+                self._on_written()
                 self._waiting -= 1
                 self._progress_s = time.monotonic()
             else:
@@ -179,6 +189,7 @@ class Publisher(threading.Thread):
         self._waits_for_keyframe = True
         self._ended = False
         self._sink: _Sink | None = None
+        self._backoff = Backoff()
         # What can never be written is told at once.
         if is_url(address):
             check_address(address)
@@ -210,7 +221,6 @@ class Publisher(threading.Thread):
             self._condition.notify()
 
     def run(self) -> None:
-        backoff = Backoff()
         while True:
             with self._condition:
                 self._condition.wait_for(lambda: self._queue or self._ended)
@@ -219,10 +229,10 @@ class Publisher(threading.Thread):
                 unit = self._queue.popleft()
             try:
                 if self._sink is None:
-                    self._sink = RemoteSink(self._address, self._encoder)
+                    self._sink = RemoteSink(self._address, self._encoder, self._written)
                 self._sink.write(unit)
-                self._stats.add("published")
-                backoff.succeeded()
+                if not is_url(self._address):
+                    self._written()
             except SinkError as error:
                 self._sink = None
                 log.warning(
@@ -231,8 +241,12 @@ class Publisher(threading.Thread):
                 if not is_url(self._address):
                     self.error = error
                     return
-                self._start_over(backoff.failed())
+                self._start_over(self._backoff.failed())
         self._close()
+
+    def _written(self) -> None:
+        self._stats.add("published")
+        self._backoff.succeeded()
 
     def _start_over(self, pause_s: float) -> None:
         with self._condition:
