@@ -1,5 +1,6 @@
 """The camera against a real peer that speaks the wire and decodes what comes."""
 
+import os
 import json
 import socket
 import threading
@@ -359,6 +360,12 @@ def test_a_token_needs_encryption_or_loopback() -> None:
     assert ServerAddress.parse("ws://10.0.0.1:8700", token="t", insecure=True).headers()
     assert ServerAddress.parse("ws://127.0.0.1:8700", token="t").headers()
     assert ServerAddress.parse("wss://example.org", token="t").url == "wss://example.org/v1/stream"
+
+
+def test_a_token_from_a_pipe_is_read_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "token")
+    address = ServerAddress.parse("wss://example.org", token="t", token_file=tmp_path / "token")
+    assert address.headers() == {"Authorization": "Bearer t"}
 
 
 def test_a_server_behind_a_prefix_of_a_proxy() -> None:

@@ -145,8 +145,9 @@ class ServerAddress:
     def headers(self) -> dict[str, str]:
         """HTTP headers of the handshake."""
         token = self.token
-        if self.token_file is not None:
-            with contextlib.suppress(UsageError):  # it may just be written: the one before may do
+        # It may just be written: the one before may do. A pipe gives it once.
+        with contextlib.suppress(UsageError, OSError):
+            if self.token_file is not None and self.token_file.is_file():
                 token = read_token(self.token_file)
         return {"Authorization": f"Bearer {token}"} if token else {}
 
