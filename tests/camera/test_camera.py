@@ -1,7 +1,7 @@
 """The camera against a real peer that speaks the wire and decodes what comes."""
 
-import os
 import json
+import os
 import socket
 import threading
 import time
