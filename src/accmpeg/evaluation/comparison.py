@@ -3,17 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain as joined
 from pathlib import Path
 
 from accmpeg.dnn.registry import get_adapter
-from accmpeg.errors import EvaluationError, SourceError, UsageError
+from accmpeg.errors import EvaluationError, SourceError, UsageError, did_you_mean
 from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec, footage_clips
 from accmpeg.evaluation.bench.record import read_record
 from accmpeg.evaluation.bench.rows import CELLS_NAME, CellRow, read_rows
 from accmpeg.evaluation.bench.sweep import run_sweep
-from accmpeg.evaluation.findings.analysis import with_baselines
+from accmpeg.evaluation.findings.analysis import primary_pairs, with_baselines
+from accmpeg.evaluation.findings.best_of import groups_of
 from accmpeg.evaluation.findings.findings import Findings
-from accmpeg.evaluation.methods import BASELINES, find_methods
+from accmpeg.evaluation.methods import BASELINES, METHODS, find_methods
+from accmpeg.evaluation.methods.plugins import find_plugins
+from accmpeg.evaluation.methods.whole_stream import PREFIX
 from accmpeg.evaluation.report.render import read_findings, write_report
 from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.media.footage import find_footage
@@ -109,6 +113,7 @@ def evaluate(
         raise UsageError(f"--server-ms measured: {away[0]} does not run here: say what a pass takes there")
     rows = find_methods(methods if isinstance(methods, str) else ",".join(methods))
     names = [row.name for row in rows]
+    _check_spelt(primary, baselines, names)
     named = with_baselines(primary, names, baselines or BASELINES)
     _check_named(folder, named, names)
     cells = run_sweep(
@@ -125,6 +130,17 @@ def evaluate(
     findings = read_findings(folder, baselines=baselines)
     report = write_report(folder, findings=findings, pictures=settings.pictures)
     return Evaluation(cells, findings, report)
+
+
+def _check_spelt(primary: Sequence[str], baselines: Sequence[str], methods: Sequence[str]) -> None:
+    """What is misspelt would be found out when all is measured, and can't be named anew then."""
+    every = list(dict.fromkeys([*METHODS, *find_plugins(METHODS), *methods]))
+    pairs = primary_pairs(primary, every, baselines or BASELINES)
+    for name in (*baselines, *joined.from_iterable(pairs)):
+        if name not in {*every, *groups_of(every)} and not name.startswith(PREFIX):
+            raise UsageError(
+                f"--primary and --baseline: no method is called {name}: {did_you_mean(name, every)}"
+            )
 
 
 def _check_named(folder: Path, named: Sequence[str], methods: Sequence[str]) -> None:

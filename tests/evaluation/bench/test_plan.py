@@ -72,3 +72,21 @@ def test_a_second_run_in_the_folder_of_one_that_measures_is_refused(small_card: 
     for _ in range(2):
         assert run_sweep(*sweep, workers=Trying(1)) == []
     assert len(tries) == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"primary": ["graded@dn:aq-1"]}, "is called graded@dn:aq-1: did you mean 'graded@dnn'"),
+        ({"primary": ["aq-1@dnn:aq1"]}, "is called aq-1@dnn:aq1"),
+        ({"baselines": ["aq-7"]}, "is called aq-7: did you mean"),
+    ],
+)
+def test_a_misspelt_comparison_is_told_before_anything_is_measured(
+    asked: Any, said: str, clip: Clip, small_card: Path, tmp_path: Path
+) -> None:
+    """Afterwards it can't be named any more."""
+    clips = [ClipSpec("street", "never opened", lambda limit: clip)]
+    with pytest.raises(UsageError, match=said):
+        evaluate(clips, dnns=[small_card], out=tmp_path / "out", methods="aq-1,aq-1@dnn", **asked)
+    assert not (tmp_path / "out").exists()

@@ -28,6 +28,7 @@ from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.media.source import find_footage
 from accmpeg.workers import LocalWorkers
 from tests.dnn.inference_servers import HttpServer, Model, remote_card
+from tests.evaluation.simulated import clip_rows
 
 CARD = assets_path() / "detector.card.toml"
 MODEL = assets_path() / "accmodel.card.toml"
@@ -392,3 +393,12 @@ def test_weights_that_are_not_the_card_s_stop_a_sweep_before_it_begins(tmp_path:
     (tmp_path / "detector.onnx").write_bytes(b"other weights")
     with pytest.raises(WeightsError, match="is not the file"):
         DnnSpec.read_all([tmp_path / CARD.name], [])
+
+
+def test_a_null_point_that_failed_is_told_though_the_next_one_did_not(tmp_path: Path) -> None:
+    """A method's next point follows from its last, so a success means that it was got over; nulls are fixed."""
+    rows = clip_rows("street", {"aq-1": 1.0}, qualities={"aq-1": [34, 30]})[1:]
+    failed, fine = (row.model_copy(update={"role": "null"}) for row in rows)
+    failed = failed.model_copy(update={"status": "failed", "reason": "no room"})
+    (tmp_path / CELLS_NAME).write_text(failed.to_line() + fine.to_line())
+    assert read_rows(tmp_path / CELLS_NAME) == [failed, fine]

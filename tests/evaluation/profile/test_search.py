@@ -271,3 +271,15 @@ def test_a_camera_that_nothing_fits_is_told_the_cheapest(
         EvaluationError, match=r"The cheapest, stream:480x270\+b2\+superfast, takes 0\.18 times"
     ):
         site.search(tmp_path, monkeypatch, camera_budget=0.1)
+
+
+def test_what_fits_but_sends_more_than_plain_x264_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that nothing fits, with the CPU of one that does."""
+    bits = {"640x360": 1.5, "800x450": 1.6, "480x270": 2.0, "b1": 0.95, "b2": 0.95}
+    site = Site(bits, CPU, source_px=(1280, 720), plain_cpu=1.0)
+    with pytest.raises(
+        EvaluationError, match=r"sends more than an untouched x264, stream:\S+ \d+% more: allow"
+    ):
+        site.search(tmp_path, monkeypatch, camera_budget=0.5)

@@ -189,7 +189,7 @@ def read_rows(path: Path) -> list[CellRow]:
             rows[*of, row.quality] = row
             if row.status == "failed":
                 failed.setdefault(of, []).append(row.quality)
-            else:
+            elif row.role == "method":  # whose next point follows from the last; the others' are fixed
                 for quality in set(failed.pop(of, ())) - {row.quality}:
                     del rows[*of, quality]
         except (ValidationError, ValueError) as error:

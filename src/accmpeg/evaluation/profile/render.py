@@ -98,7 +98,8 @@ def table(outcome: Outcome) -> list[dict[str, str]]:
             f"bytes at {outcome.settings.keep:.0%}": saving(seen),
             "kbit/s": f"{seen.bitrate_bps / 1000:,.0f}",
             "camera CPU": f"{seen.camera_ratio:.2f}",
-            "delay, ms": f"{seen.delay_ms:.0f}",
+            # A camera that is busy for nearly all of the time has none that could be told.
+            "delay, ms": "—" if math.isnan(seen.delay_ms) else f"{seen.delay_ms:.0f}",
         }
         for keep in (0.90, 0.95):
             judged = nineties[keep].of(seen.setting) if keep in nineties else None

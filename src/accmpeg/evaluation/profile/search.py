@@ -6,6 +6,7 @@ plain x264 ─▶ opening settings on two parts ─▶ belief ─▶ the most ho
 ```
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -144,7 +145,7 @@ def search(
     # Whatever is believed: what sent more bytes than plain x264 here is not chosen.
     allowed = [each.setting for each in seen.seen if _fits(each, settings) and each.gain <= 0]
     if not allowed:
-        raise EvaluationError(_nearest(gains.seen, settings))
+        raise EvaluationError(_nearest(seen.seen, settings))
     chain = choose(belief, allowed)
     if chain[0].setting not in allowed:
         chain = chain[1:] or [Step(min(allowed, key=lambda each: belief.of(each)[0]), 1.0)]
@@ -290,8 +291,15 @@ def _fits(seen: Seen, settings: ProfileSettings) -> bool:
 
 def _nearest(seen: Sequence[Seen], settings: ProfileSettings) -> str:
     cheap = min(seen, key=lambda each: each.camera_ratio)
-    quick = min(seen, key=lambda each: each.delay_ms)
+    quick = min(seen, key=lambda each: (math.isnan(each.delay_ms), each.delay_ms))
     budgets = f"a camera budget of {settings.camera_budget:g} and {settings.delay_budget_ms:g} ms"
+    fitting = [each for each in seen if _fits(each, settings)]
+    if fitting:
+        best = min(fitting, key=lambda each: each.gain)
+        return (
+            f"every stream that keeps {settings.keep:.0%} of the ceiling within {budgets} sends more than an "
+            f"untouched x264, {best.setting.name} {math.expm1(best.gain):.0%} more: allow more CPU or delay"
+        )
     return (
         f"no stream keeps {settings.keep:.0%} of the ceiling within {budgets}. The cheapest, "
         f"{cheap.setting.name}, takes {cheap.camera_ratio:.2f} times a plain x264's CPU; the quickest, "
