@@ -344,3 +344,10 @@ def test_missing_weights_beside_the_file_are_named_on_import(tmp_path):
         WeightsError, match=r"weights are in n\.data, which is missing: put it beside n\.onnx"
     ):
         imported(path, "segmentation", "logits")
+
+
+def test_a_pointer_in_place_of_the_file_is_told(tmp_path):
+    path = tmp_path / "n.onnx"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    with pytest.raises(WeightsError, match="is no ONNX file, or cut off, or a pointer"):
+        imported(path, "segmentation", "logits")

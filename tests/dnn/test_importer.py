@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import onnx
 import pytest
 
@@ -11,6 +12,7 @@ from accmpeg.dnn.card import read_card
 from accmpeg.dnn.importer import QUESTIONS, find_models, import_model
 from accmpeg.dnn.ultralytics import from_metadata
 from accmpeg.errors import AccmpegError, CardError, DnnError, UsageError
+from tests.dnn.exported import picture_input, value, write
 from tests.dnn.tiny_networks import write_logits_network, write_network
 
 DESCRIPTION = {
@@ -110,6 +112,34 @@ def test_classes_may_be_a_file(model, tmp_path):
     assert card.classes == ["walker", "lorry"]
 
 
+@pytest.mark.parametrize("name", ["data.yaml", "config.json"])
+def test_classes_are_not_read_from_the_lines_of_another_format(model, tmp_path, name):
+    (tmp_path / name).write_text("names:\n  0: walker\n")
+    with pytest.raises(UsageError, match=f"classes: .*{name} is no text file with one name per line"):
+        import_model(model, tmp_path, answers={**ANSWERS, "classes": str(tmp_path / name)})
+
+
+def test_a_size_multiple_that_is_too_small_is_found_on_import(tmp_path):
+    node = onnx.helper.make_node
+    network = write(
+        tmp_path / "n.onnx",
+        [
+            node("AveragePool", ["images"], ["small"], kernel_shape=[32, 32], strides=[32, 32]),
+            node("Upsample", ["small", "scales"], ["large"], mode="nearest"),
+            node("Add", ["images", "large"], ["logits"]),
+        ],
+        [value("logits", ["n", 3, "h", "w"])],
+        {"scales": np.float32([1, 1, 32, 32])},
+        inputs=[picture_input(shape=("n", 3, "h", "w"))],
+        opset=9,
+    )
+    answers = {**ANSWERS, "task": "segmentation", "head.name": "logits", "classes": "a,b,c"}
+    answers |= {"input.width_px": "256", "input.height_px": "256"}
+    with pytest.raises(DnnError, match=r"failed on an input of .* correct input.size_multiple in its card"):
+        import_model(network, tmp_path, answers=answers)
+    assert import_model(network, tmp_path, answers={**answers, "input.size_multiple": "32"}).card
+
+
 def test_without_anybody_to_ask_everything_open_is_named(model, tmp_path):
     with pytest.raises(CardError, match=r"nothing says task, classes, input.width_px.*head.name"):
         import_model(model, tmp_path)
@@ -129,7 +159,11 @@ def test_without_anybody_to_ask_everything_open_is_named(model, tmp_path):
         ({"head.name": "yoyo"}, CardError, "no head 'yoyo': did you mean 'yolo'"),
         ({"task": "detect"}, UsageError, "task: choose one of detection, .*, not 'detect'"),
         ({"classes": "nowhere/coco.names"}, UsageError, "there is no file nowhere/coco.names"),
-        ({"classes": "a,b,c"}, DnnError, "correct head.name, head.outputs or classes"),
+        (
+            {"classes": "a,b,c"},
+            DnnError,
+            r"correct head.name, head.outputs or classes .*its outputs: 'output'",
+        ),
     ],
 )
 def test_senseless_answers_are_named(model, tmp_path, answers, error, message):

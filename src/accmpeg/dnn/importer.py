@@ -26,7 +26,7 @@ from accmpeg.dnn.onnx_adapter import OnnxNetwork, open_session
 from accmpeg.dnn.picture_input import PictureInput
 from accmpeg.dnn.ultralytics import OTHER_TASKS, from_metadata
 from accmpeg.dnn.weights import sha256_of
-from accmpeg.errors import CardError, UsageError
+from accmpeg.errors import CardError, DnnError, UsageError
 from accmpeg.tasks.base import TaskName
 
 __all__ = ["QUESTIONS", "Ask", "Imported", "find_models", "import_model"]
@@ -122,14 +122,29 @@ def import_model(
     card_path = cards / f"{draft.get('name', model.stem)}{CARD_SUFFIX}"
     card = _build(draft, model, card_path, data)
     dnn = ServerDnn(card, OnnxNetwork(card, model, session), get_head(card))
-    grey = VideoFrame.from_ndarray(np.full((96, 160, 3), 114, np.uint8), format="rgb24")
-    dnn.infer(grey)
+    grey = _grey_frame(card)
+    try:
+        dnn.infer(grey)
+    except DnnError as error:
+        if "head.outputs" not in str(error):
+            raise
+        told_of = ", ".join(f"'{output.name}' {output.shape}" for output in session.get_outputs())
+        raise DnnError(f"{error} (its outputs: {told_of})") from error
     wrong = misread(dnn, grey)
     if card_path.exists() and not replace:
         raise CardError(f"{card_path} exists: give --replace to write it anew")
     write_card(card, card_path)
     doubt = "" if wrong is None else f"; wrong as it stands: {wrong}"
     return Imported(model, card_path, f"{card.task}, head {card.head.name}{doubt}")
+
+
+def _grey_frame(card: DnnCard) -> VideoFrame:
+    """A frame whose height is an odd multiple of the card's: so a network that needs a larger one fails now,
+    and not when frames of such a shape come."""
+    multiple = card.input.size_multiple or 2
+    height_px = multiple * (card.input.height_px * 5 // (8 * multiple) | 1)
+    pixels = np.full((height_px, card.input.width_px, 3), 114, np.uint8)
+    return VideoFrame.from_ndarray(pixels, format="rgb24")
 
 
 def _from_input(picture: PictureInput) -> Answers:
@@ -316,6 +331,8 @@ def _parse(key: str, text: str) -> Any:
             named = Path(text).read_text(encoding="utf-8-sig").splitlines() if Path(text).is_file() else None
         except (OSError, UnicodeDecodeError):
             named = None
+        if text.endswith((".yaml", ".yml", ".json")):
+            raise UsageError(f"{key}: {text} is no text file with one name per line: write one from it")
         if named is None and text.endswith((".txt", ".names")):
             raise UsageError(f"{key}: there is no file {text} that can be read")
         return [name.strip() for name in named or text.split(",") if name.strip()]

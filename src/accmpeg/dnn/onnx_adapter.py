@@ -77,6 +77,8 @@ def _told(model: Path, error: Exception) -> str:
             f"its {newer[1]} {newer[2]} is newer than this ONNX Runtime: update onnxruntime, or export the "
             "network with an older opset"
         )
+    if "Protobuf parsing failed" in str(error):
+        return "it is no ONNX file, or cut off, or a pointer to one, which `git lfs pull` replaces"
     # Without the places in its own source.
     said = one_line(re.sub(r"^.* failed:(/\S+:\d+ .*?\) (?=[A-Z]))?", "", str(error), count=1))
     if "not a registered function/op" in said or "No opset import" in said:
@@ -109,8 +111,10 @@ class OnnxNetwork:
         try:
             outputs = self._session.run(self._outputs, {self._card.input.name: self._input.of(batch)})
         except Exception as error:
+            free = self._card.input.size_multiple is not None
+            way_out = "; if it can't take this size, correct input.size_multiple in its card" if free else ""
             raise DnnError(
-                f"{self._card.name} failed on an input of {batch.shape}: {one_line(error)}"
+                f"{self._card.name} failed on an input of {batch.shape}: {one_line(error)}{way_out}"
             ) from error
         named = zip(outputs, self._outputs, strict=True)
         return [self._numbers(output, name, len(batch)) for output, name in named]

@@ -1,6 +1,7 @@
 """What Ultralytics writes into its ONNX files, as text: class names, task, sizes; YOLOv5 only names."""
 
 import ast
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,13 +28,10 @@ def from_metadata(told: Mapping[str, str], outputs: Sequence[Sequence[Any]]) -> 
             sizes = {"height_px": height_px, "width_px": width_px, "size_multiple": stride}
             found |= {f"input.{key}": value for key, value in sizes.items()}
     columns, classes = (list(outputs[0]) or [None])[-1], len(found["classes"])
-    match _read(told.get("kpt_shape")):
-        case [int(keypoints), int(values)]:
-            pose_columns = 6 + keypoints * values
-        case _:
-            pose_columns = None
+    shape = _read(told.get("kpt_shape"))
+    values = math.prod(shape) if isinstance(shape, list) else 0
     # Without suppression the last axis is that of the anchors.
-    ends = {"detection": 6, "instances": 6 + MASK_COEFFICIENTS, "keypoints": pose_columns}
+    ends = {"detection": 6, "instances": 6 + MASK_COEFFICIENTS, "keypoints": 6 + values}
     kind = {"detection": "", "instances": "_seg", "keypoints": "_pose"}[task]
     is_rtdetr = "rtdetr" in told.get("description", "").lower()
     queries = task == "detection" and (is_rtdetr or columns == 4 + classes != ends[task])
