@@ -396,7 +396,7 @@ def test_weights_that_are_not_the_card_s_stop_a_sweep_before_it_begins(tmp_path:
 
 
 def test_a_null_point_that_failed_is_told_though_the_next_one_did_not(tmp_path: Path) -> None:
-    """A method's next point follows from its last, so a success means that it was got over; nulls are fixed."""
+    """A method's next point follows from its last, so a later success means that it was got over."""
     rows = clip_rows("street", {"aq-1": 1.0}, qualities={"aq-1": [34, 30]})[1:]
     failed, fine = (row.model_copy(update={"role": "null"}) for row in rows)
     failed = failed.model_copy(update={"status": "failed", "reason": "no room"})
