@@ -189,6 +189,16 @@ def test_of_two_videos_the_first_is_read(make_clip, textured, tmp_path):
         assert [frame.width for frame in source] == [160] * 5
 
 
+def test_pictures_that_change_their_size_are_told_once(make_clip, tmp_path, caplog):
+    sizes_px = ((160, 96), (96, 160))
+    parts = [make_clip(f"{width_px}.ts", 5, size_px=(width_px, high_px)) for width_px, high_px in sizes_px]
+    path = tmp_path / "turned.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_source(path) as source:
+        assert {(frame.width, frame.height) for frame in source} == {(160, 96)}
+    assert caplog.text.count("96x160") == 1
+
+
 def test_audio_only(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(path, "w") as container:

@@ -199,6 +199,39 @@ def test_a_file_over_http(make_clip):
             server.shutdown()
 
 
+def test_of_an_hls_stream_only_the_variant_that_is_read_is_fetched(textured, tmp_path):
+    fetched = []
+
+    class Noting(QuietHandler):
+        def do_GET(self):
+            fetched.append(self.path)
+            super().do_GET()
+
+    listed = "#EXTM3U\n"
+    for name, size_px in (("small", (160, 96)), ("large", (320, 192))):
+        (tmp_path / name).mkdir()
+        options = {"hls_time": "1", "hls_list_size": "0"}
+        with av.open(
+            tmp_path / name / "live.m3u8", "w", format="hls", container_options=options
+        ) as container:
+            stream = container.add_stream("libx264", rate=25, options={"g": "25", "preset": "ultrafast"})
+            stream.width, stream.height = size_px
+            for index in range(150):
+                container.mux(stream.encode(textured(*size_px, moved_px=index, pts=index)))
+            container.mux(stream.encode(None))
+        listed += f"#EXT-X-STREAM-INF:BANDWIDTH={size_px[0] * 1000}\n{name}/live.m3u8\n"
+    (tmp_path / "all.m3u8").write_text(listed)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Noting, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with open_source(f"http://127.0.0.1:{server.server_port}/all.m3u8") as source:
+                assert len(list(source)) == 150
+        finally:
+            server.shutdown()
+    assert sum(path.startswith("/small/live") for path in fetched) == 7  # the playlist and six seconds
+    assert sum(path.startswith("/large/live") for path in fetched) <= 3
+
+
 def test_a_camera_that_is_not_there():
     with pytest.raises(SourceError, match="/dev/video97"):
         open_source("/dev/video97")

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from accmpeg.errors import SourceError
@@ -49,6 +49,9 @@ def open_video(
         if pipe is not None:
             pipe.close()
         raise
+    for other in container.streams:
+        if container.format.name == "hls" and other.index != stream.index:
+            other.discard = Discard.all  # or every variant of the stream would be fetched
     stream.thread_count = 1  # the camera's cores belong to the encoder and the AccModel
     return container, stream, pipe
 

@@ -58,7 +58,7 @@ class StreamSource(Source):
         self._is_pipe = is_pipe
         self._is_file = is_file(address, format_name)
         self._name = name
-        self._used = False
+        self._used = self._resized = False
         self._format_name = format_name
         self._open()
         try:
@@ -289,5 +289,9 @@ class StreamSource(Source):
         frame = self._upright(frame)
         if (frame.width, frame.height) != (info.width_px, info.height_px):
             # Some cameras change their size when the light or the link does; the stream's size is settled.
+            if not self._resized:
+                self._resized = True
+                given, wanted = f"{frame.width}x{frame.height}", f"{info.width_px}x{info.height_px}"
+                log.warning("pictures of %s now have %s px: stretched to %s", self._name, given, wanted)
             frame = frame.reformat(info.width_px, info.height_px, threads=1)
         return frame
