@@ -1,10 +1,27 @@
-"""What the server takes for the memory that it has."""
+"""What the server takes for the memory and the cores that it has."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from accmpeg.server import memory
+from accmpeg.server import machine
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of the system's own files."""
+    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "own-groups")
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    return tmp_path
+
+
+def limit(folder: Path, groups: str, files: dict[str, str]) -> None:
+    (folder / "own-groups").write_text(groups)
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{text}\n")
 
 
 @pytest.mark.parametrize(
@@ -23,20 +40,25 @@ from accmpeg.server import memory
         ("", {}, None),
     ],
 )
-def test_the_limit_of_a_container_counts(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    groups: str,
-    files: dict[str, str],
-    expected: int | None,
+def test_the_memory_of_a_container(
+    folder: Path, groups: str, files: dict[str, str], expected: int | None
 ) -> None:
-    own = tmp_path / "own-groups"
-    own.write_text(groups)
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"{text}\n")
-    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "none")
-    whole = memory.available_bytes()
-    monkeypatch.setattr(memory, "_OWN_GROUPS", own)
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    assert memory.available_bytes() == (expected or whole)
+    whole = machine.available_bytes()
+    limit(folder, groups, files)
+    assert machine.available_bytes() == (expected or whole)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/", {"cpu.max": "250000 100000"}, 2),
+        ("0::/own", {"own/cpu.max": "max 100000", "cpu.max": "50000 100000"}, 1),
+        ("4:cpu,cpuacct:/own", {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ("0::/", {"cpu.max": "6400000 100000"}, 8),
+        ("", {}, 8),
+    ],
+)
+def test_the_cores_of_a_container(folder: Path, groups: str, files: dict[str, str], expected: int) -> None:
+    limit(folder, groups, files)
+    assert machine.available_cores() == expected

@@ -12,7 +12,8 @@ from accmpeg.server.announcement import Announcement
 from accmpeg.server.cameras import CameraBook
 from accmpeg.server.dnn_workers import DnnWorkers
 from accmpeg.server.dnns import RunningDnns
-from accmpeg.server.memory import MemoryBudget, available_bytes
+from accmpeg.server.machine import available_bytes
+from accmpeg.server.memory import MemoryBudget
 from accmpeg.server.metrics import Metrics
 from accmpeg.server.models import LoadedDnns
 from accmpeg.server.settings import ServerSettings

@@ -3,21 +3,17 @@
 Coded video says little about it: a camera of 200 kB/s may hold 25 frames of 4K, 300 MB.
 """
 
-import contextlib
-import os
 import threading
-from pathlib import Path
 
 from accmpeg.server.refusal import RefusalError
 
-__all__ = ["LEAST_FRAMES", "MemoryBudget", "available_bytes"]
+__all__ = ["LEAST_FRAMES", "MemoryBudget"]
 
 DECODER_FRAMES = 5
 """What the decoder of a 4K stream holds at its level: references, and the frame that it is at."""
 LEAST_FRAMES = DECODER_FRAMES + 2
 """A camera is taken on only with so many: one more that waits, and one that is being inferred."""
 _BYTES_PER_PIXEL = 1.5
-_CGROUP, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 class MemoryBudget:
@@ -64,23 +60,3 @@ class MemoryBudget:
     def cameras_of(self, pixels: int) -> int:
         """How many cameras of one size fit in."""
         return int(self.total_bytes / (pixels * _BYTES_PER_PIXEL * LEAST_FRAMES))
-
-
-def available_bytes() -> int:
-    """The memory that this process may use: the machine's, or the limit of its control group."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        groups = [line.split(":", 2) for line in _OWN_GROUPS.read_text().splitlines()]
-    except OSError:
-        return found
-    for _, controllers, own in groups:
-        root, name = _CGROUP, "memory.max"
-        if controllers:  # of version 1, which has a tree for each
-            root, name = _CGROUP / "memory", "memory.limit_in_bytes"
-            if "memory" not in controllers.split(","):
-                continue
-        folder = root / own.lstrip("/")  # which a container may see as the root
-        for each in (folder, *folder.parents):
-            with contextlib.suppress(OSError, ValueError):  # "max" is no number
-                found = min(found, int((each / name).read_text()))
-    return found

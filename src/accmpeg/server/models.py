@@ -14,6 +14,7 @@ from accmpeg.dnn.base import ServerDnn, load_dnn
 from accmpeg.dnn.card import read_card
 from accmpeg.dnn.registry import get_adapter
 from accmpeg.dnn.weights import sha256_of
+from accmpeg.server.machine import available_cores
 from accmpeg.server.settings import ServerSettings
 
 __all__ = ["LoadedDnn", "LoadedDnns", "ModelIdentity", "load"]
@@ -88,15 +89,17 @@ def _copies(settings: ServerSettings, card: Path, device: str, copies: int | Non
     threads = settings.threads
     if not get_adapter(read_card(card).adapter).runs_here:
         return [load_dnn(card) for _ in range(copies or REQUESTS_AT_ONCE)]
+    cores = max(1, available_cores() // settings.workers)
+    # The runtime's own choice knows of no workers, and of no limit of a container.
+    whole = cores if cores < len(os.sched_getaffinity(0)) else None
     if copies is None and threads is None and device == "cpu":
-        cores = max(1, len(os.sched_getaffinity(0)) // settings.workers)
         lone = load_dnn(card, threads=1, device=device)
         if _infer_ms(lone) > QUICK_MS:
-            return [load_dnn(card, threads=cores if settings.workers > 1 else None, device=device)]
+            return [load_dnn(card, threads=whole, device=device)]
         others = range(min(cores, MOST_COPIES) - 1)
         return [lone, *(load_dnn(card, threads=1, device=device) for _ in others)]
-    if threads is None and (copies or 1) > 1 and device == "cpu":
-        threads = 1
+    if threads is None and device == "cpu":
+        threads = 1 if (copies or 1) > 1 else whole
     found = [load_dnn(card, threads=threads, device=device) for _ in range(copies or 1)]
     _timed_s(found[0])  # one that does not fit its card says so now, and not of every frame later
     return found

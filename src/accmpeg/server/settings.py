@@ -1,6 +1,5 @@
 """What a server is told at its start, checked before anything opens."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from accmpeg.media.patience import Patience
 from accmpeg.options import Option
 from accmpeg.protocol.wire import is_name
 from accmpeg.server.broker import BrokerAddress
+from accmpeg.server.machine import available_cores
 from accmpeg.server.tokens import Tokens
 
 __all__ = ["Limits", "ServerSettings", "parse_input"]
@@ -193,7 +193,7 @@ class ServerSettings:
                 f"--device {self.device} names a device twice: give each once, and --workers for "
                 "several batchers on each"
             )
-        most = len(os.sched_getaffinity(0)) if "cpu" in devices else MOST_WORKERS_PER_GPU
+        most = available_cores() if "cpu" in devices else MOST_WORKERS_PER_GPU
         if not 1 <= self.workers <= most:
             why = f"there are {most} cores" if "cpu" in devices else "more only take the GPU's memory"
             raise UsageError(f"--workers {self.workers} on {self.device}: give 1 to {most}, {why}")
