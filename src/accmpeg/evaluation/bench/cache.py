@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,10 +123,11 @@ def write_results(path: Path, results: Sequence[Any]) -> None:
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
     """The arrays that `save_arrays` kept; None if there is no whole file."""
-    if not path.exists():
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (FileNotFoundError, EOFError, ValueError, BadZipFile):  # after a power cut: there, but empty
         return None
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
 
 
 def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
