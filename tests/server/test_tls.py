@@ -61,6 +61,19 @@ def test_the_camera_gives_up_on_an_authority_that_it_does_not_know(
         camera.wait(WAIT_S)
 
 
+def test_a_camera_that_was_told_the_wrong_scheme_or_path_hears_of_it(
+    start: Start, certificate: tuple[Path, Path]
+) -> None:
+    server = start(tls_certificate=certificate[0], tls_key=certificate[1])
+    for address, said in (
+        (server.websocket_url.replace("wss:", "ws:"), "is it a wss:// server?"),
+        (f"{server.websocket_url}/video/", "answered HTTP 404 instead of a WebSocket: check the address"),
+    ):
+        with accmpeg.stream(small_scene, address, ca_file=certificate[0]) as camera:
+            until(lambda camera=camera: camera.snapshot().get("last_problem"))
+        assert said in camera.snapshot()["last_problem"]
+
+
 def dated(folder: Path, not_before: str, not_after: str) -> tuple[Path, Path]:
     """A certificate of these days, `YYYYMMDD`, and its key."""
     if shutil.which("openssl") is None:

@@ -275,7 +275,8 @@ def _direct_problem(error: BaseException, address: ServerAddress) -> Problem:
     if isinstance(error, NegotiationError):
         return Problem(f"{where} does not speak this wire version: update it or this camera", final=True)
     if isinstance(error, InvalidHandshake):
-        return Problem(f"{where} is no WebSocket server: {error}")
+        way_out = "check the address" if address.secure else "is it a wss:// server?"
+        return Problem(f"{where} is no WebSocket server ({error}): {way_out}")
     if isinstance(error, ConnectionClosed):
         reason = error.rcvd.reason if error.rcvd is not None else ""
         return Problem(f"the connection to {where} broke{f': {reason}' if reason else ''}")

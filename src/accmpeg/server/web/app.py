@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, HTTPException, Query, Request, WebSocket
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.websockets import WebSocketDisconnect
 
 from accmpeg.errors import AccmpegError, CardError, UsageError
@@ -369,5 +369,10 @@ def _pages() -> APIRouter:
     @router.get("/")
     async def index() -> Response:
         return await page("")
+
+    @router.websocket("/{path:path}")
+    async def no_socket(socket: WebSocket, path: str) -> None:
+        """Else it would be HTTP 403, as of a wrong token."""
+        await socket.send_denial_response(PlainTextResponse(f"no WebSocket by the name /{path}", 404))
 
     return router
