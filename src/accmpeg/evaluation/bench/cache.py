@@ -124,7 +124,7 @@ def write_results(path: Path, results: Sequence[Any]) -> None:
 def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
     """The arrays that `save_arrays` kept; None if there is no whole file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (FileNotFoundError, EOFError, ValueError, BadZipFile):  # after a power cut: there, but empty
         return None
