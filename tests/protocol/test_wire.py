@@ -201,6 +201,11 @@ def test_each_wrong_thing_is_named(data: bytes, complaint: str) -> None:
         unpack(data)
 
 
+def test_a_reason_does_not_speak_to_a_terminal() -> None:
+    hostile = Refused.model_construct(code="busy", reason="\x1b]0;mine\x07 full: 摄像头\n", retry=True)
+    assert unpack(pack(hostile)).message == Refused(code="busy", reason=" ]0;mine  full: 摄像头 ", retry=True)
+
+
 def test_what_is_too_long_is_not_packed() -> None:
     unit: dict[str, Any] = {"sequence": 0, "pts": 0, "is_keyframe": True, "captured_us": 0, "encoded_us": 0}
     with pytest.raises(WireError, match="above the limit"):

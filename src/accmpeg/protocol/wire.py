@@ -30,7 +30,7 @@ import struct
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from accmpeg.errors import WireError
 
@@ -80,8 +80,15 @@ Sequence = Annotated[int, Field(ge=0, lt=1 << 53)]
 Microseconds = Annotated[int, Field(ge=-(1 << 62), lt=1 << 62)]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Milliseconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-Reason = Annotated[str, Field(max_length=500)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _printable(text: str) -> str:
+    """Without what would speak to the terminal of those whom it is shown to."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+Reason = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
 
 
 def is_name(text: str) -> bool:
