@@ -25,7 +25,9 @@ def profile(
     labels: Labels = None,
     results_per_second: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Send no more frames than this.", show_default="the source's rate"),
+        typer.Option(
+            min=0.1, help="For a camera that sends about so many frames.", show_default="the source's rate"
+        ),
     ] = None,
     reading_size: Annotated[
         list[int] | None,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -148,6 +148,18 @@ def test_a_half_that_can_not_judge_is_told(tmp_path: Path, monkeypatch: pytest.M
     found = Site({"b2": 0.8, **SMALLER}, judged_coarse="stream").search(tmp_path, monkeypatch)
     assert found.choice == StreamSetting()
     assert any("The other half can't judge anything else" in each for each in sentences(found))
+
+
+def test_a_rate_beyond_what_was_measured_has_no_exact_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Site({**SMALLER}).search(tmp_path, monkeypatch, minutes=0.1)
+    assert found.curve is not None
+    last_bps, last = found.curve.bitrate_bps[-1], found.curve.share[-1]
+    for times, least in ((0.99, ""), (20, "at least ")):
+        curve = replace(found.curve, source_bitrate_bps=times * last_bps)
+        said = " ".join(sentences(replace(found, curve=curve)))
+        assert f"({least}{last:.0%} of the ceiling)" in said
 
 
 def test_a_delay_that_no_stream_has_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,9 +64,9 @@ def sentences(outcome: Outcome) -> list[str]:
         share = float(np.interp(curve.source_bitrate_bps, curve.bitrate_bps, curve.share))
         times = curve.source_bitrate_bps / (curve.knee_bps or curve.source_bitrate_bps)
         beyond = f", {times:.1f} times that" if curve.knee_bps else ""
-        told.append(
-            f"The footage itself has {_rate(curve.source_bitrate_bps)}{beyond} ({share:.0%} of the ceiling)."
-        )
+        least = "at least " if curve.source_bitrate_bps > curve.bitrate_bps[-1] else ""
+        footage = f"{_rate(curve.source_bitrate_bps)}{beyond} ({least}{share:.0%} of the ceiling)"
+        told.append(f"The footage itself has {footage}.")
     told += _readings(outcome)
     chosen, verdict = _seen(outcome), outcome.verdict
     if outcome.choice == StreamSetting():
