@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from accmpeg.errors import EvaluationError
+from accmpeg.demo.scene import SceneSource, SceneSpec
+from accmpeg.errors import EvaluationError, SourceError
+from accmpeg.evaluation.bench.clip import read_clip
 from accmpeg.evaluation.bench.labels import read_coco, unlabelled_xyxy
 
 DOCUMENT = {
@@ -184,3 +186,15 @@ def test_crowds_and_unlabelled_zones_are_regions_and_no_objects(tmp_path: Path) 
     assert unlabelled_xyxy(labels[0]).tolist() == [[0, 0, 640, 50], [0, 0, 900, 900]]
     assert unlabelled_xyxy(labels[2]).tolist() == [[0, 0, 640, 50]]
     assert len(unlabelled_xyxy(sv.Detections.empty())) == 0
+
+
+def test_labels_of_many_more_frames_than_the_clip_has_are_another_s() -> None:
+    """Those of a recording at 30 frames/s beside its copy at 15 would meet frames of another time."""
+    scene = SceneSource(SceneSpec(7, 320, 180, frame_count=5))
+    nothing = [sv.Detections.empty()] * 10
+    with pytest.raises(
+        SourceError, match="ends after 5 frames, and its labels are of 10: give the clip that"
+    ):
+        read_clip(scene, labels=nothing)
+    assert len(read_clip(scene, labels=nothing, limit=4).frames) == 4
+    assert len(read_clip(scene, labels=nothing[:3]).frames) == 3

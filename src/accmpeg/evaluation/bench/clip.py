@@ -66,7 +66,8 @@ def read_clip(
     """Decodes up to `limit` frames of an open source, no more than have labels if there are any.
 
     They begin at frame `first`, and are every `stride`-th from there, as from a slower camera. Raises
-    SourceError where there is none.
+    SourceError where there is none, or where many more have labels: those are of another clip, such as one of
+    twice the rate.
     """
     if labels is not None:
         labels = labels[first::stride]
@@ -79,6 +80,11 @@ def read_clip(
             frames.append(frame)
     if not frames:
         raise SourceError(f"{source.info.name} has no frame to compare on")
+    if labels is not None and limit is not None and len(frames) < 0.9 * limit:
+        raise SourceError(
+            f"{source.info.name} ends after {len(frames)} frames, and its labels are of {len(labels)}: "
+            "give the clip that was labelled, or leave out the labels of what is not in it"
+        )
     info = source.info
     return Clip(
         name=info.name,
