@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.check import check_dnn
@@ -97,6 +98,36 @@ def test_a_sigmoid_of_probabilities_is_told(tmp_path, head):
         replace=True,
     )
     assert "wrong" not in done.note
+
+
+def test_probabilities_in_place_of_logits_are_told_and_read(tmp_path):
+    shares = np.zeros((1, 3, 4, 4), np.float32)
+    shares[0, 0], shares[0, 2] = 0.2, 0.8
+    model = fixed(tmp_path / "n.onnx", shares=shares)
+    answers = {**ANSWERS, "task": "segmentation", "head.name": "logits"}
+    assert "say head.parameters.activation = 'none'" in import_model(model, tmp_path, answers=answers).note
+    card = imported(model, "segmentation", "logits", head__parameters__activation="none")
+    dnn = load_dnn(card)
+    _, findings = check_dnn(dnn, frame())
+    assert "meaning" not in [finding.name for finding in findings]
+    p = dnn.differentiable()(torch.zeros(3, 64, 64)).logits.softmax(0)
+    assert p[:, 0, 0].tolist() == pytest.approx([0.2, 0, 0.8], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "first_label", "stray"), [([1, 3], 0, 3), ([0, 2], 1, 0), ([1, 3], 1, None)]
+)
+def test_labels_of_no_class_are_told(tmp_path, labels, first_label, stray):
+    model = fixed(
+        tmp_path / "n.onnx",
+        boxes=CORNERS[:, :2],
+        scores=np.float32([[0.9, 0.6]]),
+        labels=np.array([labels]),
+    )
+    card = imported(model, "detection", "final", head__parameters__first_label=str(first_label))
+    _, findings = check_dnn(load_dnn(card), frame())
+    told = [finding.value for finding in findings if finding.name == "meaning"]
+    assert told == [] if stray is None else f"objects of the label {stray}, " in told[0]
 
 
 def test_logits_with_channels_last(tmp_path):

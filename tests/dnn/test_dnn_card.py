@@ -109,7 +109,7 @@ def test_a_card_that_can_not_be_read(tmp_path, content):
         ),
         (
             {"task": "detection", "head": HeadCard(name="detr", parameters={"activation": "relu"})},
-            "'sigmoid' or 'softmax', not 'relu'",
+            "'sigmoid' or 'softmax' or 'none', not 'relu'",
         ),
     ],
 )

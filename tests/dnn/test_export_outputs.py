@@ -132,7 +132,7 @@ def test_detections_in_the_order_of_each_exporter(tmp_path, exporter):
 
 
 @pytest.mark.parametrize("cells", [-1, 16], ids=["gives one answer", "fails"])
-def test_a_graph_traced_with_one_picture_gets_one_at_a_time(tmp_path, cells):
+def test_a_graph_traced_with_one_picture_gets_one_at_a_time(tmp_path, capfd, cells):
     weights = np.random.default_rng(0).normal(size=(7, 3, 8, 8)).astype(np.float32)
     model = write(
         tmp_path / "n.onnx",
@@ -146,9 +146,11 @@ def test_a_graph_traced_with_one_picture_gets_one_at_a_time(tmp_path, cells):
     )
     dnn = load_dnn(imported(model, "detection", "yolo", head__parameters__units="fractions"))
     frames = [frame(seed=seed) for seed in range(4)]
+    capfd.readouterr()
     assert [found.xyxy.tolist() for found in dnn.infer_many(frames)] == [
         dnn.infer(each).xyxy.tolist() for each in frames
     ]
+    assert capfd.readouterr().err == ""
 
 
 def test_yolox_as_it_exports_itself(tmp_path):
@@ -189,6 +191,16 @@ def test_keypoints_without_visibilities_and_masks_by_rows(tmp_path):
     model = fixed(tmp_path / "s.onnx", output=rows, prototypes=np.ones((1, 1, 8, 8), np.float32))
     masks = load_dnn(imported(model, "instances", "yolo_seg", classes="card")).infer(frame())
     assert masks.mask[0].sum() == 16 * 16
+
+
+def test_keypoints_of_rtmo(tmp_path):
+    points = np.array([[[3, 4, 0.7]], [[5, 6, 0.2]]], np.float32)
+    model = fixed(tmp_path / "n.onnx", dets=np.c_[BOXES, FOUND][None], keypoints=points[None])
+    card = imported(model, "keypoints", "final_keypoints", classes="person", **{"keypoints.names": "nose"})
+    found = load_dnn(card).infer(frame())
+    assert found.detection_confidence == pytest.approx(FOUND)
+    assert found.xy.tolist() == [[[6, 8]], [[10, 12]]]
+    assert found.keypoint_confidence == pytest.approx(points[..., 2])
 
 
 def test_no_detections_and_no_batch_axis(tmp_path):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.dnn.card import DnnCard
-from accmpeg.dnn.heads import HEADS
+from accmpeg.dnn.heads import HEADS, get_head
 from accmpeg.dnn.heads.base import sigmoid
 from accmpeg.dnn.preprocess import InputGeometry, Preprocessor
 from accmpeg.dnn.registry import get_adapter
@@ -34,6 +34,7 @@ _DENSE = 1000
 """With more candidates than this a network has one for each place, rather than some queries."""
 _TOGETHER = 0.2
 """Share of the picture."""
+_BEYOND = ["beyond"] * 100
 _INVERTED = 0.1
 """Of all sure boxes: networks that regress corners may swap a few."""
 
@@ -78,6 +79,11 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
             "the probabilities all lie between 0.5 and 0.73, so their sigmoid was taken twice: say "
             "head.parameters.activation = 'none' in the card"
         )
+    if dense.logits is not None and _sum_to_one(dense.logits):
+        return (
+            "the logits are probabilities already: say head.parameters.activation = 'none' in the card, or "
+            "export the network without its softmax"
+        )
     if dense.scores is None or not dense.scores.size:
         return None
     best = dense.scores.max(axis=1)
@@ -93,6 +99,12 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
             "the boxes of all candidates lie in one place: if they are fractions of the input, say "
             "head.parameters.units = 'fractions' in the card; for YOLOX without its decoding (head "
             "'yolo_objectness') say head.parameters.strides = [8, 16, 32]"
+        )
+    stray = _stray_label(dnn, frame)
+    if stray is not None:
+        return (
+            f"there are objects of the label {stray}, which is that of no class: correct "
+            "head.parameters.first_label, or name all classes in the card"
         )
     boxes = np.asarray(dense.boxes_xyxy)[best >= max(dnn.card.score_threshold, SCORE_FLOOR)]
     if not len(boxes):
@@ -126,6 +138,24 @@ def _is_sigmoid_of_probabilities(card: DnnCard, dense: Dense) -> bool:
     found = sigmoid(dense.logits[1]) if dense.logits is not None else np.asarray(dense.scores)
     # A plain picture may give one value everywhere, whatever it is.
     return bool(found.size and found.min() >= 0.5 and found.max() <= _SIGMOID_OF_1 and np.ptp(found) > _SLACK)
+
+
+def _sum_to_one(logits: NDArray[Any]) -> bool:
+    return bool(logits.min() >= 0 and np.abs(logits.sum(axis=0) - 1).max() < _SLACK)
+
+
+def _stray_label(dnn: ServerDnn, frame: VideoFrame) -> int | None:
+    """A label of sure objects that the card has no class for; None where there is none."""
+    card, usual = dnn.card, signature(HEADS[dnn.card.head.name].make).parameters.get("first_label")
+    if usual is None or card.head.name == "boxes":
+        return None
+    first = int(card.head.parameters.get("first_label", usual.default)) - 1
+    head = card.head.model_copy(update={"parameters": {**card.head.parameters, "first_label": first}})
+    classes = ["before", *card.classes, *_BEYOND]
+    wider = card.model_copy(update={"head": head, "classes": classes})
+    found = np.asarray(ServerDnn(wider, dnn.network, get_head(wider)).dense(frame).scores).max(axis=0)
+    found[1 : 1 + len(card.classes)] = 0
+    return first + int(found.argmax()) if found.max() >= max(card.score_threshold, SCORE_FLOOR) else None
 
 
 def _are_together(boxes: NDArray[Any], geometry: InputGeometry) -> bool:

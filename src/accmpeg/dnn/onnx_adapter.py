@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxNetwork", "Session", "open_onnx", "open_session"]
 
-ERRORS_ONLY = 3
+ERRORS, NOTHING = 3, 4
+"""What ONNX Runtime writes to the terminal."""
 
 
 def open_onnx(card: DnnCard, model: Path, threads: int | None, device: str) -> "OnnxNetwork":
@@ -35,13 +36,14 @@ def open_session(model: Path, threads: int | None = None, device: str = "cpu") -
     Raises `DnnError` where `device` can't be used, `WeightsError` for a file that is no network.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
     if threads is not None:
         options.intra_op_num_threads = threads
     # Idle threads otherwise spin, and take the cores from decoding and encoding beside them.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = ["CPUExecutionProvider"]
     gpu = cuda_index(device)
+    # What it raises says why it failed, but not which library of CUDA is missing.
+    options.log_severity_level = NOTHING if gpu is None else ERRORS
     if gpu is not None:
         if "CUDAExecutionProvider" not in ort.get_available_providers():
             raise DnnError(
@@ -79,11 +81,15 @@ def _told(model: Path, error: Exception) -> str:
         )
     if "Protobuf parsing failed" in str(error):
         return "it is no ONNX file, or cut off, or a pointer to one, which `git lfs pull` replaces"
-    # Without the places in its own source.
-    said = one_line(re.sub(r"^.* failed:(/\S+:\d+ .*?\) (?=[A-Z]))?", "", str(error), count=1))
+    said = _said(error)
     if "not a registered function/op" in said or "No opset import" in said:
         return f"{said}; export it without operators of other programs, such as TensorRT's suppression"
     return said
+
+
+def _said(error: Exception) -> str:
+    """What ONNX Runtime says, without its codes and the places in its own source."""
+    return one_line(re.sub(r"^.*(failed|Message):|/\S+:\d+ [^/]*?\) (?=\S)", "", str(error)))
 
 
 class Session(Protocol):
@@ -114,7 +120,7 @@ class OnnxNetwork:
             free = self._card.input.size_multiple is not None
             way_out = "; if it can't take this size, correct input.size_multiple in its card" if free else ""
             raise DnnError(
-                f"{self._card.name} failed on an input of {batch.shape}: {one_line(error)}{way_out}"
+                f"{self._card.name} failed on an input of {batch.shape}: {_said(error)}{way_out}"
             ) from error
         named = zip(outputs, self._outputs, strict=True)
         return [self._numbers(output, name, len(batch)) for output, name in named]

@@ -1,7 +1,6 @@
 """What Ultralytics writes into its ONNX files, as text: class names, task, sizes; YOLOv5 only names."""
 
 import ast
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ def from_metadata(told: Mapping[str, str], outputs: Sequence[Sequence[Any]]) -> 
     found: dict[str, Any] = {}
     names = _read(told.get("names"))
     if isinstance(names, dict):
-        names = [name for _, name in sorted(names.items())]
+        names = [*names.values()]
     if isinstance(names, list) and names:
         found["classes"] = [str(name) for name in names]
     task = TASKS.get(told.get("task", ""))
@@ -28,8 +27,11 @@ def from_metadata(told: Mapping[str, str], outputs: Sequence[Sequence[Any]]) -> 
             sizes = {"height_px": height_px, "width_px": width_px, "size_multiple": stride}
             found |= {f"input.{key}": value for key, value in sizes.items()}
     columns, classes = (list(outputs[0]) or [None])[-1], len(found["classes"])
-    shape = _read(told.get("kpt_shape"))
-    values = math.prod(shape) if isinstance(shape, list) else 0
+    match _read(told.get("kpt_shape")):
+        case [int(keypoints), int(each)]:
+            values = keypoints * each
+        case _:
+            values = 0
     # Without suppression the last axis is that of the anchors.
     ends = {"detection": 6, "instances": 6 + MASK_COEFFICIENTS, "keypoints": 6 + values}
     kind = {"detection": "", "instances": "_seg", "keypoints": "_pose"}[task]

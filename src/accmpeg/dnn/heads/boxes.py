@@ -2,8 +2,8 @@
 
 `boxes` reads boxes `(N, 4)` (corners x1, y1, x2, y2) and scores `(N, C)` or `(C, N)`, before any suppression.
 `final` reads boxes `(N, 4)`, scores `(N,)` and labels `(N,)`, as networks give them that suppress duplicates
-themselves, or MMDetection's boxes with scores `(N, 5)` and labels `(N,)`; `final_keypoints` reads keypoints
-`(N, K, 3)` (x, y in input pixels, visibility 0 to 1) as well.
+themselves, or boxes with scores `(N, 5)` and labels (MMDetection); `final_keypoints` reads keypoints
+`(N, K, 3)` (x, y in input pixels, visibility 0 to 1) as well, and needs no labels.
 The gradient flows through scores, boxes and visibilities; labels carry none.
 """
 
@@ -59,8 +59,7 @@ class FinalHead:
         box_names(self.columns)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        if len(outputs) == 2 and outputs[0].shape[1:] == (5,):
-            outputs = [outputs[0][:, :4], outputs[0][:, 4], outputs[1]]
+        outputs = _apart(outputs)
         expect(outputs, "final", [("N", 4), ("N",), ("N",)])
         boxes, scores, labels = outputs
         scattered = scatter_scores(scores, labels, self.first_label, self.classes)
@@ -77,10 +76,20 @@ class FinalKeypointsHead:
     ranks: ClassVar[tuple[int, ...]] = (2, 1, 1, 3)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
+        outputs = _apart(outputs)
+        if len(outputs) == 3 and outputs[2].ndim == 3:  # RTMO's, without labels
+            outputs = [*outputs[:2], outputs[1] * 0 + self.first_label, outputs[2]]
         expect(outputs, "final_keypoints", [("N", 4), ("N",), ("N",), ("N", self.keypoints, 3)])
         boxes, scores, labels, points = outputs
         scattered = scatter_scores(scores, labels, self.first_label, self.classes)
         return dense_boxes(boxes, scattered, geometry, frame_points(points, geometry))
+
+
+def _apart(outputs: Sequence[Array]) -> Sequence[Array]:
+    """Boxes that have their scores beside them, `(N, 5)`, as two outputs."""
+    if outputs and outputs[0].ndim == 2 and outputs[0].shape[1] == 5:
+        return [outputs[0][:, :4], outputs[0][:, 4], *outputs[1:]]
+    return outputs
 
 
 def dense_boxes(

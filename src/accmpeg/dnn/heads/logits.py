@@ -1,8 +1,8 @@
 """Semantic segmentation outputs at any resolution: logits, one channel for two classes, or finished classes.
 
-`logits` reads `(C, h, w)` or `(h, w, C)`, one logit per class and pixel. `binary` reads one channel,
-`(1, h, w)`, `(h, w, 1)` or `(h, w)`: the probability (with `activation = "sigmoid"` the logit) of the second
-of the card's two classes.
+`logits` reads `(C, h, w)` or `(h, w, C)`, one logit per class and pixel (with `activation = "none"` the
+probability). `binary` reads one channel, `(1, h, w)`, `(h, w, 1)` or `(h, w)`: the probability (with
+`activation = "sigmoid"` the logit) of the second of the card's two classes.
 `class_map` reads the number of each pixel's class, as after argmax: it has no gradient.
 """
 
@@ -26,9 +26,11 @@ SURE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class LogitsHead:
-    """Per-pixel class logits, cropped to the part that shows the frame."""
+    """Per-pixel class logits, cropped to the part that shows the frame; `activation` "none" is for
+    probabilities."""
 
     classes: int
+    activation: str = "softmax"
     ranks: ClassVar[tuple[int, ...]] = (3,)
 
     def __post_init__(self) -> None:
@@ -37,6 +39,7 @@ class LogitsHead:
                 "head.name = 'logits' with one class makes every pixel that class: for a network with one "
                 "channel say head.name = 'binary' and two classes, such as background and the one"
             )
+        check_activation(self.activation, ("softmax", "none"))
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         if len(outputs) == 1 and outputs[0].ndim == 3 and outputs[0].shape[0] == 1:
@@ -47,9 +50,11 @@ class LogitsHead:
         if len(outputs) == 1 and outputs[0].shape[-1:] == (self.classes,) != outputs[0].shape[:1]:
             outputs = [namespace(outputs[0]).moveaxis(outputs[0], -1, 0)]  # channels last
         expect(outputs, "logits", [(self.classes, "h", "w")])
-        return Dense(
-            logits=geometry.crop(outputs[0]), frame_size_px=(geometry.frame_width, geometry.frame_height)
-        )
+        logits = geometry.crop(outputs[0])
+        if self.activation == "none":
+            xp = namespace(logits)
+            logits = xp.log(xp.clip(logits, SURE, 1))
+        return Dense(logits=logits, frame_size_px=(geometry.frame_width, geometry.frame_height))
 
 
 @dataclass(frozen=True, slots=True)
