@@ -3,6 +3,7 @@
 import logging
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, spread_arrivals
@@ -74,6 +75,14 @@ def test_a_jump_is_closed_up_and_told_once(caplog, jump_ms):
 
 def test_a_single_time_that_does_not_rise_shifts_nothing_after_it():
     assert stamps([0, 40, 80, 80, 160, 130, 240])[0] == [0, 40, 80, 81, 160, 161, 240]
+
+
+def test_a_clock_that_stands_still_goes_on_by_the_rate_until_it_moves():
+    found, timeline = stamps([7] * 500 + [47, 87])
+    assert np.diff(found[10:]).tolist() == [40] * (len(found) - 11)
+    assert timeline.jumps == 0
+    coarse = [100 * (number // 5) for number in range(20)]  # 50 frames/s, told in tenths of a second
+    assert stamps(coarse, rate=50)[0][::5] == coarse[::5]
 
 
 def test_slow_footage_is_no_jump():

@@ -17,6 +17,7 @@ LONGEST_GAP_S = 10
 """A longer gap between two frames is a jump of the clock, unless frames are further apart anyway."""
 
 _MOST_WAITING = 32  # no codec reorders over more frames
+_COARSEST = 8  # frames that share one tick of a coarse clock; beyond, it stands still
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,9 @@ class Timeline:
     """Gives frames rising times from 0 on, whatever their clock does.
 
     Jumps (an hour between two recordings put together, a clock that starts anew) are closed up to one frame
-    and logged once. A single time that does not rise moves its frame by one tick. Frames without a time
-    follow one frame after the last, in a live source as long after it as they arrived.
+    and logged once. A single time that does not rise moves its frame by one tick. Frames without a time, or
+    with that of a clock that stands still, follow one frame after the last, in a live source as long after it
+    as they arrived.
     """
 
     def __init__(self, name: str, time_base: Fraction, frame_rate: Fraction, *, is_live: bool) -> None:
@@ -86,6 +88,8 @@ class Timeline:
         self._shift: int | None = None
         self._last: int | None = None
         self._last_arrived_s = 0.0
+        self._read: int | None = None
+        self._still = 0
         self.jumps = 0
 
     def stamp(self, pts: int | None, arrived_s: float) -> int:
@@ -96,6 +100,10 @@ class Timeline:
             self._last = 0
             self._shift = None if pts is None else -pts
             return 0
+        self._still = self._still + 1 if pts is not None and pts == self._read else 0
+        self._read = pts
+        if self._still >= _COARSEST:
+            pts = self._shift = None
         onward = max(1, elapsed) if self._is_live else self._step
         if pts is None:
             self._last += onward
