@@ -1,6 +1,7 @@
 """The spool: order, bounds, crashes of its writer, full disks."""
 
 import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -181,6 +182,15 @@ def test_two_cameras_can_t_share_a_spool(tmp_path: Path) -> None:
         started(tmp_path)
     spool.close(keep=False)
     started(tmp_path).close(keep=False)
+
+
+def test_a_disk_without_locks_is_not_another_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(LinkError, match=r"can't lock .*No locks available.*local disk"):
+        Spool(tmp_path)
 
 
 def test_kill_9_of_the_writer_loses_nothing(tmp_path: Path) -> None:

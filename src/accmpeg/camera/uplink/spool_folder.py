@@ -8,6 +8,7 @@ Whatever kills the writer leaves at most one torn record at the end of one file;
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
@@ -204,7 +205,9 @@ def _claim(folder: Path) -> int:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock_fd)
-        raise LinkError(f"the spool {folder} is in use: give each camera a folder of its own") from error
+        if error.errno == errno.EWOULDBLOCK:
+            raise LinkError(f"the spool {folder} is in use: give each camera a folder of its own") from error
+        raise LinkError(f"can't lock {folder}: {error.strerror}; give a spool on a local disk") from error
     return lock_fd
 
 
