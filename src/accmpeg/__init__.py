@@ -16,10 +16,15 @@ with accmpeg.open_source("street.mp4") as source:
 ```
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from accmpeg.lazy import lazily
 from accmpeg.version import __version__
+
+# Since 1.29 ONNX Runtime tells Microsoft what runs where, with a lasting mark of the machine, unless this is
+# set before it is loaded. Nobody asked cameras and servers to; who wants it sets 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from accmpeg import errors, evaluation, server, training
