@@ -108,9 +108,9 @@ def read_results(path: Path) -> list[Any] | None:
     for index in range(int(arrays["count"])):
         prefix = f"{index}/"
         own = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
-        masks = [own.pop(name, None) for name in _MASKS]
+        masks = [own.pop(name) for name in _MASKS if name in own]
         result = result_from_arrays(own)
-        if all(array is not None for array in masks):
+        if masks:
             runs, counts, crops, offsets, shape = masks
             rles = np.split(runs, np.cumsum(counts)[:-1]) if len(counts) else []
             result.mask = sv.CompactMask(rles, crops, offsets, tuple(shape.tolist()))
