@@ -1,5 +1,6 @@
 """How a sweep measures, and what a profile must keep. The command line is made of it."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -61,10 +62,10 @@ class SweepSettings:
         if self.points < 3:
             raise UsageError(f"{self.points} operating points: a curve needs 3 or more")
         if not all(1 <= quality <= 51 for quality in self.qualities):
-            raise UsageError(f"--points {self.qualities}: give QPs or CRFs from 1 to 51")
+            raise UsageError(f"--points {','.join(map(str, self.qualities))}: give QPs or CRFs from 1 to 51")
         if min(self.step, self.every, self.limit or 1) < 1:
             raise UsageError("--step, --every and --limit must be 1 or more")
-        if self.server_ms <= 0 or (self.server_cores or 1) < 1:
+        if not 0 < self.server_ms < math.inf or (self.server_cores or 1) < 1:
             raise UsageError("the server takes more than 0 ms on at least one core: mend --server-ms")
 
 

@@ -317,7 +317,7 @@ def test_a_sweep_stops_where_its_inference_server_is_away(videos: Path, tmp_path
     assert read_rows(tmp_path / "out" / CELLS_NAME) == []
 
 
-@pytest.mark.parametrize("value", ["fast", "0", "-3"])
+@pytest.mark.parametrize("value", ["fast", "0", "-3", "nan"])
 def test_a_server_that_makes_no_sense_is_refused(
     value: str, videos: Path, small_card: Path, tmp_path: Path
 ) -> None:
