@@ -130,6 +130,14 @@ def test_labels_of_no_class_are_told(tmp_path, labels, first_label, stray):
     assert told == [] if stray is None else f"objects of the label {stray}, " in told[0]
 
 
+def test_visibilities_that_are_no_probabilities_are_told(tmp_path):
+    rows = np.array([[[16, 8, 8, 8, 0.9, 3, 4, -2.5]]], np.float32).transpose(0, 2, 1)
+    model = fixed(tmp_path / "n.onnx", output=rows)
+    answers = {**ANSWERS, "task": "keypoints", "head.name": "yolo_pose", "keypoints.names": "nose"}
+    done = import_model(model, tmp_path, answers={**answers, "classes": "person"})
+    assert "visibilities are no probabilities" in done.note
+
+
 def test_logits_with_channels_last(tmp_path):
     logits = np.zeros((1, SIZE_PX, SIZE_PX, 3), np.float32)
     logits[0, :, 16:, 1] = 1

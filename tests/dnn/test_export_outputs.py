@@ -108,6 +108,7 @@ ORDERS = {
     "torchvision": ("final", {"b": BOXES, "l": np.array([1, 1]), "s": FOUND}, {"first_label": "1"}, [0, 0]),
     "MMDetection": ("final", {"b": np.c_[BOXES, FOUND], "l": np.array([2, 1])}, {}, [2, 1]),
     "PP-YOLOE": ("boxes", {"b": BOXES[::-1], "s": SCORES[::-1].T}, {}, [0]),
+    "YOLOv4": ("boxes", {"b": BOXES[:, None], "s": SCORES}, {}, [0]),
     "a background first": (
         "boxes",
         {"b": BOXES, "s": np.c_[np.ones((2, 1), np.float32), SCORES]},

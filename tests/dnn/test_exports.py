@@ -75,6 +75,19 @@ def test_kinds_of_inputs(tmp_path, kind, array_type, options):
     assert (classes == plain.infer(frame())).mean() > 0.97
 
 
+def test_a_file_that_leaves_its_channels_open_is_what_the_card_says(tmp_path):
+    model = onnx.load(convolution(tmp_path / "n.onnx", FLOAT, np.float32, nhwc=True))
+    for dim in model.graph.input[0].type.tensor_type.shape.dim:
+        dim.Clear()
+    onnx.save(model, tmp_path / "n.onnx")
+    sizes = {f"input.{key}": str(SIZE_PX) for key in ("width_px", "height_px", "size_multiple")}
+    more = {**sizes, "input.layout": "NHWC"}
+    dnn = load_dnn(imported(tmp_path / "n.onnx", "segmentation", "logits", **more))
+    assert dnn.infer(frame()).shape == (SIZE_PX, SIZE_PX)
+    with pytest.raises(DnnError, match="failed on an input"):
+        imported(tmp_path / "n.onnx", "segmentation", "logits", **{**more, "input.layout": "NCHW"})
+
+
 def test_a_uint8_network_normalises_itself(tmp_path):
     model = convolution(tmp_path / "n.onnx", TensorProto.UINT8, np.float32, cast=True)
     with pytest.raises(DnnError, match=r"input.mean = 0,0,0 and input.std = 1,1,1"):

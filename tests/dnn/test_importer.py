@@ -155,6 +155,11 @@ def test_without_anybody_to_ask_everything_open_is_named(model, tmp_path):
         ({"input.color": "bgr"}, UsageError, "--set input.color: choose one of"),
         ({"input.mean": "grey"}, UsageError, "give three numbers"),
         ({"input.mean": "1,2"}, CardError, "input.mean"),
+        (
+            {"input.std": "0.229,0.224,0.225"},
+            CardError,
+            "is for pixels of 0 to 1: multiply it and mean by 255",
+        ),
         ({"input.colour": "purple"}, CardError, "input.colour: Input should be 'rgb' or 'bgr'"),
         ({"head.name": "yoyo"}, CardError, "no head 'yoyo': did you mean 'yolo'"),
         ({"task": "detect"}, UsageError, "task: choose one of detection, .*, not 'detect'"),

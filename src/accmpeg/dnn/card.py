@@ -86,6 +86,8 @@ class InputCard(_Section):
         multiple = self.size_multiple or 1
         if self.width_px % multiple or self.height_px % multiple:
             raise ValueError(f"{self.width_px}x{self.height_px} is no multiple of size_multiple {multiple}")
+        if max(self.std) < 1:
+            raise ValueError(f"std = {list(self.std)} is for pixels of 0 to 1: multiply it and mean by 255")
         return self
 
     def seen_size_px(self, width_px: int, height_px: int) -> tuple[int, int]:

@@ -93,6 +93,8 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
             f"scores from {lowest:.3g} to {highest:.3g} are no probabilities: export the network with its "
             "sigmoid or softmax, or correct head.name or head.parameters in the card"
         )
+    if dense.keypoints is not None and np.abs(dense.keypoints[..., 2] - 0.5).max() > 0.5 + _SLACK:
+        return "the keypoints' visibilities are no probabilities: export the network with their sigmoid"
     geometry = InputGeometry.of(dnn.card.input, *dense.frame_size_px)
     if _are_together(np.asarray(dense.boxes_xyxy)[best > 0], geometry):
         return (

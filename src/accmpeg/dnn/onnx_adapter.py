@@ -107,7 +107,7 @@ class OnnxNetwork:
         self._card = card
         self._model = model
         self._session = session
-        self._input = PictureInput(model, session.get_inputs())
+        self._input = PictureInput(model, session.get_inputs(), card.input.layout)
         self._input.check(card, model)
         self._outputs = wanted_outputs(card, model, [value.name for value in session.get_outputs()])
         self.max_batch: int | None = self._input.batch

@@ -49,11 +49,11 @@ class Tensor(Protocol):
 class PictureInput:
     """The one input of a network: pictures, in its own layout and number type.
 
-    `model` is how messages call the network. Sizes are None where it leaves them open. Raises `DnnError` for
-    a network that reads anything else.
+    `model` is how messages call the network, `layout` what it is taken for where it leaves its channels open.
+    Sizes are None where it leaves them open. Raises `DnnError` for a network that reads anything else.
     """
 
-    def __init__(self, model: Path | str, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, model: Path | str, inputs: Sequence[Tensor], layout: str = "NCHW") -> None:
         if not inputs:
             raise DnnError(
                 f"{model} has no input: its picture was frozen into it; export the network with the picture "
@@ -74,7 +74,9 @@ class PictureInput:
             )
         self.dtype = np.dtype(INPUT_TYPES[only.type])
         shape = [size if isinstance(size, int) and size >= 0 else None for size in only.shape]
-        is_nhwc = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
+        channels = shape[1::2] if len(shape) == 4 else []
+        is_open = channels == [None, None]
+        is_nhwc = layout == "NHWC" if is_open else channels[1:] == [3] and channels[0] != 3
         if len(shape) != 4 or shape[3 if is_nhwc else 1] not in (3, None):
             raise DnnError(
                 f"{model} reads {only.shape}, not pictures of (batch, 3, height, width) or (batch, height, "

@@ -308,7 +308,7 @@ class RemoteNetwork:
                 f"{model} names no {kind}, so the card of {card.name} can't be held against it: describe the "
                 f"model's {kind} on that server (MLServer: in model-settings.json)"
             )
-        picture = PictureInput(model, facts.inputs)
+        picture = PictureInput(model, facts.inputs, card.input.layout)
         picture.check(card, model)
         if facts.inputs[0].type == "FP16" and not facts.binary:
             raise DnnError(

@@ -38,6 +38,8 @@ class BoxesHead:
         columns = self.first_label + self.classes
         if len(outputs) == 2 and outputs[1].shape[1:] != (columns,) == outputs[1].shape[:1]:
             outputs = [outputs[0], outputs[1].T]  # PP-YOLOE's
+        if len(outputs) == 2 and outputs[0].shape[1:] == (1, 4):
+            outputs = [outputs[0][:, 0], outputs[1]]  # YOLOv4's
         expect(outputs, "boxes", [("N", 4), ("N", columns)])
         boxes, scores = outputs[0], outputs[1][:, self.first_label :]
         return dense_boxes(boxes, scores, geometry, columns=box_names(self.columns))
