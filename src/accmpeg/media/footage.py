@@ -39,9 +39,9 @@ IMAGE_SUFFIXES = frozenset({
     ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf",
 })  # fmt: skip
 VIDEO_SUFFIXES = frozenset({
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".m2v",
-    ".flv", ".wmv", ".asf", ".3gp", ".ogv", ".ivf", ".y4m", ".gif", ".mjpeg", ".mjpg", ".h264", ".264",
-    ".h265", ".265", ".hevc", ".vob", ".mxf", ".nut",
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".divx", ".ts", ".mts", ".m2ts", ".m2t", ".mpg",
+    ".mpeg", ".m2v", ".flv", ".f4v", ".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".ivf", ".y4m", ".gif", ".apng",
+    ".mjpeg", ".mjpg", ".h264", ".264", ".h265", ".265", ".hevc", ".vob", ".mxf", ".nut", ".dv", ".dav",
 })  # fmt: skip
 
 log = logging.getLogger(__name__)

@@ -35,6 +35,8 @@ _UNFINISHED = (
     "record as mkv or ts, which stay readable"
 )
 _ENCRYPTED = "it is encrypted: take it without DRM"
+_POINTER = "it only stands for a file in Git LFS: `git lfs pull` fetches that"
+_ZEROS = "it begins with zeros alone, so it was not written or copied whole"
 _ANIMATED = "it is an animated WebP, which this FFmpeg can't read: make it a gif or mp4"
 
 _BEGINNINGS = {
@@ -51,6 +53,8 @@ _BEGINNINGS = {
     b"#extm3u": _PLAYLIST,
     b"[playlist]": _PLAYLIST,
     b"file ": _CONCAT,
+    b"version https://git-lfs": _POINTER,
+    b"{": _PAGE,
 }
 _BY_SUFFIX = {".mpd": _DASH, **dict.fromkeys(_RAW_SUFFIXES, _RAW)}
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx", b"uuid", b"prft")
@@ -84,8 +88,10 @@ def _by_content(path: Path) -> str:
         return _ARCHIVE
     if b"<mpd" in text:
         return _DASH
-    if b"<svg" in text:
+    if b"<svg" in text or text.startswith(b"<?xml"):
         return _PAGE
+    if not head.strip(b"\0") and path.suffix.lower() not in _RAW_SUFFIXES:
+        return _ZEROS
     if head[:4] == b"RIFF" and b"WEBP" in head and b"ANIM" in head:
         return _ANIMATED
     return ""
