@@ -3,13 +3,15 @@
 Labelling and sweeping hand their functions to `Workers` and know no more of it.
 """
 
+import os
 import signal
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
+from threading import Thread
 from typing import Any, TypeVar
 
 __all__ = ["LocalWorkers", "Workers"]
@@ -90,7 +92,7 @@ class LocalWorkers(Workers):
             for item in items:
                 take(work(item))
             return
-        pool = ProcessPoolExecutor(self._count, get_context("spawn"), _ignore_interrupts)
+        pool = ProcessPoolExecutor(self._count, get_context("spawn"), _begin)
         running: deque[Future[Made]] = deque()
         try:
             for item in items:
@@ -138,14 +140,23 @@ class LocalWorkers(Workers):
 _stop: Event | None = None
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C is left to the parent, which lets its processes finish what they are at."""
+def _begin() -> None:
+    """Ctrl-C is left to the parent, which lets its processes finish what they are at. Where the parent is
+    killed they end: they would write beside the next run, and then wait for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def end_with_it() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end_with_it, daemon=True).start()
 
 
 def _start(stop: Event) -> None:
     global _stop
-    _ignore_interrupts()
+    _begin()
     _stop = stop
 
 
