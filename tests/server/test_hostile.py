@@ -297,6 +297,20 @@ def test_a_camera_that_waits_for_its_old_connection_is_let_in_only_if_it_still_m
     assert refusal.code == code
 
 
+def test_a_camera_whose_token_is_exchanged_may_come_back_with_the_new_one(
+    start: object, recorded: Recorded
+) -> None:
+    token = "gate-token-0123456789"
+    server = start(tokens=tokens(gate=token))  # type: ignore[operator]
+    running = server.running
+    with Camera(server, recorded, token=token) as camera:
+        camera.welcome()
+        settings = replace(running.core.settings, tokens=tokens(gate="another-token-0123456789"))
+        running.sessions["gate"]._line._loop.call_soon_threadsafe(running.reload, settings)
+        refusal = camera.wait_for(Refused)
+    assert (refusal.code, refusal.retry) == ("auth", True)
+
+
 def test_the_log_never_shows_a_token(
     start: object, recorded: Recorded, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -156,7 +156,7 @@ class Server:
         for session in list(self.sessions.values()):
             if not session.may_stream():
                 reason = "the token is not valid any more: give the new one of this camera"
-                session.stop(Refused(code="auth", reason=reason, retry=False))
+                session.stop(Refused(code="auth", reason=reason, retry=True))  # a camera may have the new one
         for watcher in self.watchers:
             if not watcher.may_watch():
                 watcher.revoked.set()
