@@ -194,6 +194,23 @@ def test_keypoints_without_visibilities_and_masks_by_rows(tmp_path):
     assert masks.mask[0].sum() == 16 * 16
 
 
+def test_outputs_of_usual_names_are_put_in_order(tmp_path):
+    points = np.array([[[3, 4, 1]], [[5, 6, 1]]], np.float32)
+    model = fixed(
+        tmp_path / "n.onnx",
+        boxes=BOXES,
+        labels=np.array([1, 1]),
+        scores=FOUND,
+        keypoints=points,
+        keypoints_scores=points[..., 2],
+    )
+    parameters = {"head__parameters__first_label": "1", "classes": "person", "keypoints.names": "nose"}
+    found = load_dnn(imported(model, "keypoints", "final_keypoints", **parameters)).infer(frame())
+    assert found.xy.tolist() == [[[6, 8]], [[10, 12]]]
+    found = load_dnn(imported(model, "detection", "final", **parameters)).infer(frame())
+    assert found.confidence == pytest.approx(FOUND)
+
+
 def test_keypoints_of_rtmo(tmp_path):
     points = np.array([[[3, 4, 0.7]], [[5, 6, 0.2]]], np.float32)
     model = fixed(tmp_path / "n.onnx", dets=np.c_[BOXES, FOUND][None], keypoints=points[None])

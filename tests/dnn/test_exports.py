@@ -106,8 +106,8 @@ def test_a_uint8_network_normalises_itself(tmp_path):
         ([value("images", ["n", 1, 8, 8])], "not pictures of.*export the network with a batch of RGB"),
         ([value("images", ["n", 3, 8, 8], TensorProto.INT64)], "float32, float16 or uint8 input"),
         (
-            [value("images", ["n", 3, 8, 8]), value("orig_target_sizes", ["n", 2])],
-            "has 2 inputs.*orig_target",
+            [value("images", ["n", 3, 8, 8]), value("scale_factor", ["n", 2])],
+            "has 2 inputs.*scale_factor",
         ),
     ],
     ids=["none", "1-D", "grey", "int64", "two"],
@@ -121,6 +121,41 @@ def test_inputs_that_are_no_picture_are_refused_with_a_way_out(tmp_path, inputs,
     with pytest.raises(DnnError, match=message) as caught:
         imported(model, "detection", "yolo")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("batch", ["n", 2])
+def test_a_network_that_asks_for_the_size_of_its_boxes(tmp_path, batch):
+    """As D-FINE exports: boxes are fractions times the size that it is told."""
+    width_px, height_px = 48, SIZE_PX
+    model = write(
+        tmp_path / "n.onnx",
+        [
+            helper.make_node("ReduceMax", ["images"], ["most"], axes=[2, 3], keepdims=0),
+            helper.make_node("ReduceMax", ["most"], ["scores"], axes=[1], keepdims=1),
+            helper.make_node("Cast", ["orig_target_sizes"], ["sizes"], to=FLOAT),
+            helper.make_node("Concat", ["sizes", "sizes"], ["corners"], axis=1),
+            helper.make_node("Mul", ["corners", "fractions"], ["scaled"]),
+            helper.make_node("Unsqueeze", ["scaled", "axis"], ["boxes"]),
+            helper.make_node("Mul", ["scores", "zero"], ["none"]),
+            helper.make_node("Cast", ["none"], ["labels"], to=TensorProto.INT64),
+        ],
+        [
+            value("labels", [batch, 1], TensorProto.INT64),
+            value("boxes", [batch, 1, 4]),
+            value("scores", [batch, 1]),
+        ],
+        {"fractions": np.float32([0.25, 0.5, 0.75, 1]), "axis": np.int64([1]), "zero": np.float32(0)},
+        inputs=[
+            picture_input(shape=(batch, 3, height_px, width_px)),
+            value("orig_target_sizes", [batch, 2], TensorProto.INT64),
+        ],
+    )
+    dnn = load_dnn(imported(model, "detection", "final"))
+    for found in dnn.infer_many([frame(200, 100)] * 3):
+        assert found.xyxy.tolist() == [[50, 50, 150, 100]]
+    dense = dnn.differentiable()(torch.full((3, 100, 200), 204.0))
+    assert dense.boxes_xyxy.tolist() == [[50, 50, 150, 100]]
+    assert float(dense.scores[0, 0]) == pytest.approx(0.8)
 
 
 def test_a_fixed_batch_is_filled_up(tmp_path):

@@ -52,6 +52,11 @@ QUESTIONS: Mapping[str, str] = {
 }
 """What a card needs and an ONNX file does not tell, with the question that asks for it."""
 
+USUAL_NAMES = {
+    "final": ["boxes", "scores", "labels"],
+    "final_keypoints": ["boxes", "scores", "labels", "keypoints"],
+}
+"""By head, in its order; networks that name their outputs so have them in any order, and others beside."""
 NOT_FOR_SEGMENTATION = ("score_threshold", "nms_iou")
 LISTS = ("classes", "keypoints.names", "head.outputs")
 PARAMETERS = "head.parameters."
@@ -118,6 +123,9 @@ def import_model(
         else:
             draft[key] = _parse(key, text)
     _complete(draft, model, ask, {"head.name": _guess_head(outputs), "score_threshold": "0.25"})
+    usual = USUAL_NAMES.get(draft["head.name"], [])
+    if usual and {*usual} <= {output.name for output in session.get_outputs()}:
+        draft.setdefault("head.outputs", usual)
 
     card_path = cards / f"{draft.get('name', model.stem)}{CARD_SUFFIX}"
     card = _build(draft, model, card_path, data)

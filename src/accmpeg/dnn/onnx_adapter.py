@@ -115,7 +115,7 @@ class OnnxNetwork:
     def run(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
         """Raw outputs for `(n, 3, height, width)`; raises `DnnError`."""
         try:
-            outputs = self._session.run(self._outputs, {self._card.input.name: self._input.of(batch)})
+            outputs = self._session.run(self._outputs, self._input.feed(batch))
         except Exception as error:
             free = self._card.input.size_multiple is not None
             way_out = "; if it can't take this size, correct input.size_multiple in its card" if free else ""
@@ -141,7 +141,7 @@ class OnnxNetwork:
                 with warnings.catch_warnings():
                     # onnx2torch's slices index with a list, which PyTorch remarks on once.
                     warnings.simplefilter("ignore", UserWarning)
-                    outputs = module(self._input.of_tensor(batch))
+                    outputs = module(*self._input.feed_tensors(batch))
             # onnx2torch meets shapes and modes that it does not know only now.
             except Exception as error:
                 raise NoGradientError(

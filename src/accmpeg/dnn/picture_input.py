@@ -35,6 +35,10 @@ INPUT_TYPES: dict[str, type[np.generic]] = {
 """By the names that ONNX Runtime, the Open Inference Protocol and OpenVINO give them."""
 
 
+SIZES = "orig_target_sizes"
+"""What RT-DETR, D-FINE and DEIM ask for beside the pictures: width and height that boxes shall be in."""
+
+
 class Tensor(Protocol):
     """What a network says of an input or output. A size that is no number of at least 0 is open."""
 
@@ -59,6 +63,8 @@ class PictureInput:
                 f"{model} has no input: its picture was frozen into it; export the network with the picture "
                 "as an argument of forward()"
             )
+        self.names = [value.name for value in inputs]
+        inputs = [value for value in inputs if (value.name, value.type) != (SIZES, "tensor(int64)")] or inputs
         if len(inputs) > 1:
             names = ", ".join(f"'{value.name}'" for value in inputs)
             raise DnnError(
@@ -116,11 +122,24 @@ class PictureInput:
             batch = np.clip(np.rint(batch), 0, 255)
         return batch.astype(self.dtype, copy=False)
 
+    def feed(self, batch: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Everything that the network asks for with a batch; boxes shall be in pixels of its own input."""
+        pictures = self.of(batch)
+        sizes = np.tile(np.array(batch.shape[:1:-1], np.int64), (len(pictures), 1))
+        return {name: pictures if name == self.name else sizes for name in self.names}
+
     def of_tensor(self, batch: "torch.Tensor") -> "torch.Tensor":
         """The differentiable twin, which stays float32."""
         if self.batch is not None and len(batch) < self.batch:
             batch = batch.repeat(-(-self.batch // len(batch)), 1, 1, 1)[: self.batch]
         return batch.permute(0, 2, 3, 1) if self.layout == "NHWC" else batch
+
+    def feed_tensors(self, batch: "torch.Tensor") -> "list[torch.Tensor]":
+        """The differentiable twin of `feed`, in the network's order."""
+        pictures = self.of_tensor(batch)
+        height_px, width_px = batch.shape[2:]
+        sizes = batch.new_tensor([[width_px, height_px]]).long().repeat(len(pictures), 1)
+        return [pictures if name == self.name else sizes for name in self.names]
 
 
 def check_size(card: DnnCard, model: Path | str, width_px: int | None, height_px: int | None) -> None:
