@@ -97,10 +97,9 @@ def test_an_address_where_nobody_listens_holds_nothing_up(scene: Any, scheme: st
         assert len(list(camera)) == 20
 
 
-def test_an_address_that_stays_away_is_tried_ever_less_often(
-    scene: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Each try is a process, and a keyframe for all who get the stream.
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Before each further try, which is a process, and a keyframe for all who get the stream."""
     waits: list[float] = []
 
     class Noted(Backoff):
@@ -111,11 +110,41 @@ def test_an_address_that_stays_away_is_tried_ever_less_often(
             return waits[-1]
 
     monkeypatch.setattr(publish, "Backoff", Noted)
+    return waits
+
+
+def test_an_address_that_stays_away_is_tried_ever_less_often(scene: Any, waits: list[float]) -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
     with accmpeg.stream(scene(10_000), None, publish=[address]) as camera:
         until(lambda: len(waits) >= 3)
     assert waits[:3] == [0.1, 0.2, 0.4]
     assert not camera.stats.get("published")
+
+
+def test_so_is_one_that_hangs_up_after_a_while(scene: Any, waits: list[float]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as receiver:
+        ended = threading.Event()
+
+        def take_a_little() -> None:
+            receiver.settimeout(0.1)
+            while not ended.is_set():
+                with contextlib.suppress(OSError):
+                    connection, _ = receiver.accept()
+                    with connection:
+                        connection.settimeout(20)
+                        before = camera.stats.get("published")
+                        while connection.recv(65536) and camera.stats.get("published") == before:
+                            pass
+
+        thread = threading.Thread(target=take_a_little)
+        address = f"tcp://127.0.0.1:{receiver.getsockname()[1]}"
+        with accmpeg.stream(scene(10_000), None, publish=[address]) as camera:
+            thread.start()
+            until(lambda: len(waits) >= 3)
+            ended.set()
+        thread.join()
+    assert waits[:3] == [0.1, 0.2, 0.4]
+    assert camera.stats.get("published")
 
 
 @pytest.mark.parametrize("scheme", ["rtmp", "tcp", "rtsp"])

@@ -190,6 +190,7 @@ class Publisher(threading.Thread):
         self._ended = False
         self._sink: _Sink | None = None
         self._backoff = Backoff()
+        self._opened_s = time.monotonic()
         # What can never be written is told at once.
         if is_url(address):
             check_address(address)
@@ -229,6 +230,7 @@ class Publisher(threading.Thread):
                 unit = self._queue.popleft()
             try:
                 if self._sink is None:
+                    self._opened_s = time.monotonic()
                     self._sink = RemoteSink(self._address, self._encoder, self._written)
                 self._sink.write(unit)
                 if not is_url(self._address):
@@ -246,7 +248,9 @@ class Publisher(threading.Thread):
 
     def _written(self) -> None:
         self._stats.add("published")
-        self._backoff.succeeded()
+        # One that takes some frames and then hangs up, as for a wrong key, is no success.
+        if time.monotonic() - self._opened_s > Backoff.LONGEST_S:
+            self._backoff.succeeded()
 
     def _start_over(self, pause_s: float) -> None:
         with self._condition:
