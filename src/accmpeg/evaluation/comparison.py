@@ -99,12 +99,8 @@ def evaluate(
         raise UsageError(f"--output {folder} is a file: give a folder")
     clips = _clips(videos, None if labels is None else Path(labels))
     if quick:
-        settings = replace(
-            settings,
-            points=_QUICK_POINTS,
-            limit=min(_QUICK_FRAMES, settings.limit or _QUICK_FRAMES),
-            step=_QUICK_STEP,
-        )
+        limit = min(_QUICK_FRAMES, settings.limit or _QUICK_FRAMES)
+        settings = replace(settings, points=_QUICK_POINTS, limit=limit, step=_QUICK_STEP)
         clips = clips[:_QUICK_CLIPS]
     stronger = None if reference is None else Path(reference)
     specs = DnnSpec.read_all([Path(card) for card in dnns], [Path(model) for model in accmodels], stronger)
@@ -113,9 +109,7 @@ def evaluate(
         raise UsageError(f"--server-ms measured: {away[0]} does not run here: say what a pass takes there")
     rows = find_methods(methods if isinstance(methods, str) else ",".join(methods))
     names = [row.name for row in rows]
-    _check_spelt(primary, baselines, names)
-    named = with_baselines(primary, names, baselines or BASELINES)
-    _check_named(folder, named, names)
+    named = _named(folder, primary, baselines, names)
     cells = run_sweep(
         clips,
         specs,
@@ -132,8 +126,12 @@ def evaluate(
     return Evaluation(cells, findings, report)
 
 
-def _check_spelt(primary: Sequence[str], baselines: Sequence[str], methods: Sequence[str]) -> None:
-    """What is misspelt would be found out when all is measured, and can't be named anew then."""
+def _named(
+    folder: Path, primary: Sequence[str], baselines: Sequence[str], methods: Sequence[str]
+) -> tuple[str, ...]:
+    """The comparisons named beforehand, each with its baseline. Raises UsageError for a misspelt one, which
+    can't be mended when all is measured, and EvaluationError where the figures are there: what is named then
+    proves nothing."""
     every = list(dict.fromkeys([*METHODS, *find_plugins(METHODS), *methods]))
     pairs = primary_pairs(primary, every, baselines or BASELINES)
     for name in (*baselines, *joined.from_iterable(pairs)):
@@ -141,16 +139,14 @@ def _check_spelt(primary: Sequence[str], baselines: Sequence[str], methods: Sequ
             raise UsageError(
                 f"--primary and --baseline: no method is called {name}: {did_you_mean(name, every)}"
             )
-
-
-def _check_named(folder: Path, named: Sequence[str], methods: Sequence[str]) -> None:
-    """A comparison that is named when its figures are there proves nothing. Raises EvaluationError."""
+    named = with_baselines(primary, methods, baselines or BASELINES)
     before = with_baselines(read_record(folder).get("primary", []), methods, BASELINES)
     if before != named and read_rows(folder / CELLS_NAME):
         raise EvaluationError(
             f"{folder} was begun with other comparisons ({', '.join(before) or 'the primary methods'}), and "
             "what is named afterwards proves nothing: give the same --primary, or another --output"
         )
+    return named
 
 
 def _clips(videos: Sequence[str | Path | ClipSpec], labels: Path | None) -> list[ClipSpec]:
