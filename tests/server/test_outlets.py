@@ -1,6 +1,7 @@
 """Results to files and MQTT, slow subscribers, and streams that the server fetches itself."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -20,10 +21,12 @@ from accmpeg.errors import SinkError, UsageError
 from accmpeg.media.addresses import HOW_TO_ESCAPE
 from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.sink import open_sink
-from accmpeg.server import ServerSettings, ServerThread, subscribers
+from accmpeg.protocol.backoff import Backoff
+from accmpeg.server import ServerSettings, ServerThread, mqtt, subscribers
 from accmpeg.server.broker import BrokerAddress
 from accmpeg.server.cameras import CameraBook
 from accmpeg.server.metrics import Metrics
+from accmpeg.server.mqtt import MqttOutlet
 from accmpeg.server.subscribers import Hub, JsonLinesFile
 from tests.helpers import WAIT_S, until
 from tests.server.clients import Camera, Recorded
@@ -201,6 +204,41 @@ def test_results_reach_an_mqtt_broker(start: Start, recorded: Recorded) -> None:
         until(lambda: len(broker.messages) == 5)
     assert {topic for topic, _ in broker.messages} == {"site/results/gate"}
     assert [json.loads(text)["sequence"] for _, text in broker.messages] == list(range(5))
+
+
+def test_a_broker_that_takes_no_results_is_asked_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class Noted(Backoff):
+        def failed(self) -> float:
+            waits.append(super().failed())
+            return waits[-1]
+
+    monkeypatch.setattr(mqtt, "Backoff", Noted)
+    monkeypatch.setattr(mqtt.log, "disabled", True)  # else it leaves out what the next test wants to read
+
+    def welcome_and_hang_up(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1024)
+                    connection.sendall(b"\x20\x02\x00\x00")
+
+    async def scenario(port: int) -> None:
+        outlet = MqttOutlet(BrokerAddress.parse(f"mqtt://127.0.0.1:{port}"), new_metrics())
+        for _ in range(100):
+            outlet.offer("gate", "{}")
+        running = asyncio.create_task(outlet.run())
+        async with asyncio.timeout(WAIT_S):
+            while len(waits) < 3:
+                await asyncio.sleep(0.01)
+        running.cancel()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=welcome_and_hang_up, args=[listener], daemon=True).start()
+        asyncio.run(scenario(listener.getsockname()[1]))
+    assert waits == [1.0, 2.0, 4.0]
 
 
 def test_another_address_is_no_broker(start: Start) -> None:

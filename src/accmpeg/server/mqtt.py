@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 import ssl
+import time
 from collections import deque
 from typing import Any
 
@@ -40,8 +42,9 @@ class MqttOutlet:
         import aiomqtt
 
         broker = self._broker
-        backoff = Backoff()
+        backoff, wait_s = Backoff(), 0.0
         while True:
+            since_s = math.inf
             try:
                 async with aiomqtt.Client(
                     broker.host,
@@ -51,12 +54,16 @@ class MqttOutlet:
                     tls_context=ssl.create_default_context() if broker.secure else None,
                 ) as client:
                     log.info("mqtt connected", extra={"broker": broker.shown})
-                    backoff.succeeded()
+                    since_s = time.monotonic()
                     await self._publish(client)
             # Beside its own errors it lets through those of sockets, TLS and names.
             except (aiomqtt.MqttError, OSError, ValueError) as error:
                 log.warning("mqtt lost, trying again", extra={"broker": broker.shown, "reason": f"{error}"})
-            await asyncio.sleep(backoff.failed())
+            # A broker that takes the connection and not the results must not be asked each second for ever.
+            if time.monotonic() - since_s > wait_s:
+                backoff.succeeded()
+            wait_s = backoff.failed()
+            await asyncio.sleep(wait_s)
 
     async def _publish(self, client: Any) -> None:
         while True:
