@@ -62,7 +62,8 @@ class StreamSource(Source):
         self._format_name = format_name
         self._open()
         try:
-            self._check_device()
+            if said := why_not_as_asked(address, asked, self._stream):
+                raise SourceError(f"{name}: {said}")
             is_live = self._is_live(address, format_name)
             self._clocked_by_arrival = is_live and bool(self._container.format.flags & _NO_TIMESTAMPS)
             self._held = self._first_frames(is_live)
@@ -143,12 +144,6 @@ class StreamSource(Source):
         self._held = []
         self._order = DisplayOrder()
         self._decoded = self._decode()
-
-    def _check_device(self) -> None:
-        """What was asked of a device is what it gives, or an error."""
-        said = why_not_as_asked(self._address, self._asked, self._stream)
-        if said:
-            raise SourceError(f"{self._name}: {said}")
 
     def _is_live(self, address: str, format_name: str | None) -> bool:
         scheme = scheme_of(address)
