@@ -39,6 +39,17 @@ def test_a_file_instead_of_a_server(scene: Any, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_camera_that_starts_again_keeps_what_was_recorded_before(scene: Any, tmp_path: Path) -> None:
+    path = tmp_path / "yard.mp4"
+    (tmp_path / "yard-2.mp4.part").write_bytes(b"of a run that was killed")
+    for frames in (20, 5):
+        with accmpeg.stream(scene(frames), None, publish=[str(path)], drop="none") as camera:
+            camera.wait()
+    assert frames_of(path) == 20
+    assert frames_of(tmp_path / "yard-3.mp4") == 5
+    assert (tmp_path / "yard-2.mp4.part").read_bytes() == b"of a run that was killed"
+
+
 def test_a_file_and_a_server_get_the_same_stream(scene: Any, tmp_path: Path) -> None:
     path = tmp_path / "steered.mkv"
     with peer() as server, accmpeg.stream(scene(20), server.url, publish=[str(path)], drop="none") as camera:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -24,7 +25,7 @@ from accmpeg.camera.stats import CameraStats
 from accmpeg.errors import SinkError, reason
 from accmpeg.media.addresses import describe, is_url
 from accmpeg.media.encoder import AccessUnit, Encoder
-from accmpeg.media.sink import check_address, open_sink
+from accmpeg.media.sink import check_address, open_sink, unused_path
 from accmpeg.protocol.backoff import Backoff
 
 __all__ = ["Publisher", "RemoteSink"]
@@ -195,7 +196,11 @@ class Publisher(threading.Thread):
         if is_url(address):
             check_address(address)
         else:
-            self._sink = open_sink(address, encoder)
+            path = unused_path(Path(address))
+            if path != Path(address):
+                said = {"address": address, "file": str(path)}
+                log.info("an earlier recording keeps its name, this one gets another", extra=said)
+            self._sink = open_sink(path, encoder)
 
     def put(self, unit: AccessUnit) -> None:
         """Adds one access unit; never waits."""

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import socket
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +30,7 @@ from accmpeg.media.encoder import AccessUnit, Encoder
 from accmpeg.media.inputs import proxy_options
 from accmpeg.media.native import has_protocol
 
-__all__ = ["Sink", "check_address", "open_sink"]
+__all__ = ["Sink", "check_address", "open_sink", "unused_path"]
 
 _ALL = ("h264", "hevc", "vp9", "av1")
 _FORMATS = {  # FFmpeg's muxer → what it holds so that it can be read back
@@ -309,6 +310,15 @@ def _readable_frames(path: Path) -> int:
         for packet in file.demux(video=0):
             frames += packet.size > 0 and not packet.is_corrupt
     return frames
+
+
+def unused_path(path: Path) -> Path:
+    """This one; where something was recorded under it, or is being, with the first number from 2 on that is
+    free behind its name: a camera that starts again keeps what the run before recorded."""
+    if not path.is_file() and not _part(path).exists():
+        return path
+    others = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(each for each in others if not each.exists() and not _part(each).exists())
 
 
 def _part(path: Path) -> Path:
