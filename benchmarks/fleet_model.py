@@ -17,7 +17,8 @@ from functools import partial
 from typing import Any, ClassVar, cast
 
 from accmpeg.camera.options import CameraOptions
-from accmpeg.camera.uplink.connection import ANSWER_TIMEOUT_S, SILENT_S
+from accmpeg.camera.uplink.connection import SILENT_S
+from accmpeg.camera.uplink.handshake import ANSWER_TIMEOUT_S
 from accmpeg.camera.uplink.pace import Pace
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.server.frame_cost import FrameCost
