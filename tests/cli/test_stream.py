@@ -55,11 +55,16 @@ def test_a_profile_is_held_against_the_first_opening_of_a_source(tmp_path: Path)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_every_signal_that_ends_programs_drains(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
+    inherited = signal.getsignal(number)
+    before = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
+    signal.signal(number, before)  # nohup ignores SIGHUP
     camera: Any = Stoppable(lambda: os.kill(os.getpid(), number))
-    _run(camera)
-    assert camera.stops == 1
-    assert signal.getsignal(number) == before
+    try:
+        _run(camera)
+        assert camera.stops == 1
+        assert signal.getsignal(number) == before
+    finally:
+        signal.signal(number, inherited)
 
 
 def test_nohup_stays_in_force() -> None:
