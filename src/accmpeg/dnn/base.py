@@ -6,6 +6,7 @@ card ─▶ adapter ─▶ Network  (raw outputs: NumPy to run, tensors to diffe
 ```
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["DifferentiableDnn", "ServerDnn", "load_dnn"]
+
+log = logging.getLogger(__name__)
 
 
 class DifferentiableDnn:
@@ -100,6 +103,7 @@ class ServerDnn:
             outputs = self._answers(np.stack([picture for picture, _ in group]))
             if outputs is None:
                 self._never_more = True
+                log.warning("%s can't answer several pictures at once: it gets one at a time", self.card.name)
                 continue
             self._one_by_one = not has_batch_axes(self._head, outputs)
             results += [
