@@ -13,6 +13,9 @@ the noise's covariance R and H picking the measured settings out of all,
 So a few seconds of footage, which measure a gain to some ten per cent, don't throw away what is known, and
 one lever that is measured under one setting is known a little better under all. The means and spreads of
 θ come from the sweeps in `results/` (`docs`: Profile), spreads without what is noise of measuring.
+
+What is chosen is for the footage to come, and a gain there is not what it was: R is the noise of measuring
+and DRIFT_SD² over the stretches of footage that were measured.
 """
 
 import math
@@ -25,11 +28,14 @@ from numpy.typing import NDArray
 from accmpeg.evaluation.methods.whole_stream import MAP_EVERY, StreamSetting
 from accmpeg.steering.feedback import MARGIN_MACROBLOCKS
 
-__all__ = ["Belief", "Lever", "believe", "levers_of", "prior_of"]
+__all__ = ["Belief", "Lever", "believe", "drift", "levers_of", "prior_of"]
 
 Floats = NDArray[np.float64]
 
 OWN_SD = 0.05
+DRIFT_SD = 0.15
+"""Of a gain from one stretch of a few seconds to another, beyond the noise of measuring
+(`benchmarks/choice_rule.py`)."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,16 @@ def believe(prior: Belief, measured: Mapping[StreamSetting, float], noise: Float
     mean = prior.mean + weight @ (gains - prior.mean[index])
     covariance = prior.covariance - weight @ shared.T
     return Belief(prior.settings, mean, (covariance + covariance.T) / 2)
+
+
+def drift(settings: Sequence[StreamSetting], stretches: int) -> Floats:
+    """The covariance of what gains on so many stretches of footage differ from those to come.
+
+    >>> drift([StreamSetting(), StreamSetting(b_frames=2)], 1).round(4).tolist()
+    [[0.0, 0.0], [0.0, 0.0225]]
+    """
+    moves = [setting != StreamSetting() for setting in settings]
+    return np.diag(np.where(moves, DRIFT_SD**2 / max(1, stretches), 0.0))
 
 
 def _tuning(setting: StreamSetting) -> dict[str, float]:

@@ -41,6 +41,8 @@ class Parts:
     """Of what is sent: the source's, or that of the results asked for."""
     step: int = 1
     """Answers are measured on every so many frames."""
+    phases: int = 1
+    """So many parts share a stretch of footage, each with other frames of it."""
 
 
 def cut(
@@ -99,7 +101,7 @@ def cut(
         for half in (0, 1)
     )
     step = 1 if measured / 2 < ENOUGH_FRAMES else 2
-    return Parts(choice, judging, size_px, rates[cuts[0][0].name], step)
+    return Parts(choice, judging, size_px, rates[cuts[0][0].name], step, phases)
 
 
 def _stretches(cuts: Sequence[tuple[ClipSpec, int, int]]) -> list[tuple[ClipSpec, int, int, int, int]]:

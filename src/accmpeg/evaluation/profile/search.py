@@ -17,7 +17,7 @@ from accmpeg.errors import EvaluationError
 from accmpeg.evaluation.bench.plan import ClipSpec, DnnSpec
 from accmpeg.evaluation.bench.rows import CellRow, ReferenceName
 from accmpeg.evaluation.methods.whole_stream import MAP_EVERY, StreamSetting
-from accmpeg.evaluation.profile.belief import Belief, believe, prior_of
+from accmpeg.evaluation.profile.belief import Belief, believe, drift, prior_of
 from accmpeg.evaluation.profile.choice import Step, choose, complexity
 from accmpeg.evaluation.profile.costs import CameraCosts
 from accmpeg.evaluation.profile.gains import Gains, KneeCurve, Seen, measure_gains, site_curve
@@ -141,7 +141,7 @@ def search(
         rows = measured.sweep(parts.choice[:number], [StreamSetting(), *finalists], LATE_POINTS, "finalists")
         final = measure_gains(rows, measured.reference, settings.keep)
         seen = final if len(final.seen) > 1 else gains
-    belief = believe(prior, {each.setting: each.gain for each in seen.seen}, seen.noise)
+    belief = _believed(prior, seen, parts)
     # Whatever is believed: what sent more bytes than plain x264 here is not chosen.
     allowed = [each.setting for each in seen.seen if _fits(each, settings) and each.gain <= 0]
     if not allowed:
@@ -211,7 +211,7 @@ def _explored(
             continue
         rows = measured.sweep(early, [plain, *tried], EARLY_POINTS, name)
         gains = _gains(measured, rows)
-        belief = believe(prior, {each.setting: each.gain for each in gains.seen}, gains.noise)
+        belief = _believed(prior, gains, measured.parts)
     return gains, belief
 
 
@@ -220,6 +220,11 @@ def _gains(measured: Measuring, rows: Sequence[CellRow]) -> Gains:
     if found.why:
         raise EvaluationError(f"nothing can be chosen by this footage: {found.why}")
     return found
+
+
+def _believed(prior: Belief, gains: Gains, parts: Parts) -> Belief:
+    gained = {each.setting: each.gain for each in gains.seen}
+    return believe(prior, gained, gains.noise + drift(list(gained), gains.parts // parts.phases))
 
 
 def _opening(default: StreamSetting) -> list[StreamSetting]:
