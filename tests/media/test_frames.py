@@ -1,9 +1,10 @@
 import av
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accmpeg.media.frames import FrameCropper, pad_to_even, plane_view, to_yuv420p
+from accmpeg.media.frames import FrameCropper, pad_to_even, pasted, plane_view, to_yuv420p
 
 
 def test_what_fits_already_is_not_copied(textured):
@@ -42,3 +43,19 @@ def test_padding_and_cropping_undo_each_other(width_px, height_px):
     cropped = FrameCropper(width_px, height_px).crop(padded)
     for index in range(3):
         assert np.array_equal(plane_view(cropped, index), plane_view(frame, index))
+
+
+@pytest.mark.parametrize("size_px", [(96, 64), (51, 37)])
+def test_macroblocks_of_another_picture_are_pasted_whole_or_greyed(textured, size_px):
+    first, second = textured(*size_px, seed=1), textured(*size_px, seed=2)
+    first.pts, before = 7, [plane_view(first, plane).copy() for plane in range(3)]
+    where = np.zeros((-(-size_px[1] // 16), -(-size_px[0] // 16)), np.bool_)
+    where[1, 2] = where[-1, -1] = True
+    mixed, grey = pasted(first, second, where), pasted(first, None, where)
+    for plane, side in ((0, 16), (1, 8), (2, 8)):
+        below, above = plane_view(first, plane), plane_view(second, plane)
+        inside = where.repeat(side, axis=0).repeat(side, axis=1)[: below.shape[0], : below.shape[1]]
+        assert np.array_equal(plane_view(mixed, plane), np.where(inside, above, below))
+        assert np.array_equal(plane_view(grey, plane), np.where(inside, 128, below))
+    assert (grey.pts, mixed.colorspace) == (7, first.colorspace)
+    assert all(np.array_equal(plane_view(first, plane), before[plane]) for plane in range(3))

@@ -8,8 +8,7 @@ from scipy.stats import spearmanr
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.media.decoder import encode_still
-from accmpeg.media.frames import plane_view
-from accmpeg.training.blackbox import black_box_gradient, mix_frames, tile_gradient
+from accmpeg.training.blackbox import black_box_gradient, tile_gradient
 from accmpeg.training.gradient import accuracy_gradient
 from accmpeg.training.labelling import label_footage
 from accmpeg.training.labels import read_labels
@@ -43,19 +42,6 @@ def test_every_macroblock_is_covered_within_the_budget(rows, cols, inferences):
     assert calls <= inferences
     # The effects add up, so no tile may be lost or counted twice, however it was split.
     np.testing.assert_allclose(accgrad.sum(), effects.sum(), rtol=1e-4)
-
-
-@pytest.mark.parametrize("size_px", [(96, 64), (51, 37)])
-def test_mixed_frames_take_whole_macroblocks(textured, size_px):
-    base, other = textured(*size_px, seed=1), textured(*size_px, seed=2)
-    from_other = np.zeros((-(-size_px[1] // 16), -(-size_px[0] // 16)), np.bool_)
-    from_other[1, 2] = True
-    mixed = mix_frames(base, other, from_other)
-    for index, block_px in enumerate((16, 8, 8)):
-        inside = np.zeros(plane_view(base, index).shape, np.bool_)
-        inside[block_px : 2 * block_px, 2 * block_px : 3 * block_px] = True
-        expected = np.where(inside, plane_view(other, index), plane_view(base, index))
-        np.testing.assert_array_equal(plane_view(mixed, index), expected)
 
 
 @pytest.mark.parametrize("card", ["segmenter_card", "detector_card"])

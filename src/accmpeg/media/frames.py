@@ -14,6 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from accmpeg.media import native
+from accmpeg.media.grid import MACROBLOCK_PX
 
 __all__ = [
     "Deinterlacer",
@@ -22,6 +23,7 @@ __all__ = [
     "filter_graph",
     "loses_colours",
     "pad_to_even",
+    "pasted",
     "plane_view",
     "rgb_of",
     "tiled",
@@ -29,6 +31,7 @@ __all__ = [
     "turned",
 ]
 
+_GREY = 128  # in luma; colourless in chroma
 _ANY_TIME_BASE = Fraction(1, 25)
 _BWDIF = ("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
 _FULL_RANGE = int(ColorRange.JPEG)
@@ -74,6 +77,32 @@ def plane_view(frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:
     plane = frame.planes[index]
     rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
     return rows[: plane.height, : plane.width]
+
+
+def _like(frame: av.VideoFrame) -> av.VideoFrame:
+    """A new yuv420p frame of the same size, time and colours, its planes still to be filled."""
+    picture = av.VideoFrame(frame.width, frame.height, "yuv420p")
+    picture.pts = frame.pts
+    if frame.time_base is not None:
+        picture.time_base = frame.time_base
+    picture.colorspace, picture.color_range = frame.colorspace, frame.color_range
+    picture.color_primaries, picture.color_trc = frame.color_primaries, frame.color_trc
+    return picture
+
+
+def pasted(below: av.VideoFrame, above: av.VideoFrame | None, where: NDArray[np.bool_]) -> av.VideoFrame:
+    """A copy of `below`, a yuv420p frame, with the macroblocks `where` `(rows, cols)` taken from `above`.
+
+    That one is of the same size; without one these macroblocks become grey.
+    """
+    picture = _like(below)
+    for index in range(3):
+        target = plane_view(picture, index)
+        side = MACROBLOCK_PX if index == 0 else MACROBLOCK_PX // 2
+        inside = np.repeat(np.repeat(where, side, axis=0), side, axis=1)[: target.shape[0], : target.shape[1]]
+        np.copyto(target, plane_view(below, index))
+        np.copyto(target, np.uint8(_GREY) if above is None else plane_view(above, index), where=inside)
+    return picture
 
 
 def rgb_of(frame: av.VideoFrame) -> NDArray[np.uint8]:

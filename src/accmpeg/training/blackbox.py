@@ -24,12 +24,12 @@ from av import VideoFrame
 from numpy.typing import NDArray
 
 from accmpeg.dnn.base import ServerDnn
-from accmpeg.media.frames import plane_view
-from accmpeg.media.grid import MACROBLOCK_PX, MacroblockGrid
+from accmpeg.media.frames import pasted
+from accmpeg.media.grid import MacroblockGrid
 from accmpeg.tasks import Dense, get_task
 from accmpeg.training.gradient import At
 
-__all__ = ["black_box_gradient", "mix_frames", "tile_gradient"]
+__all__ = ["black_box_gradient", "tile_gradient"]
 
 COARSE_SHARE = 0.5
 """The part of the inferences that goes to the first, even tiling."""
@@ -83,7 +83,7 @@ def black_box_gradient(
     task = get_task(name, score_threshold=dnn.card.score_threshold)
 
     def measure(from_other: BoolMap) -> float:
-        result = dnn.infer(mix_frames(base, other, from_other))
+        result = dnn.infer(pasted(base, other, from_other))
         return float(task.agreement(_as_dense(result, len(dnn.card.classes)), reference))
 
     difference = high.to_ndarray(format="rgb24").astype(np.float32) - low.to_ndarray(format="rgb24")
@@ -162,17 +162,3 @@ def _even_tiles(rows: int, cols: int, count: int) -> list[_Tile]:
         for top, bottom in itertools.pairwise(row_edges)
         for left, right in itertools.pairwise(col_edges)
     ]
-
-
-def mix_frames(base: VideoFrame, other: VideoFrame, from_other: BoolMap) -> VideoFrame:
-    """A yuv420p frame with the macroblocks marked in `from_other` `(rows, cols)` taken from `other`."""
-    mixed = VideoFrame(base.width, base.height, "yuv420p")
-    for index, block_px in enumerate((MACROBLOCK_PX, MACROBLOCK_PX // 2, MACROBLOCK_PX // 2)):
-        target = plane_view(mixed, index)
-        pixels = np.repeat(np.repeat(from_other, block_px, axis=0), block_px, axis=1)
-        pixels = pixels[: target.shape[0], : target.shape[1]]
-        np.copyto(target, plane_view(base, index))
-        np.copyto(target, plane_view(other, index), where=pixels)
-    mixed.pts, mixed.time_base = base.pts, base.time_base
-    mixed.colorspace, mixed.color_range = base.colorspace, base.color_range
-    return mixed

@@ -21,9 +21,9 @@ from accmpeg.evaluation.bench.score import scores
 from accmpeg.evaluation.findings.curves import MIN_POINTS, Reached, fit, interpolate, reach
 from accmpeg.evaluation.findings.findings import HEADLINE_TARGETS, LEVELS, MIN_CEILING
 from accmpeg.evaluation.findings.resampling import BlockWeights, block_weights
+from accmpeg.evaluation.link.delay import LOAD_LIMIT
 
 __all__ = [
-    "MAX_LOAD",
     "DrawnCurve",
     "MeasuredClip",
     "Track",
@@ -36,9 +36,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-
-MAX_LOAD = 0.9
-"""Above it a queue tells of the machine and the clip's length, not of the stream."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ def why_unused(row: CellRow, blocks: int | None = None) -> str:
 
 def has_delay(row: CellRow, link: str, bandwidth_bps: float | None) -> bool:
     """Whether a cell has a delay over a link: not where the camera, the server or the link is overloaded."""
-    if link not in row.delays or max(row.camera_load, row.server_load) > MAX_LOAD:
+    if link not in row.delays or max(row.camera_load, row.server_load) > LOAD_LIMIT:
         return False
     return bandwidth_bps is None or row.bitrate_bps <= bandwidth_bps
 

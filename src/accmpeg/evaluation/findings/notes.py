@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from accmpeg.evaluation.bench.rows import CellRow, ReferenceName
 from accmpeg.evaluation.findings.findings import HEADLINE_TARGETS, ClipFindings
-from accmpeg.evaluation.findings.measured import MAX_LOAD, Track, why_unused
+from accmpeg.evaluation.findings.measured import Track, why_unused
+from accmpeg.evaluation.link.delay import LOAD_LIMIT
 
 __all__ = ["dnn_notes", "reference_notes"]
 
@@ -71,11 +72,11 @@ def _failures(rows: Sequence[CellRow]) -> Iterable[str]:
 
 def _overloads(points: Sequence[CellRow], links_bps: Mapping[str, float | None]) -> Iterable[str]:
     for place in ("camera", "server"):
-        over = [row for row in points if getattr(row, f"{place}_load") > MAX_LOAD]
+        over = [row for row in points if getattr(row, f"{place}_load") > LOAD_LIMIT]
         if over:
             names = ", ".join(dict.fromkeys(row.method for row in over))
             yield (
-                f"the {place} is busy for more than {MAX_LOAD:.0%} of the time in {len(over)} of "
+                f"the {place} is busy for more than {LOAD_LIMIT:.0%} of the time in {len(over)} of "
                 f"{len(points)} cells ({names}): they have no delay"
             )
     for link, bandwidth_bps in links_bps.items():

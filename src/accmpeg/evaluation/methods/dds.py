@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from accmpeg.errors import MethodError, UsageError
 from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat, keep_seen
-from accmpeg.evaluation.methods.regions import blanked, pasted, scored_boxes
+from accmpeg.evaluation.methods.regions import scored_boxes
 from accmpeg.media.encoder import AccessUnit, Encoder
+from accmpeg.media.frames import pasted
 from accmpeg.media.grid import MacroblockGrid
 from accmpeg.tasks.matching import iou_matrix
 
@@ -129,7 +130,7 @@ class _DdsStream:
         fine_units: list[AccessUnit] = []
         for index in asked:
             with session.camera("blank"):
-                picture = blanked(session.frame(index), masks[index])
+                picture = pasted(session.frame(index), None, ~masks[index])
             with session.camera("encode fine"):
                 fine_units += self._fine.encode(picture)
         if not fine_units:

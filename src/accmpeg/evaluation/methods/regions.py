@@ -1,4 +1,4 @@
-"""What the methods of regions share: checks for objects, boxes, two-level maps, blanked and pasted frames."""
+"""What the methods of regions share: checks for objects, boxes, two-level maps."""
 
 import struct
 from typing import Any
@@ -11,26 +11,19 @@ from numpy.typing import NDArray
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.errors import UsageError
 from accmpeg.evaluation.methods.base import MethodContext, OperatingPoint
-from accmpeg.media.frames import plane_view
-from accmpeg.media.grid import MACROBLOCK_PX
 from accmpeg.steering import BinaryPolicy
 from accmpeg.tasks.detection import confidence_of
 from accmpeg.tasks.keypoints import boxes_of
 
 __all__ = [
-    "blanked",
     "need_object_model",
     "need_objects",
     "object_mask",
     "packed_boxes",
-    "pasted",
     "region_policy",
     "scored_boxes",
     "unpacked_boxes",
 ]
-
-_GREY = 128
-"""Mid-grey in luma, colourless in chroma."""
 
 _INDEX = struct.Struct("<I")
 
@@ -91,38 +84,3 @@ def unpacked_boxes(message: bytes) -> tuple[int, Boxes]:
     """What `packed_boxes` packed."""
     (index,) = _INDEX.unpack_from(message)
     return index, np.frombuffer(message, "<u2", offset=_INDEX.size).reshape(-1, 4).astype(np.float32)
-
-
-def blanked(frame: av.VideoFrame, kept: BoolMap) -> av.VideoFrame:
-    """A copy of a yuv420p frame that is grey outside the macroblocks `kept` `(rows, cols)`."""
-    picture = _like(frame)
-    for index in range(3):
-        target = plane_view(picture, index)
-        target[:] = np.where(_pixels(kept, index, target.shape), plane_view(frame, index), np.uint8(_GREY))
-    return picture
-
-
-def pasted(below: av.VideoFrame, above: av.VideoFrame, where: BoolMap) -> av.VideoFrame:
-    """A copy of `below` with the macroblocks `where` `(rows, cols)` taken from `above`, of the same size."""
-    picture = _like(below)
-    for index in range(3):
-        target = plane_view(picture, index)
-        target[:] = np.where(
-            _pixels(where, index, target.shape), plane_view(above, index), plane_view(below, index)
-        )
-    return picture
-
-
-def _pixels(mask: BoolMap, plane: int, shape: tuple[int, ...]) -> BoolMap:
-    side = MACROBLOCK_PX if plane == 0 else MACROBLOCK_PX // 2
-    return np.repeat(np.repeat(mask, side, axis=0), side, axis=1)[: shape[0], : shape[1]]
-
-
-def _like(frame: av.VideoFrame) -> av.VideoFrame:
-    picture = av.VideoFrame(frame.width, frame.height, "yuv420p")
-    picture.pts = frame.pts
-    if frame.time_base is not None:
-        picture.time_base = frame.time_base
-    picture.colorspace, picture.color_range = frame.colorspace, frame.color_range
-    picture.color_primaries, picture.color_trc = frame.color_primaries, frame.color_trc
-    return picture

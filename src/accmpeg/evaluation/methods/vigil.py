@@ -5,8 +5,9 @@ import av
 from accmpeg.accmodel.runtime import AccModel
 from accmpeg.evaluation.bench.session import Session
 from accmpeg.evaluation.methods.base import Method, OperatingPoint, Stream, StreamFormat
-from accmpeg.evaluation.methods.regions import blanked, need_object_model, object_mask
+from accmpeg.evaluation.methods.regions import need_object_model, object_mask
 from accmpeg.media.encoder import AccessUnit, Encoder
+from accmpeg.media.frames import pasted
 from accmpeg.media.grid import dilate
 
 __all__ = ["ROWS"]
@@ -54,7 +55,7 @@ class _VigilStream:
         with session.camera("accmodel"):
             kept = dilate(object_mask(self._accmodel, frame), _GROWN_MACROBLOCKS)
         with session.camera("blank"):
-            picture = blanked(frame, kept)
+            picture = pasted(frame, None, ~kept)
         with session.camera("encode"):
             units = self._encoder.encode(picture)
         self._send(units)
