@@ -237,13 +237,31 @@ def test_what_ultralytics_writes_into_its_files_needs_no_answers(model, tmp_path
         ("pose", {"kpt_shape": [17, 3]}, [["n", 57, 8400]], "yolo_pose", True),
         ("detect", {"names": {0: "a", 1: "b", 2: "c"}}, [["n", 300, 7]], "rtdetr", False),
         ("detect", {"description": "Ultralytics rtdetr-l model"}, [["n", 300, 6]], "rtdetr", False),
+        ("detect", {"head": "RTDETRDecoder"}, [["n", 300, 6]], "end2end", False),
+        ("detect", {"end2end": True}, [["n", "rows", "anchors"]], "end2end", False),
+        ("detect", {"end2end": False}, [["n", "rows", "anchors"]], "yolo", True),
+        ("detect", {"description": "Ultralytics YOLOv10n model"}, [["n", "r", "anchors"]], "end2end", False),
+        ("pose", {"kpt_shape": [17, 3], "args": {"nms": True}}, [["n", "r", "c"]], "end2end_pose", False),
+        ("segment", {"end2end": True}, [["n", "r", "c"], ["n", 32, "h", "w"]], "end2end_seg", False),
+        ("semantic", {}, [["n", 160, 160]], "class_map", False),
+        ("semantic", {}, [["n", 2, 160, 160]], "logits", False),
     ],
 )
 def test_heads_of_ultralytics(task, more, shapes, head, suppresses):
     metadata = {name: str(text) for name, text in {**ULTRALYTICS, "task": task, **more}.items()}
     found = from_metadata(metadata, shapes)
     assert (found["head.name"], found["nms_iou"] is not None) == (head, suppresses)
-    assert found["input.letterbox"] == ("stretch" if head == "rtdetr" else "centre")
+    assert found["input.letterbox"] == ("stretch" if "rtdetr" in str([head, more]).lower() else "centre")
+    if "head" in more:
+        assert found["head.parameters"] == {"columns": "cx,cy,w,h,score,class", "units": "fractions"}
+
+
+def test_names_of_ultralytics_are_in_the_order_of_their_numbers():
+    names = {10: "k", 2: "c", **{i: str(i) for i in (9, 8, 7, 6, 5, 4, 3, 1, 0)}}
+    told_of = {**ULTRALYTICS, "task": "pose", "names": names, "kpt_names": {0: ["head", "foot"]}}
+    found = from_metadata({name: str(text) for name, text in told_of.items()}, [["n", 21, 8400]])
+    assert found["classes"] == ["0", "1", "c", "3", "4", "5", "6", "7", "8", "9", "k"]
+    assert found["keypoints.names"] == ["head", "foot"]
 
 
 def test_other_tasks_and_odd_metadata(model, tmp_path):
