@@ -232,6 +232,30 @@ def test_of_an_hls_stream_only_the_variant_that_is_read_is_fetched(textured, tmp
     assert sum(path.startswith("/large/live") for path in fetched) <= 3
 
 
+def test_an_hls_playlist_without_an_end_is_live(textured, tmp_path):
+    file = tmp_path / "live.m3u8"
+    with av.open(file, "w", format="hls", container_options={"hls_time": "1"}) as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "25", "preset": "ultrafast"})
+        stream.width, stream.height = 160, 96
+        for index in range(50):
+            container.mux(stream.encode(textured(160, 96, moved_px=index, pts=index)))
+        container.mux(stream.encode(None))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with open_source(f"http://127.0.0.1:{server.server_port}/live.m3u8") as source:
+                assert not source.info.is_live
+            file.write_text(file.read_text().replace("#EXT-X-ENDLIST", ""))
+            with open_source(f"http://127.0.0.1:{server.server_port}/live.m3u8") as source:
+                assert source.info.is_live  # so that it is opened again where it breaks off
+                frames = [frame for frame, _ in zip(source, range(30), strict=False)]
+        finally:
+            server.shutdown()
+    assert [float(frame.pts * frame.time_base) for frame in frames] == pytest.approx(
+        [index / 25 for index in range(30)]
+    )
+
+
 def test_a_camera_that_is_not_there():
     with pytest.raises(SourceError, match="/dev/video97"):
         open_source("/dev/video97")

@@ -19,7 +19,7 @@ from accmpeg.media.mistaken import way_out
 from accmpeg.media.opening import is_file, open_video
 from accmpeg.media.seeking import Entry, find_entry, last_frames, shown_packets
 from accmpeg.media.source_base import Source, SourceInfo
-from accmpeg.media.timeline import DisplayOrder, Timeline, measured_rate, paced_rate, spread_arrivals
+from accmpeg.media.timeline import DisplayOrder, Pacing, Timeline, measured_rate, paced_rate, spread_arrivals
 
 __all__ = ["STANDARD_INPUT", "StreamSource"]
 
@@ -78,6 +78,7 @@ class StreamSource(Source):
             self._deinterlacer = Deinterlacer()
             info = self.info
             self._timeline = Timeline(name, info.time_base, info.frame_rate, is_live=is_live)
+            self._pacing = Pacing() if is_live and self._is_hls else None
         except BaseException:
             self._close_container()
             raise
@@ -88,6 +89,8 @@ class StreamSource(Source):
         self._used = True
         for frame, arrived_s in self._arrivals():
             self._stamp(frame, arrived_s)
+            if self._pacing is not None and frame.pts is not None:
+                time.sleep(self._pacing.wait_s(float(frame.pts * self.info.time_base), time.monotonic()))
             for whole in self._deinterlacer.push(frame):
                 yield self._ready(whole)
         for whole in self._deinterlacer.flush():
@@ -140,15 +143,20 @@ class StreamSource(Source):
 
     def _begin(self) -> None:
         """Decodes from where the container is."""
-        self.skipped_frames = self._packets = 0
+        self.skipped_frames = self.passed_over = self._packets = 0
         self._held = []
         self._order = DisplayOrder()
         self._decoded = self._decode()
 
+    @property
+    def _is_hls(self) -> bool:
+        return self._container.format.name == "hls"
+
     def _is_live(self, address: str, format_name: str | None) -> bool:
         scheme = scheme_of(address)
         if scheme in ("http", "https"):
-            return not self._container.duration and self._container.size <= 0
+            # A playlist has a size, and no end while segments are still added to it.
+            return not self._container.duration and (self._is_hls or self._container.size <= 0)
         return scheme in LIVE_SCHEMES or format_name is not None or self._is_pipe
 
     def _decode(self) -> Generator[_Arrived, None, None]:

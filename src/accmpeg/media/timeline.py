@@ -11,12 +11,21 @@ from collections import deque
 from fractions import Fraction
 from itertools import pairwise
 
-__all__ = ["LONGEST_GAP_S", "DisplayOrder", "Timeline", "measured_rate", "paced_rate", "spread_arrivals"]
+__all__ = [
+    "LONGEST_GAP_S",
+    "DisplayOrder",
+    "Pacing",
+    "Timeline",
+    "measured_rate",
+    "paced_rate",
+    "spread_arrivals",
+]
 
 LONGEST_GAP_S = 10
 """A longer gap between two frames is a jump of the clock, unless frames are further apart anyway."""
 
 _MOST_WAITING = 32  # no codec reorders over more frames
+_LONGEST_WAIT_S, _LATE_S = 1.0, 1.0
 _COARSEST = 8  # frames that share one tick of a coarse clock; beyond, it stands still
 
 log = logging.getLogger(__name__)
@@ -128,6 +137,28 @@ class Timeline:
                 self._name,
                 float(gap * self._time_base),
             )
+
+
+class Pacing:
+    """How long the frames of a live stream that comes in whole segments wait, to go on one by one.
+
+    A frame that is a second late begins anew: the stream had stopped.
+
+    >>> pacing = Pacing()
+    >>> pacing.wait_s(0.0, now_s=5.0), pacing.wait_s(0.25, now_s=5.0), pacing.wait_s(0.5, now_s=5.75)
+    (0.0, 0.25, 0.0)
+    >>> pacing.wait_s(0.75, now_s=9.0), pacing.wait_s(1.0, now_s=9.0)
+    (0.0, 0.25)
+    """
+
+    def __init__(self) -> None:
+        self._start_s: float | None = None
+
+    def wait_s(self, time_s: float, now_s: float) -> float:
+        """Before the frame of that time goes on."""
+        if self._start_s is None or now_s - self._start_s - time_s > _LATE_S:
+            self._start_s = now_s - time_s
+        return min(_LONGEST_WAIT_S, max(0.0, self._start_s + time_s - now_s))
 
 
 def measured_rate(arrivals_s: list[float]) -> Fraction | None:
