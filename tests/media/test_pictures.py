@@ -175,6 +175,27 @@ def test_a_numbered_picture_cut_off_anywhere_is_passed_over(tmp_path, name):
     assert name in source.skipped_pictures[0]
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_photograph_that_ends_early_is_no_picture(tmp_path, options):
+    """The rest of it would be green."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8))
+    noise.save(tmp_path / "whole.jpg", quality=90, **options)
+    read_still(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(SourceError, match=r"half\.jpg"):
+        read_still(tmp_path / "half.jpg")
+
+
+def test_tiff_files_that_would_come_black_are_refused_with_the_way_out(tmp_path):
+    picture = Image.new("RGB", (64, 48), (200, 90, 30))
+    picture.save(tmp_path / "lzw.tif", compression="tiff_lzw")
+    assert rgb_of(read_still(tmp_path / "lzw.tif"))[..., 0].mean() > 150
+    picture.save(tmp_path / "jpeg.tif", compression="jpeg")
+    with pytest.raises(SourceError, match=r"jpeg\.tif: it is a TIFF of tiles or of JPEGs.*OUT\.png"):
+        read_still(tmp_path / "jpeg.tif")
+
+
 def test_photographs_held_upright_and_across_differ_in_size(tmp_path):
     save_sizes(tmp_path / "photos", [(160, 120)] * 2)
     exif = Image.Exif()

@@ -17,7 +17,7 @@ from av.container import InputContainer
 from accmpeg.errors import SourceError, reason
 from accmpeg.media.frames import FrameTurner, tiled, to_yuv420p, turned
 from accmpeg.media.heif import HeifPicture, is_heif, read_heif
-from accmpeg.media.mistaken import way_out
+from accmpeg.media.mistaken import unread_tiff, way_out
 from accmpeg.media.shared_files import is_shared_address, shared_files
 
 __all__ = [
@@ -154,6 +154,8 @@ def read_picture(path: str | Path) -> tuple[av.VideoFrame, Fraction]:
     if not data:
         raise SourceError(f"{path} is empty (0 bytes)")
     try:
+        if said := unread_tiff(data):
+            raise SourceError(said)
         parts = read_heif(data) if is_heif(data) else None
         # From memory, because FFmpeg reads "%03d" in a picture's name as a pattern.
         with av.open(io.BytesIO(data), "r") as container:
@@ -169,6 +171,9 @@ def read_picture(path: str | Path) -> tuple[av.VideoFrame, Fraction]:
 
 def _single(container: InputContainer) -> tuple[av.VideoFrame, Fraction]:
     stream = container.streams.video[0]
+    if stream.codec_context.name == "mjpeg":
+        # Or where the file ends early, the rest of the picture is green.
+        stream.codec_context.options = {"err_detect": "explode"}
     frame = next((f for f in container.decode(stream) if not f.is_corrupt), None)
     if frame is None:
         raise SourceError("it is damaged: no picture in it")

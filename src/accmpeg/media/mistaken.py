@@ -4,6 +4,7 @@ FFmpeg says "invalid data" of them all: raw pixels, manifests, archives, recordi
 """
 
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -11,7 +12,7 @@ from typing import BinaryIO
 from accmpeg.media.addresses import is_url
 from accmpeg.media.heif import is_heif
 
-__all__ = ["way_out"]
+__all__ = ["unread_tiff", "way_out"]
 
 _RAW_SUFFIXES = frozenset({
     ".yuv", ".i420", ".yv12", ".nv12", ".nv21", ".p010", ".yuy2", ".yuyv", ".uyvy", ".rgb", ".rgb24", ".rgba",
@@ -38,6 +39,13 @@ _ENCRYPTED = "it is encrypted: take it without DRM"
 _POINTER = "it only stands for a file in Git LFS: `git lfs pull` fetches that"
 _ZEROS = "it begins with zeros alone, so it was not written or copied whole"
 _ANIMATED = "it is an animated WebP, which this FFmpeg can't read: make it a gif or mp4"
+
+_TIFF_PARTS = (
+    "it is a TIFF of tiles or of JPEGs, of which this FFmpeg gives a black picture: gdal_translate IN.tif "
+    "OUT.png, or magick IN.tif OUT.png, makes one that is read"
+)
+_COMPRESSION, _TILE_WIDTH, _DNG_VERSION = 259, 322, 50706  # TIFF's tags
+_JPEGS, _SHORT = (6, 7), 3
 
 _BEGINNINGS = {
     b"\x1f\x8b": _ARCHIVE,
@@ -68,6 +76,24 @@ def way_out(name: str) -> str:
         return _BY_SUFFIX.get(PurePath(name.partition("?")[0]).suffix.lower(), "")
     path = Path(name.removeprefix("file:"))
     return _by_content(path) or _BY_SUFFIX.get(path.suffix.lower(), "")
+
+
+def unread_tiff(data: bytes) -> str:
+    """What to say of a TIFF file that FFmpeg makes a black picture of without a word; else empty."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None:
+        return ""
+    tags: dict[int, int] = {}
+    try:
+        (at,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", data, entry)
+            (tags[tag],) = struct.unpack_from(f"{order}{'H' if kind == _SHORT else 'I'}", data, entry + 8)
+    except struct.error:
+        return ""  # it is damaged, as FFmpeg says
+    in_parts = _TILE_WIDTH in tags or tags.get(_COMPRESSION) in _JPEGS
+    return _TIFF_PARTS if in_parts and _DNG_VERSION not in tags else ""
 
 
 def _by_content(path: Path) -> str:
