@@ -5,6 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 
 from accmpeg.media.source import open_source
 
@@ -32,6 +33,7 @@ def test_variable_frame_rate_keeps_its_timestamps(tmp_path, textured):
         ("pause.mkv", "libx264", [40 * i + 9000 * (i > 5) for i in range(20)], 25),
         ("slides.mkv", "libx264", [30000 * i for i in range(5)], Fraction(1, 30)),
         ("slow_motion.mkv", "libx264", [4 * i for i in range(20)], 250),
+        ("fast.mkv", "libx264", [round(1000 * i / 120) for i in range(40)], 120),
         ("one.mkv", "libx264", [0], 25),
     ],
 )
@@ -118,6 +120,23 @@ def test_recordings_put_together_go_on_without_a_gap(make_clip, textured, tmp_pa
     longest_s = 1.0 if second_s == 101 else 0.04
     assert max(np.diff(seconds)) == pytest.approx(longest_s, abs=0.4 if second_s == 101 else 1e-6)
     assert sum("jumps" in record.message for record in caplog.records) == (second_s != 101)
+
+
+def test_frames_that_an_edit_list_cuts_off_do_not_shift_the_times_of_others(tmp_path, textured):
+    """As in clips that a phone trimmed, or `ffmpeg -ss 0.12 -c copy` cut."""
+    with av.open(tmp_path / "cut.mp4", "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "3", "g": "8"})
+        stream.width, stream.height = 160, 96
+        packets = []
+        for index in range(20):
+            frame = textured(160, 96, moved_px=index, pts=index)
+            frame.pict_type = PictureType.P  # of the B-frames that it may use, it uses none
+            packets += stream.encode(frame)
+        for packet in packets + stream.encode(None):
+            packet.pts, packet.dts = packet.pts - 3, packet.dts - 3
+            container.mux(packet)
+    with open_source(tmp_path / "cut.mp4") as source:
+        assert [frame.pts * frame.time_base for frame in source] == [Fraction(i, 25) for i in range(17)]
 
 
 def test_a_gap_does_not_change_the_rate(tmp_path, textured):

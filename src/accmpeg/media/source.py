@@ -71,7 +71,7 @@ class _PictureSource(Source):
                 frame = read_still(path)
             except SourceError as error:
                 self.skipped_pictures.append(str(error))
-                self.skipped_frames = len(self.skipped_pictures)
+                self.skipped_frames = self.passed_over = len(self.skipped_pictures)
                 continue
             if (frame.width, frame.height) != (self.info.width_px, self.info.height_px):
                 raise SourceError(

@@ -45,6 +45,8 @@ class Source(Closing, ABC):
 
     info: SourceInfo
     skipped_frames: int = 0
+    passed_over: int = 0
+    """Damaged frames and pictures before the last one given, which count where frames are numbered."""
     skipped_pictures: Sequence[str] = ()
     """Of a folder: the pictures among the skipped frames, each with the reason."""
 

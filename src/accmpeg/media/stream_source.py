@@ -34,6 +34,7 @@ _MEASURED_S, _MEASURED_FRAMES, _LONGEST_MEASURED_S = 1.0, 4, 5.0
 _FEW_FRAMES = 100  # are decoded sooner than sought
 # Beyond which a rate is believed only after a look at so many frames.
 _USUAL_RATE, _PACED_FRAMES = 60, 9
+_NEAR = 0.02
 _SNAPSHOT = "one picture: for video give the address of the camera's stream (MJPEG, RTSP), not its snapshot's"
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
@@ -180,18 +181,22 @@ class StreamSource(Source):
                 return
             self._packets += 1
             arrived_s = time.monotonic()
-            order.fed(packet.pts, packet.dts)
+            is_shown = not packet.is_discard  # what an edit list cuts off is decoded, and gives no frame
+            if is_shown:
+                order.fed(packet.pts, packet.dts)
             try:
                 frames = packet.decode()
             except (av.FFmpegError, ValueError):
-                self.skipped_frames += packet.size > 0
-                order.failed()
+                self.skipped_frames += packet.size > 0 and is_shown
+                if is_shown:
+                    order.failed()
                 continue
             reorders = bool(self._stream.codec_context.has_b_frames)
             for frame in frames:
                 frame.pts = order.shown(frame.pts, is_keyframe=frame.key_frame, reorders=reorders)
                 if frame.is_corrupt:
                     self.skipped_frames += 1
+                    self.passed_over += 1
                 else:
                     yield frame, arrived_s
 
@@ -237,7 +242,10 @@ class StreamSource(Source):
         elif self._doubts_rate():
             times_s = [float(frame.pts * time_base) for frame, _ in self._held if frame.pts is not None]
             # Raw H.264 and H.265 say a rate, but no times.
-            rate = paced_rate(times_s) or (rate if not times_s and rate <= _USUAL_RATE else FRAME_RATE)
+            paced = paced_rate(times_s) or (rate if not times_s and rate <= _USUAL_RATE else FRAME_RATE)
+            # A few ticks of a coarse clock are 119 frames/s where the file says 120.
+            said = [each for each in (rate, stream.average_rate) if each and abs(each / paced - 1) < _NEAR]
+            rate = said[0] if said else paced
         if not 0 < rate <= _FASTEST_FRAME_RATE:
             rate = FRAME_RATE
         aspect = stream.sample_aspect_ratio or Fraction(1)
