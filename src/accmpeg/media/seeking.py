@@ -9,10 +9,12 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import av
 from av.video.stream import VideoStream
 
+from accmpeg.media.footage import folder_pictures
 from accmpeg.media.inputs import InputOptions
 from accmpeg.media.opening import open_video
 
@@ -83,3 +85,10 @@ def shown_packets(address: str, name: str) -> Generator["av.Packet[VideoStream]"
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 yield packet
+
+
+def frames_of(path: Path) -> int:
+    """As many as are there: what the head of a file says is more where its end is missing."""
+    if path.is_dir():
+        return len(folder_pictures(path))
+    return sum(1 for _ in shown_packets(f"file:{path}", str(path)))

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import supervision as sv
+from PIL import Image
 
 from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.errors import EvaluationError, SourceError
 from accmpeg.evaluation.bench.clip import read_clip
 from accmpeg.evaluation.bench.labels import read_coco, unlabelled_xyxy
+from accmpeg.media.frames import rgb_of
+from accmpeg.media.source import open_source
 
 DOCUMENT = {
     "categories": [{"id": 7, "name": "bus"}, {"id": 3, "name": "car"}],
@@ -139,6 +142,41 @@ def test_pictures_with_missing_numbers_are_paired_by_name(tmp_path: Path) -> Non
         read_coco(path, ["10.jpg", "20.jpg"])
 
 
+def test_numbers_in_names_that_begin_late_are_of_the_clip_only_where_all_of_it_is_labelled(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, numbered(["f_032.jpg", "f_030.jpg", "f_031.jpg"]))
+    labels, _ = read_coco(path, count_frames=lambda: 3)
+    assert places(labels) == [1, 2, 0]
+    with pytest.raises(EvaluationError, match=r"begins with number 30 .* the clip has 40 frames"):
+        read_coco(path, count_frames=lambda: 40)
+
+
+def test_random_words_before_the_numbers_do_not_put_frames_in_another_order(tmp_path: Path) -> None:
+    path = written(tmp_path, numbered(["1/c4-f_001.jpg", "1/0a-f_002.jpg", "1/7b-f_003.jpg"]))
+    assert places(read_coco(path)[0]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "said"),
+    [
+        ([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5]], "as fractions"),
+        ([[100, 100, 200, 300], [500, 400, 630, 470], [450, 10, 500, 60]], "as two corners"),
+    ],
+)
+def test_boxes_that_mean_something_else_are_refused(tmp_path: Path, boxes: list[Any], said: str) -> None:
+    objects = [{"image_id": 0, "category_id": 1, "bbox": box} for box in boxes]
+    path = written(tmp_path, numbered(["1.jpg"], annotations=objects))
+    with pytest.raises(EvaluationError, match=said):
+        read_coco(path, size_px=(640, 480))
+
+
+def test_boxes_may_leave_the_picture(tmp_path: Path) -> None:
+    objects = [{"image_id": 0, "category_id": 1, "bbox": box} for box in ([600, 10, 100, 200], [5, 5, 9, 9])]
+    labels, _ = read_coco(written(tmp_path, numbered(["1.jpg"], annotations=objects)), size_px=(640, 480))
+    assert labels[0].xyxy.tolist() == [[600, 10, 700, 210], [5, 5, 14, 14]]
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
@@ -186,6 +224,17 @@ def test_crowds_and_unlabelled_zones_are_regions_and_no_objects(tmp_path: Path) 
     assert unlabelled_xyxy(labels[0]).tolist() == [[0, 0, 640, 50], [0, 0, 900, 900]]
     assert unlabelled_xyxy(labels[2]).tolist() == [[0, 0, 640, 50]]
     assert len(unlabelled_xyxy(sv.Detections.empty())) == 0
+
+
+def test_a_damaged_picture_does_not_shift_the_labels_of_those_after_it(tmp_path: Path) -> None:
+    for number in range(4):
+        Image.new("L", (64, 48), 50 * number).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes(b"damaged")
+    labels = [sv.Detections(np.full((1, 4), number, np.float32)) for number in range(4)]
+    with open_source(tmp_path) as source:
+        clip = read_clip(source, labels=labels, limit=3)
+    assert [round(float(rgb_of(frame).mean())) // 50 for frame in clip.frames] == [0, 2, 3]
+    assert [label.xyxy[0, 0] for label in clip.labels or ()] == [0, 2, 3]
 
 
 def test_labels_of_many_more_frames_than_the_clip_has_are_another_s() -> None:

@@ -69,20 +69,23 @@ def read_clip(
     SourceError where there is none, or where many more have labels: those are of another clip, such as one of
     twice the rate.
     """
-    if labels is not None:
-        labels = labels[first::stride]
-        limit = min(len(labels), limit or len(labels))
+    wanted = None if labels is None else len(labels[first::stride])
+    if wanted is not None:
+        limit = min(wanted, limit or wanted)
     frames: list[av.VideoFrame] = []
+    places: list[int] = []
     for index, frame in enumerate(source, source.approach(first)):
-        if limit is not None and len(frames) >= limit:
+        place = index + source.passed_over
+        if (limit is not None and len(frames) >= limit) or (labels is not None and place >= len(labels)):
             break
-        if index >= first and (index - first) % stride == 0:
+        if place >= first and (place - first) % stride == 0:
             frames.append(frame)
+            places.append(place)
     if not frames:
         raise SourceError(f"{source.info.name} has no frame to compare on")
     if labels is not None and limit is not None and len(frames) < 0.9 * limit:
         raise SourceError(
-            f"{source.info.name} ends after {len(frames)} frames, and its labels are of {len(labels)}: "
+            f"{source.info.name} ends after {len(frames)} frames, and its labels are of {wanted}: "
             "give the clip that was labelled, or leave out the labels of what is not in it"
         )
     info = source.info
@@ -93,7 +96,7 @@ def read_clip(
         height_px=frames[0].height,
         frame_rate=info.frame_rate / stride,
         time_base=info.time_base,
-        labels=None if labels is None else labels[: len(frames)],
+        labels=None if labels is None else [labels[place] for place in places],
         label_classes=label_classes,
         source_bitrate_bps=source_bitrate_bps,
     )

@@ -1,8 +1,9 @@
 """True labels of clips, in COCO's detection format.
 
 `images` name the frames: by `frame_index` (from 0) where they have one, else by the number in `file_name`, be
-it padded with zeros or not; names without a number count in their order. Frames after the last labelled one
-have no labels; one between others must have its entry, for else no one could tell which frames are meant.
+it padded with zeros or not; names without a number count in their order. Numbers begin at 0 or 1, or anywhere
+where all frames are labelled. Frames after the last labelled one have no labels; one between others must have
+its entry, for else no one could tell which frames are meant.
 
 Boxes with `iscrowd`, and `info.unlabelled_zones` (boxes `[x0, y0, x1, y1]`, for all frames), are regions in
 which objects were not labelled one by one: `unlabelled_xyxy` of a frame. Folders in `file_name` may stand
@@ -11,7 +12,7 @@ with either slash.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,6 +27,8 @@ from accmpeg.media.footage import natural_order
 __all__ = ["read_coco", "unlabelled_xyxy"]
 
 _UNLABELLED = "unlabelled_xyxy"
+_NEARLY_ALL = 0.9  # of a clip's frames
+_FAR_OUT = 0.25  # of boxes that are half in the picture are cut to it by most tools
 
 
 def read_coco(
@@ -33,19 +36,21 @@ def read_coco(
     picture_names: Sequence[str] | None = None,
     *,
     size_px: tuple[int, int] | None = None,
+    count_frames: Callable[[], int] | None = None,
 ) -> tuple[list[sv.Detections], tuple[str, ...]]:
     """Labels per frame, boxes in source pixels, and the names that their class ids count.
 
     `picture_names`: the files of a clip that is a folder of pictures, in their order. With them, images
     without `frame_index` are paired by name, so that numbers may be missing among the pictures. `size_px`:
-    the clip's, which its labels must be of where they say a size.
+    the clip's, which its labels must be of where they say a size. `count_frames`: of the clip, asked where it
+    decides what numbers in names mean.
     Raises `EvaluationError` for a file that is no COCO detection file, or whose images can't be told apart.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows put a mark before it
         categories = sorted(document["categories"], key=_by_id)
         numbers = {_id(category["id"]): number for number, category in enumerate(categories)}
-        images = _in_frame_order(document["images"], picture_names)
+        images = _in_frame_order(document["images"], picture_names, count_frames)
         _check_size(images, size_px)
         zones = [[float(edge) for edge in zone] for zone in _zones(document)]
         frames = {_id(image["id"]): _Frame(crowds=list(zones)) for image in images}
@@ -64,6 +69,7 @@ def read_coco(
                 frame.objects.append(corners)
                 frame.classes.append(numbers[category_id])
         labels = [frames[_id(image["id"])].detections() for image in images]
+        _check_boxes(np.concatenate([each.xyxy for each in labels]), size_px)
         return labels, tuple(str(category["name"]) for category in categories)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(
@@ -112,7 +118,9 @@ def _by_id(category: Mapping[str, Any]) -> tuple[bool, int, str]:
 
 
 def _in_frame_order(
-    images: Sequence[Mapping[str, Any]], picture_names: Sequence[str] | None
+    images: Sequence[Mapping[str, Any]],
+    picture_names: Sequence[str] | None,
+    count_frames: Callable[[], int] | None,
 ) -> list[Mapping[str, Any]]:
     """The images, that of the clip's first frame first."""
     if not images:
@@ -132,7 +140,14 @@ def _in_frame_order(
             raise _UnclearFramesError(f"labels {unknown}, which is none of the clip's pictures")
         frames = [place[name] for name in told]
     else:
-        frames, told = _numbers_in(names), names
+        numbers, told = _numbers_in(names), names
+        first = min(numbers)
+        if first > 1 and count_frames is not None and len(names) < _NEARLY_ALL * (count := count_frames()):
+            raise _UnclearFramesError(
+                f"begins with number {first} and has {len(names)} images, and the clip has {count} frames: "
+                "give each image a frame_index, which counts the clip's frames from 0"
+            )
+        frames = [number - first for number in numbers]
     order = sorted(range(len(images)), key=lambda index: frames[index])
     for expected, index in enumerate(order):
         if frames[index] == expected:
@@ -142,7 +157,8 @@ def _in_frame_order(
         before = f" after {told[order[expected - 1]]}" if expected else " for the clip's first frame"
         raise _UnclearFramesError(
             f"has no image{before} (next is {told[index]}): every frame up to the last labelled one needs "
-            "an entry in images, also where nothing is to be seen, and frame_index counts from 0"
+            "an entry in images, also where nothing is to be seen, and frame_index counts from 0; of a clip "
+            "that was labelled in part, give the labelled pictures as a folder"
         )
     return [images[index] for index in order]
 
@@ -160,15 +176,33 @@ def _check_size(images: Sequence[Mapping[str, Any]], size_px: tuple[int, int] | 
             )
 
 
+def _check_boxes(xyxy: NDArray[np.float32], size_px: tuple[int, int] | None) -> None:
+    """Boxes as fractions or as corners are read as others, which lie where nothing is."""
+    sizes = xyxy[:, 2:] - xyxy[:, :2]
+    if len(xyxy) and xyxy.max() <= 1.01 and sizes.max() > 0:
+        raise _UnclearFramesError(
+            "has bbox as fractions of the picture: give x, y, width and height in pixels"
+        )
+    if size_px is None or not len(xyxy):
+        return
+    corners_fit = (sizes > xyxy[:, :2]).all() and (sizes <= np.asarray(size_px) * 1.01).all()
+    if corners_fit and (xyxy[:, 2:] > np.asarray(size_px) * 1.05).any(axis=1).mean() > _FAR_OUT:
+        raise _UnclearFramesError(
+            "has bbox as two corners, and boxes that leave the picture: give x, y, width and height"
+        )
+
+
 def _numbers_in(names: Sequence[str]) -> list[int]:
-    """Frame numbers from 0 by the last number in each name, where the names differ in nothing else; else by
-    the names' order."""
+    """The last number in each name, where the names differ in nothing else or the numbers leave none out
+    (some tools put a random word before each name); else the names' places in their order, from 0."""
     stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
     split = [re.fullmatch(r"(.*?)(\d+)(\D*)", stem) for stem in stems]
     matched = [found for found in split if found is not None]
-    if len(matched) == len(names) and len({(found[1], found[3]) for found in matched}) == 1:
+    if len(matched) == len(names):
         numbers = [int(found[2]) for found in matched]
-        return [number - min(numbers) for number in numbers]
+        leaves_none_out = len({*numbers}) == len(numbers) == max(numbers) - min(numbers) + 1
+        if leaves_none_out or len({(found[1], found[3]) for found in matched}) == 1:
+            return numbers
     ranked = sorted(set(names), key=lambda name: [natural_order(Path(part)) for part in name.split("/")])
     return [ranked.index(name) for name in names]
 

@@ -21,6 +21,7 @@ from accmpeg.evaluation.bench.rows import FORMAT, Role
 from accmpeg.evaluation.methods import Method, find_methods
 from accmpeg.evaluation.settings import SweepSettings
 from accmpeg.media.footage import folder_pictures
+from accmpeg.media.seeking import frames_of
 from accmpeg.media.shared_files import local_file
 from accmpeg.media.source import Footage, open_source
 from accmpeg.version import __version__
@@ -230,7 +231,9 @@ class _Opener:
             if self.labels is not None:
                 pictures = [each.name for each in folder_pictures(path)] if path.is_dir() else None
                 size_px = source.info.width_px, source.info.height_px
-                labels, names = read_coco(self.labels, pictures, size_px=size_px)
+                labels, names = read_coco(
+                    self.labels, pictures, size_px=size_px, count_frames=lambda: frames_of(path)
+                )
                 if self.frames is not None and len(labels[self.first :: self.stride]) < self.frames:
                     labels = None  # a part keeps its frames, where they end before it does
             bitrate_bps = 0.0

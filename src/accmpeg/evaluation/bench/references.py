@@ -131,6 +131,10 @@ def _confirmed(own: Any, strong: Any, renumbered: NDArray[np.int64]) -> FrameRef
     return FrameReference(own[mine], np.concatenate([own_boxes[~mine], strong_boxes[~theirs]]))
 
 
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", " ")
+
+
 def label_references(
     labels: Sequence[sv.Detections],
     label_classes: Sequence[str],
@@ -141,12 +145,14 @@ def label_references(
     """True labels (`read_coco`) by the class numbers of a card; every label weighs 1.
 
     Classes that the file does not know can't be judged, and neither can objects lower than `min_height_px`.
-    A file that knows `car` and no other vehicle counts bus, truck and train as cars. None where the DNN does
-    not detect, or knows no class of the file: its results can't be judged by these labels.
+    A file that knows `car` and no other vehicle counts bus, truck and train as cars. Capitals and underscores
+    in names do not matter. None where the DNN does not detect. Raises `EvaluationError` where it knows no
+    class of the file, by which nothing could be judged.
     """
     if card.task != "detection":
         return None
-    numbers = {name: number for number, name in enumerate(card.classes)}
+    label_classes = [_plain(name) for name in label_classes]
+    numbers = {_plain(name): number for number, name in enumerate(card.classes)}
     merged = "car" in label_classes and not set(VEHICLES[1:]) & set(label_classes)
     groups = {name: VEHICLES if merged and name == "car" else (name,) for name in label_classes}
     counts_as = np.full(len(card.classes), -1, np.int64)
@@ -157,7 +163,11 @@ def label_references(
             of_label[label_class] = members[0]
             counts_as[members] = members[0]
     if (counts_as < 0).all():
-        return None
+        raise EvaluationError(
+            f"the labels are of {', '.join(label_classes[:4]) or 'nothing'}, and {card.name} finds "
+            f"{', '.join(card.classes[:4])}{', …' if len(card.classes) > 4 else ''}: call the same things "
+            "alike, or leave out --labels"
+        )
     references = []
     for frame in labels:
         boxes = np.asarray(frame.xyxy, np.float32).reshape(-1, 4)

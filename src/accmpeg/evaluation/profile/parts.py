@@ -9,8 +9,7 @@ from pathlib import Path
 from accmpeg.errors import SourceError, UsageError
 from accmpeg.evaluation.bench.clip import warm_frames
 from accmpeg.evaluation.bench.plan import ClipSpec, footage_clips
-from accmpeg.media.footage import folder_pictures
-from accmpeg.media.seeking import shown_packets
+from accmpeg.media.seeking import frames_of
 from accmpeg.media.shared_files import local_file
 from accmpeg.media.source import Footage, open_source
 
@@ -65,7 +64,7 @@ def cut(
         with local_file(item.location) as path:
             with open_source(path) as source:
                 info = source.info
-            frames = _frames(path)
+            frames = frames_of(path)
         sizes.setdefault((info.width_px, info.height_px), spec.name)
         stride = 1
         if results_per_second is not None:
@@ -117,10 +116,3 @@ def _stretches(cuts: Sequence[tuple[ClipSpec, int, int]]) -> list[tuple[ClipSpec
             first = place * (half - frames) // max(1, count - 1)
             found.append((place, (spec, first * stride, (half + first) * stride, frames, stride)))
     return [stretch for _, stretch in sorted(found, key=lambda each: each[0])]
-
-
-def _frames(path: Path) -> int:
-    """As many as are there: what the head of a file says is more where its end is missing."""
-    if path.is_dir():
-        return len(folder_pictures(path))
-    return sum(1 for _ in shown_packets(f"file:{path}", str(path)))
