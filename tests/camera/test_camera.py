@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +316,17 @@ def test_a_live_source_that_breaks_off_is_opened_again(scene: Any, server: Peer)
         results = list(camera)
     assert camera.stats.get("source_reopened") >= 2
     assert [result.pts for result in results] == sorted({result.pts for result in results})
+
+
+def test_a_live_source_that_comes_back_in_another_size_is_told_of(
+    scene: Any, server: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    openings = [scene(5, live=True)() for _ in range(3)]
+    openings[1].info = replace(openings[1].info, width_px=640, height_px=360)
+    with accmpeg.stream(lambda: openings.pop(0), server.url, limit=12) as camera:
+        list(camera)
+    told = [each for each in caplog.records if "in another size" in each.getMessage()]
+    assert [each.__dict__["size"] for each in told] == ["640x360"]
 
 
 def test_a_loop_goes_on_with_rising_timestamps(scene: Any, server: Peer) -> None:

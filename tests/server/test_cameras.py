@@ -2,6 +2,9 @@
 
 from collections import deque
 
+import pytest
+
+from accmpeg.server import cameras
 from accmpeg.server.cameras import (
     REMEMBERED_CAMERAS,
     REMEMBERED_STREAMS,
@@ -87,3 +90,19 @@ def test_names_of_stages_from_a_hostile_camera_do_not_pile_up() -> None:
         record.count_stages({f"stage-{i}": 1.0})
     assert len(record.stages_ms) == 32
     assert set(record.summary()["stages_ms"]) == {f"stage-{i}" for i in range(32)}
+
+
+@pytest.mark.parametrize("apart_s", [0.04, 1.0, 4.0, 8.0])
+def test_rates_are_those_of_slow_cameras_too(monkeypatch: pytest.MonkeyPatch, apart_s: float) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(cameras.time, "monotonic", lambda: now_s)
+    record = CameraRecord("gate")
+    record.came()
+    rates = []
+    for _ in range(200):
+        record.count_frame(1000)
+        for _ in range(10):
+            now_s += apart_s / 10
+            rates.append(record.summary()["frames_per_s"])
+    later = rates[len(rates) // 2 :]
+    assert sum(later) / len(later) == pytest.approx(1 / apart_s, rel=0.1)

@@ -110,6 +110,15 @@ def test_a_full_disk_is_said_once_and_leaves_whole_lines(
     assert [json.loads(line)["i"] for line in lines[:3]] == [0, 1, 2]
 
 
+def test_what_a_full_disk_cut_costs_the_next_run_no_line(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    file.write_text('{"i":0}\n{"i":')
+    outlet = JsonLinesFile(file, new_metrics())
+    outlet.offer("gate", '{"i":2}')
+    outlet.close()
+    assert file.read_text() == '{"i":0}\n{"i":\n{"i":2}\n'
+
+
 def test_a_slow_subscriber_loses_the_oldest_and_is_told() -> None:
     async def scenario() -> list[str]:
         hub = Hub(new_metrics())

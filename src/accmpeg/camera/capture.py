@@ -206,4 +206,18 @@ class Capture(threading.Thread):
                 log.warning("source still away", extra={"source": self.info.name, "reason": str(error)})
             else:
                 self._stats.add("source_reopened", int(self.info.is_live))
+                self._tell_size()
                 break
+
+    def _tell_size(self) -> None:
+        """The server knows the first size alone, and results are in its pixels."""
+        first, now = self.info, self._source.info
+        if (now.width_px, now.height_px) != (first.width_px, first.height_px):
+            log.warning(
+                "the source is back in another size: stretched, results stay in pixels of the first one",
+                extra={
+                    "source": now.name,
+                    "size": f"{now.width_px}x{now.height_px}",
+                    "first": f"{first.width_px}x{first.height_px}",
+                },
+            )

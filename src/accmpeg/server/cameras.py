@@ -178,8 +178,10 @@ class CameraRecord:
         """What the dashboard shows."""
         now = time.monotonic()
         health = self.health(dnn_problem)
-        recent = [(when, size) for when, size in self._arrivals if when > now - _BUCKETS_S]
-        span_s = max(1.0, now - recent[0][0]) if recent else 1.0
+        # The whole time counts, also that before its first frame: where one comes each second, that is much.
+        since_s = max(now - _BUCKETS_S, self.changed_s)
+        recent = [(when, size) for when, size in self._arrivals if when > since_s]
+        span_s = max(1.0, now - since_s)
         age_s = now - self.last_frame_s
         return {
             "name": self.name,

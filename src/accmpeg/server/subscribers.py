@@ -107,7 +107,6 @@ class JsonLinesFile:
         except OSError as error:
             reason = "nobody reads that pipe" if error.errno == errno.ENXIO else error.strerror
             raise SinkError(f"--results {path} can't be written: {reason}") from error
-        self._torn = False
         self._failing = False
         self._lost_since_failure = 0
         self._thread = threading.Thread(target=self._run, name="results-file", daemon=True)
@@ -141,6 +140,7 @@ class JsonLinesFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         file = os.open(self._path, flags, 0o640)
         os.set_blocking(file, True)
+        self._torn = _ends_within_a_line(self._path)
         return file
 
     def _has_gone(self) -> bool:
@@ -164,7 +164,7 @@ class JsonLinesFile:
             )
             return
         os.close(self._file)
-        self._file, self._torn = opened, False
+        self._file = opened
 
     def _write(self, line: str) -> None:
         data = line.encode()
@@ -190,3 +190,13 @@ class JsonLinesFile:
                 extra={"file": str(self._path), "lost": self._lost_since_failure},
             )
             self._failing, self._lost_since_failure = False, 0
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    """As a full disk, or a power cut, leaves a file that the server had before."""
+    with contextlib.suppress(OSError):  # it may be written and not read
+        if path.is_file() and (size_bytes := path.stat().st_size):
+            with path.open("rb") as stream:
+                stream.seek(size_bytes - 1)
+                return stream.read(1) not in (b"\n", b"")
+    return False
