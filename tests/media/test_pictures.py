@@ -44,6 +44,16 @@ def test_pictures_of_several_sizes_are_no_clip(tmp_path, textured):
         list(source)
 
 
+def test_masks_beside_their_pictures_are_no_frames(tmp_path, textured):
+    for name in ("1.png", "2.png", "2.webp"):
+        save_picture(tmp_path / name, textured(64, 48))
+    with (
+        open_source(tmp_path) as source,
+        pytest.raises(SourceError, match=r"2\.png and 2\.webp are one frame"),
+    ):
+        list(source)
+
+
 def test_a_folder_without_pictures(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(SourceError, match="no pictures"):

@@ -156,7 +156,8 @@ def _clips(videos: Sequence[str | Path | ClipSpec], labels: Path | None) -> list
         clips += footage_clips(find_footage(files), labels)
     if not clips:
         raise SourceError(
-            f"no clip under {', '.join(map(str, files))}: give videos or folders of numbered pictures"
+            f"no clip under {', '.join(map(str, files))}: give videos, or folders of "
+            "pictures whose names are numbers alone (0001.jpg)"
         )
     twice, times = Counter(clip.name for clip in clips).most_common(1)[0]
     if times > 1:

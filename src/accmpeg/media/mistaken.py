@@ -48,6 +48,7 @@ _COMPRESSION, _TILE_WIDTH, _DNG_VERSION = 259, 322, 50706  # TIFF's tags
 _JPEGS, _SHORT = (6, 7), 3
 
 _BEGINNINGS = {
+    b"\xff\xd8\xff": "it ends too early, or is damaged: copy it anew",
     b"\x1f\x8b": _ARCHIVE,
     b"PK\x03\x04": _ARCHIVE,
     b"7z\xbc\xaf\x27\x1c": _ARCHIVE,

@@ -66,6 +66,7 @@ class _PictureSource(Source):
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
         self.skipped_pictures = []
+        before: Path | None = None
         for index, path in enumerate(self._pictures):
             try:
                 frame = read_still(path)
@@ -78,6 +79,11 @@ class _PictureSource(Source):
                     f"{path} has {frame.width}x{frame.height} px where the first picture has "
                     f"{self.info.width_px}x{self.info.height_px}: the frames of one clip share one size"
                 )
+            if before is not None and before.stem == path.stem:  # a mask, or a copy in another format
+                raise SourceError(
+                    f"{before} and {path.name} are one frame twice: move the files of one kind elsewhere"
+                )
+            before = path
             frame.pts, frame.time_base = index, self.info.time_base
             yield frame
 

@@ -181,7 +181,7 @@ def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> lis
     if labels is not None and names and not any((labels / f"{name}.json").exists() for name in names):
         raise UsageError(
             f"--labels {labels}: it has none of {', '.join(f'{name}.json' for name in names[:4])}: call each "
-            "file like its clip"
+            "file like its clip; COCO's format is read, and not the text of YOLO or MOT"
         )
     specs = []
     for name, item in zip(names, clips, strict=True):

@@ -56,7 +56,9 @@ def cut(
     specs = footage_clips(footage, labels)
     items = [item for item in footage if item.kind != "still"]
     if not specs:
-        raise SourceError("no clip to profile: give videos or folders of numbered pictures")
+        raise SourceError(
+            "no clip to profile: give videos, or folders of pictures whose names are numbers alone (0001.jpg)"
+        )
     sizes: dict[tuple[int, int], str] = {}
     rates: dict[str, Fraction] = {}
     cuts: list[tuple[ClipSpec, int, int]] = []
