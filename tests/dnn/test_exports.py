@@ -103,14 +103,14 @@ def test_a_uint8_network_normalises_itself(tmp_path):
     [
         ([], "has no input.*export the network with the picture as an argument"),
         ([value("images", [3])], r"reads \[3\], not pictures of"),
-        ([value("images", ["n", 1, 8, 8])], "not pictures of.*export the network with a batch of RGB"),
+        ([value("images", ["n", 2, 8, 8])], "not pictures of.*export the network with a batch of RGB"),
         ([value("images", ["n", 3, 8, 8], TensorProto.INT64)], "float32, float16 or uint8 input"),
         (
-            [value("images", ["n", 3, 8, 8]), value("scale_factor", ["n", 2])],
-            "has 2 inputs.*scale_factor",
+            [value("images", ["n", 3, 8, 8]), value("prompt", ["n", 2])],
+            "has 2 inputs.*prompt",
         ),
     ],
-    ids=["none", "1-D", "grey", "int64", "two"],
+    ids=["none", "1-D", "two channels", "int64", "two"],
 )
 def test_inputs_that_are_no_picture_are_refused_with_a_way_out(tmp_path, inputs, message):
     nodes = [helper.make_node("Identity", [entry.name], [f"o{i}"]) for i, entry in enumerate(inputs)]
@@ -121,6 +121,84 @@ def test_inputs_that_are_no_picture_are_refused_with_a_way_out(tmp_path, inputs,
     with pytest.raises(DnnError, match=message) as caught:
         imported(model, "detection", "yolo")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+@pytest.mark.parametrize("nhwc", [False, True], ids=["NCHW", "NHWC"])
+def test_a_grey_network_reads_the_luma(tmp_path, nhwc, colour):
+    shape = ["n", SIZE_PX, SIZE_PX, 1] if nhwc else ["n", 1, SIZE_PX, SIZE_PX]
+    nodes = [
+        helper.make_node("Sub", ["images", "middle"], ["bright"]),
+        helper.make_node("Neg", ["bright"], ["d"]),
+    ]
+    nodes.append(helper.make_node("Concat", ["d", "bright"], ["logits"], axis=3 if nhwc else 1))
+    outputs = [value("logits", [each if each != 1 else 2 for each in shape])]
+    model = write(
+        tmp_path / "n.onnx", nodes, outputs, {"middle": np.float32(0.5)}, inputs=[value("images", shape)]
+    )
+    dnn = load_dnn(imported(model, "segmentation", "logits", classes="dark,bright", input__colour=colour))
+    found, findings = check_dnn(dnn, frame(SIZE_PX, SIZE_PX))
+    assert all(finding.ok for finding in findings), findings
+    rgb = frame(SIZE_PX, SIZE_PX).reformat(format="rgb24").to_ndarray() / 255
+    luma = rgb @ [0.299, 0.587, 0.114]
+    clear = np.abs(luma - 0.5) > 0.02
+    assert (found[clear] == (luma > 0.5)[clear]).all()
+
+
+def test_a_network_without_a_batch_axis(tmp_path):
+    """As Detectron2 and torchvision trace their networks of two stages."""
+    inputs = [value("images", [3, SIZE_PX, SIZE_PX])]
+    model = write(
+        tmp_path / "n.onnx",
+        [helper.make_node("Identity", ["images"], ["logits"])],
+        [value("logits", [3, SIZE_PX, SIZE_PX])],
+        inputs=inputs,
+    )
+    dnn = load_dnn(imported(model, "segmentation", "logits"))
+    frames = [frame(SIZE_PX, SIZE_PX, seed) for seed in (0, 1)]
+    for found, each in zip(dnn.infer_many(frames), frames, strict=True):
+        assert (found == each.reformat(format="rgb24").to_ndarray().argmax(-1)).mean() > 0.9
+    _, findings = check_dnn(dnn, frames[0])
+    assert all(finding.ok for finding in findings), findings
+
+
+@pytest.mark.parametrize(("batch", "mask"), [("n", None), (2, (64, 64))])
+def test_what_networks_ask_for_beside_the_pictures_is_answered(tmp_path, batch, mask):
+    """As PaddleDetection scales its boxes back, and with the mask of Hugging Face's DETR."""
+    width_px, height_px = 48, SIZE_PX
+    model = write(
+        tmp_path / "n.onnx",
+        [
+            helper.make_node("Div", ["im_shape", "scale_factor"], ["sizes"]),
+            helper.make_node("Gather", ["sizes", "order"], ["corners"], axis=1),
+            helper.make_node("Mul", ["corners", "fractions"], ["scaled"]),
+            helper.make_node("Cast", ["pixel_mask"], ["counted"], to=FLOAT),
+            helper.make_node("ReduceMean", ["counted"], ["score"], axes=[1], keepdims=0),
+            helper.make_node("ReduceMean", ["score"], ["scores"], axes=[1], keepdims=1),
+            helper.make_node("Mul", ["scores", "zero"], ["labels"]),
+            helper.make_node("Concat", ["labels", "scores", "scaled"], ["row"], axis=1),
+            helper.make_node("Unsqueeze", ["row", "axis"], ["found"]),
+        ],
+        [value("found", [batch, 1, 6])],
+        {
+            "fractions": np.float32([0.25, 0.5, 0.75, 1]),
+            "order": np.int64([1, 0, 1, 0]),
+            "axis": np.int64([1]),
+            "zero": np.float32(0),
+        },
+        inputs=[
+            value("im_shape", [batch, 2]),
+            picture_input(shape=(batch, 3, height_px, width_px)),
+            value("scale_factor", [batch, 2]),
+            value("pixel_mask", [batch, *(mask or ("height", "width"))], TensorProto.INT64),
+        ],
+    )
+    columns = {"head__parameters__columns": "class,score,x1,y1,x2,y2"}
+    dnn = load_dnn(imported(model, "detection", "end2end", **columns))
+    for found in dnn.infer_many([frame(200, 100)] * 3):
+        assert found.xyxy.tolist() == [[50, 50, 150, 100]]
+        assert found.confidence.tolist() == [1]
+    assert dnn.differentiable()(torch.zeros(3, 100, 200)).boxes_xyxy.tolist() == [[50, 50, 150, 100]]
 
 
 @pytest.mark.parametrize("batch", ["n", 2])
@@ -276,6 +354,23 @@ def test_operators_without_a_conversion_are_named(tmp_path, node, opset, message
     with pytest.raises(NoGradientError, match=message) as caught:
         dnn.differentiable()
     assert "\n" not in str(caught.value)
+
+
+def test_a_quantised_network_names_its_float_one_for_the_gradient(tmp_path):
+    shape = ["batch", 3, SIZE_PX, SIZE_PX]
+    scale = ["scale", "zero"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["images", *scale], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", *scale], ["output"]),
+    ]
+    constants = {"scale": np.float32(1 / 255), "zero": np.uint8(0)}
+    dnn = load_dnn(
+        imported(
+            write(tmp_path / "n.onnx", nodes, [value("output", shape)], constants), "segmentation", "logits"
+        )
+    )
+    with pytest.raises(NoGradientError, match=r"is quantised.*card of the float network"):
+        dnn.differentiable()
 
 
 def test_indices_of_what_is_not_zero_are_the_same_in_pytorch(tmp_path):

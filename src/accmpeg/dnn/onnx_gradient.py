@@ -1,5 +1,6 @@
 """ONNX networks in PyTorch, for their gradients: lowered to what onnx2torch knows, and converted by it."""
 
+import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,11 @@ def onnx_module(name: str, model: Path, device: str) -> nn.Module:
     Its outputs are a tensor, or a list of them in the file's order. Raises `NoGradientError` naming the
     operators in the way and the way out.
     """
+    if model.suffix == ".xml":
+        raise NoGradientError(
+            f"{name} is in OpenVINO's own format, which has no gradient: name the ONNX file that it was made "
+            "from as the card's model, which OpenVINO reads as well, or use the slower black-box mode"
+        )
     convert = import_onnx2torch().convert
     _add_converters()
     try:
@@ -32,6 +38,11 @@ def onnx_module(name: str, model: Path, device: str) -> nn.Module:
             module: nn.Module = convert(lowered(onnx.load(str(model)), _is_known))
             module = module.eval().to(device)
     except UnconvertibleError as error:
+        if re.search(r"Quantize|QLinear|Integer", str(error)):
+            raise NoGradientError(
+                f"{name} is quantised, and rounding has no gradient: label with a card of the float network "
+                "that it was made from, or use the slower black-box mode"
+            ) from error
         way = f"export it with opset {TARGET_OPSET}, or as a .pt2" if error.newer else "export it as a .pt2"
         raise NoGradientError(
             f"{name} has operators without a conversion to PyTorch: {error}; for a gradient {way} file "

@@ -1,9 +1,10 @@
 """The pictures that a network reads, as itself says: their name, layout, size and number type.
 
-They are cast to float16, float64 or uint8, and a fixed batch is filled up.
+They are cast to float16, float64 or uint8, a fixed batch is filled up, and a network of one channel gets
+their luma (BT.601).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,8 +36,27 @@ INPUT_TYPES: dict[str, type[np.generic]] = {
 """By the names that ONNX Runtime, the Open Inference Protocol and OpenVINO give them."""
 
 
-SIZES = "orig_target_sizes"
-"""What RT-DETR, D-FINE and DEIM ask for beside the pictures: width and height that boxes shall be in."""
+BESIDE: Mapping[str, Callable[[int, int], Any]] = {
+    "orig_target_sizes": lambda width_px, height_px: [width_px, height_px],
+    "im_shape": lambda width_px, height_px: [height_px, width_px],
+    "scale_factor": lambda *_: [1, 1],
+    "pixel_mask": lambda width_px, height_px: np.ones((height_px, width_px)),
+}
+"""What networks ask for beside the pictures (RT-DETR, D-FINE, DEIM; PaddleDetection; Hugging Face's DETR),
+answered so that boxes come in pixels of the network's own input, all of which counts."""
+
+BESIDE_TYPES = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(float)": np.float32,
+    "tensor(bool)": np.bool_,
+    "i64": np.int64,
+    "i32": np.int32,
+    "f32": np.float32,
+    "boolean": np.bool_,
+}
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue."""
 
 
 class Tensor(Protocol):
@@ -64,7 +84,11 @@ class PictureInput:
                 "as an argument of forward()"
             )
         self.names = [value.name for value in inputs]
-        inputs = [value for value in inputs if (value.name, value.type) != (SIZES, "tensor(int64)")] or inputs
+        beside = [value for value in inputs if value.name in BESIDE and value.type in BESIDE_TYPES]
+        if len(beside) == len(inputs):
+            beside = []
+        self._beside = {value.name: value for value in beside}
+        inputs = [value for value in inputs if value.name not in self._beside]
         if len(inputs) > 1:
             names = ", ".join(f"'{value.name}'" for value in inputs)
             raise DnnError(
@@ -80,14 +104,20 @@ class PictureInput:
             )
         self.dtype = np.dtype(INPUT_TYPES[only.type])
         shape = [size if isinstance(size, int) and size >= 0 else None for size in only.shape]
-        channels = shape[1::2] if len(shape) == 4 else []
-        is_open = channels == [None, None]
-        is_nhwc = layout == "NHWC" if is_open else channels[1:] == [3] and channels[0] != 3
-        if len(shape) != 4 or shape[3 if is_nhwc else 1] not in (3, None):
+        # Detectron2's and torchvision's networks of two stages read one picture without a batch axis.
+        self._is_alone = len(shape) == 3
+        if self._is_alone:
+            shape = [1, *shape]
+        ends = shape[1::2] if len(shape) == 4 else []
+        is_open = ends == [None, None]
+        is_nhwc = layout == "NHWC" if is_open else ends[1:] in ([1], [3]) and ends[0] not in (1, 3)
+        channels = shape[3 if is_nhwc else 1] if ends else 0
+        if channels not in ((1, 3) if self._is_alone else (1, 3, None)):
             raise DnnError(
                 f"{model} reads {only.shape}, not pictures of (batch, 3, height, width) or (batch, height, "
-                "width, 3): export the network with a batch of RGB or BGR pictures as its input"
+                "width, 3): export the network with a batch of RGB, BGR or grey pictures as its input"
             )
+        self._luma = LUMA if channels == 1 else None
         self.layout = "NHWC" if is_nhwc else "NCHW"
         self.batch = shape[0]
         self.height_px, self.width_px = shape[1:3] if is_nhwc else shape[2:4]
@@ -95,6 +125,8 @@ class PictureInput:
     def check(self, card: DnnCard, model: Path | str) -> None:
         """Raises `DnnError` unless the card says the same."""
         wanted = card.input
+        if self._luma is not None and wanted.colour == "bgr":
+            self._luma = LUMA[::-1]
         if wanted.name != self.name:
             raise DnnError(
                 f"{model} has the input '{self.name}', but the card of {card.name} says '{wanted.name}': "
@@ -116,30 +148,53 @@ class PictureInput:
         """`(n, 3, height, width)` float32 as the network reads it; a fixed batch is filled up."""
         if self.batch is not None and len(batch) < self.batch:
             batch = np.concatenate([batch, np.repeat(batch[-1:], self.batch - len(batch), axis=0)])
+        batch = self._channels(batch)
         if self.layout == "NHWC":
             batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
         if self.dtype == np.uint8:
             batch = np.clip(np.rint(batch), 0, 255)
-        return batch.astype(self.dtype, copy=False)
+        return (batch[0] if self._is_alone else batch).astype(self.dtype, copy=False)
 
     def feed(self, batch: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Everything that the network asks for with a batch; boxes shall be in pixels of its own input."""
-        pictures = self.of(batch)
-        sizes = np.tile(np.array(batch.shape[:1:-1], np.int64), (len(pictures), 1))
-        return {name: pictures if name == self.name else sizes for name in self.names}
+        return {self.name: self.of(batch), **self._others(len(batch), *batch.shape[:1:-1])}
 
     def of_tensor(self, batch: "torch.Tensor") -> "torch.Tensor":
         """The differentiable twin, which stays float32."""
         if self.batch is not None and len(batch) < self.batch:
             batch = batch.repeat(-(-self.batch // len(batch)), 1, 1, 1)[: self.batch]
-        return batch.permute(0, 2, 3, 1) if self.layout == "NHWC" else batch
+        batch = self._channels(batch)
+        batch = batch.permute(0, 2, 3, 1) if self.layout == "NHWC" else batch
+        return batch[0] if self._is_alone else batch
 
     def feed_tensors(self, batch: "torch.Tensor") -> "list[torch.Tensor]":
         """The differentiable twin of `feed`, in the network's order."""
-        pictures = self.of_tensor(batch)
-        height_px, width_px = batch.shape[2:]
-        sizes = batch.new_tensor([[width_px, height_px]]).long().repeat(len(pictures), 1)
-        return [pictures if name == self.name else sizes for name in self.names]
+        import torch
+
+        others = self._others(len(batch), *batch.shape[:1:-1])
+        return [
+            torch.from_numpy(others[name]).to(batch.device) if name in others else self.of_tensor(batch)
+            for name in self.names
+        ]
+
+    def _channels(self, batch: Any) -> Any:
+        """As many as the network reads."""
+        if self._luma is None:
+            return batch
+        return sum(share * batch[:, i : i + 1] for i, share in enumerate(self._luma))
+
+    def _others(self, pictures: int, width_px: int, height_px: int) -> dict[str, NDArray[Any]]:
+        """What the network asks for beside the pictures, once for each."""
+        pictures = max(pictures, self.batch or 1)
+        found = {}
+        for name, value in self._beside.items():
+            seen = [height_px, width_px]
+            if len(value.shape) == 3:  # a mask may have a size of its own (64x64 in Hugging Face's exports)
+                own = zip(value.shape[1:], seen, strict=True)
+                seen = [size if isinstance(size, int) and size > 0 else other for size, other in own]
+            answer = np.asarray(BESIDE[name](seen[1], seen[0]), BESIDE_TYPES[value.type])
+            found[name] = np.stack([answer] * pictures)
+        return found
 
 
 def check_size(card: DnnCard, model: Path | str, width_px: int | None, height_px: int | None) -> None:
