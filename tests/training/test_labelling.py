@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import onnx
 import pytest
 
 from accmpeg.dnn.base import load_dnn
@@ -22,6 +23,7 @@ from accmpeg.training.labelling import label_footage
 from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, pack_label, read_labels
 from accmpeg.training.reading import Job
 from accmpeg.training.settings import LabelSettings, Sampling
+from tests.dnn.exported import fixed, imported
 
 ALL = Sampling(every=1)
 
@@ -79,6 +81,32 @@ def test_a_label_holds_what_training_needs(detector_card, stills, tmp_path):
         np.testing.assert_array_equal(stored.planes.y, frame_planes(frame).y)
         np.testing.assert_array_equal(stored.planes.uv, frame_planes(frame).uv)
         np.testing.assert_array_equal(stored.result["xyxy"], reference.xyxy)
+
+
+def test_a_network_that_pytorch_reads_otherwise_makes_no_label(tmp_path):
+    """It takes the pixel in the middle, PyTorch's nearest neighbour the one in the corner."""
+    network = tmp_path / "n.onnx"
+    fixed(network, logits=np.zeros((1, 2, 1, 1), np.float32))
+    model = onnx.load(network)
+    del model.graph.node[:]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.5), "middle"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([1, 1, 1 / 32, 1 / 32]), "scales"))
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("ReduceMean", ["images"], ["grey"], axes=[1]),
+            onnx.helper.make_node("Resize", ["grey", "", "scales"], ["one"], mode="nearest"),
+            onnx.helper.make_node("Sub", ["one", "middle"], ["bright"]),
+            onnx.helper.make_node("Neg", ["bright"], ["dark"]),
+            onnx.helper.make_node("Concat", ["dark", "bright"], ["logits"], axis=1),
+        ]
+    )
+    onnx.save(model, network)
+    card = imported(network, "segmentation", "logits", classes="dark,bright")
+    pixels = np.full((64, 64, 3), 230, np.uint8)
+    pixels[:24, :24] = 20
+    av.VideoFrame.from_ndarray(pixels, format="rgb24").to_image().save(tmp_path / "p.png")
+    with pytest.raises(LabelError, match=r"PyTorch gives other answers for n .*use --black-box N"):
+        label(card, tmp_path / "p.png", tmp_path / "labels")
 
 
 def test_segmentation_has_no_objects(segmenter_card, stills, tmp_path):

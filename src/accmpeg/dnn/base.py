@@ -138,6 +138,16 @@ class ServerDnn:
             )
         return DifferentiableDnn(self.card, self._head, self.network.differentiable(device), device)
 
+    def accuracy_of(self, twin: DifferentiableDnn, frame: VideoFrame) -> float:
+        """Accuracy of PyTorch's answer for a frame against the runtime's, 0 to 1, from the same input."""
+        import torch
+
+        picture, geometry = self._preprocess(frame)
+        with torch.no_grad():
+            outputs = twin.network(torch.from_numpy(picture[None]).to(twin.device))
+        arrays = of_picture(self._head, [output.cpu().numpy() for output in outputs], 0)
+        return self.task.frame_accuracy(self._result(arrays, geometry, sure_only=False), self.infer(frame))
+
     def _result(self, outputs: list[NDArray[Any]], geometry: InputGeometry, sure_only: bool) -> Any:
         return result_of(self._dense(outputs, geometry), self.card, sure_only=sure_only)
 

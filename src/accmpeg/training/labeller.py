@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from av import VideoFrame
@@ -17,7 +18,14 @@ from accmpeg.training.labels import ACCGRAD_LOG2_FLOOR, Label, pack_label
 from accmpeg.training.reading import Job, Passed
 from accmpeg.training.settings import LabelSettings
 
+if TYPE_CHECKING:
+    from accmpeg.dnn.base import DifferentiableDnn
+
 __all__ = ["Labeller", "Outcome", "log2_accgrad", "work_here"]
+
+
+LEAST_LIKENESS = 0.5
+"""Accuracy of PyTorch's answers against the runtime's: about 1, for half precision a little less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class Labeller:
         self.settings = settings
         self._dnn = load_dnn(card, threads=threads, device=device)
         self._differentiable = None if settings.black_box else self._dnn.differentiable(device)
+        self._is_proven = False
 
     def label(self, frame: VideoFrame) -> Label:
         """The label of a pristine frame (yuv420p). Raises an `AccmpegError` where there can be none."""
@@ -76,6 +85,7 @@ class Labeller:
             from accmpeg.training.gradient import accuracy_gradient
 
             accgrad = accuracy_gradient(self._differentiable, task, reference, high, low, at=settings.at)
+            self._prove(self._differentiable, reference, high)
         boxes = task.object_boxes(reference)
         grid = MacroblockGrid(frame.width, frame.height)
         return Label(
@@ -86,6 +96,21 @@ class Labeller:
             height_px=frame.height,
             result=result_arrays(reference),
         )
+
+    def _prove(self, twin: "DifferentiableDnn", reference: Any, high: VideoFrame) -> None:
+        """Holds PyTorch's answer against the runtime's, once: an operator that is translated wrongly makes
+        every label wrong, and nothing in a label would tell."""
+        boxes = self._dnn.task.object_boxes(reference)
+        if self._is_proven or (boxes is not None and not len(boxes)):
+            return
+        accuracy = self._dnn.accuracy_of(twin, high)
+        if not accuracy >= LEAST_LIKENESS:
+            raise NoGradientError(
+                f"PyTorch gives other answers for {self._dnn.card.name} than its runtime (accuracy "
+                f"{accuracy:.2f} on a frame), so its gradient is another network's: `accmpeg models check` "
+                "measures it; export it as a .pt2 file"
+            )
+        self._is_proven = True
 
     def work(self, job: Job) -> Outcome:
         """Labels a job's frame; what goes wrong comes back as an `Outcome`."""
