@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from accmpeg.demo import assets_path, demo_scene
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import read_card, write_card
-from accmpeg.errors import CardError, DnnError, WeightsError
+from accmpeg.dnn.weights import sha256_of
+from accmpeg.errors import CardError, DnnError, NoGradientError, WeightsError
 from tests.dnn.tiny_networks import write_logits_network, write_network, write_tiny_card
 
 openvino = pytest.importorskip("openvino")
@@ -65,6 +66,37 @@ def test_frames_of_any_size_and_outputs_of_pictures(detector, tmp_path):
     frame = demo_scene().frame(0)
     same = load_dnn(logits, threads=1).infer(frame) == load_dnn(openvino_card(logits), threads=1).infer(frame)
     assert same.mean() > 0.999
+
+
+def test_one_value_of_several_names(detector):
+    """OpenVINO drops what changes nothing, and keeps the names of both ends."""
+    card = read_card(detector)
+    model = onnx.load(detector.parent / card.model)
+    model.graph.node[-1].output[0] = "a_value_within"
+    model.graph.node.append(helper.make_node("Identity", ["a_value_within"], ["output"]))
+    onnx.save(model, detector.parent / card.model)
+    head = card.head.model_copy(update={"outputs": ["output"]})
+    file = openvino_card(detector, head=head, sha256=None)
+    assert len(load_dnn(file, threads=1).infer(demo_scene().frame(0))) > 0
+
+
+def test_a_file_of_openvino_itself(detector):
+    """Its outputs may have no name, its weights are beside it, and it has no gradient."""
+    card = read_card(detector)
+    model = openvino.convert_model(detector.parent / card.model)
+    model.outputs[0].get_tensor().set_names(set())
+    whole = detector.with_name("own.xml")
+    openvino.save_model(model, whole, compress_to_fp16=False)
+    file = openvino_card(detector, model="own.xml", sha256=sha256_of(whole))
+    frame = demo_scene().frame(0)
+    found, wanted = (load_dnn(each, threads=1).infer(frame) for each in (file, detector))
+    assert found.confidence == pytest.approx(wanted.confidence, abs=1e-4)
+    with pytest.raises(NoGradientError, match=r"OpenVINO's own format.*name the ONNX file"):
+        load_dnn(file).differentiable()
+    weights = whole.with_suffix(".bin")
+    weights.write_bytes(weights.read_bytes()[::-1])
+    with pytest.raises(WeightsError, match=r"own\.xml with own\.bin is not the file"):
+        load_dnn(file)
 
 
 def test_a_fixed_batch_is_filled_up(tmp_path):

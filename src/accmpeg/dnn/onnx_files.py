@@ -27,8 +27,10 @@ MAX_DEPTH = 32
 def external_files(model: Path) -> list[Path]:
     """The files that hold weights of an ONNX file, sorted; empty for one that is complete or is no ONNX.
 
-    Raises `OSError` where the file can't be read.
+    OpenVINO's own `.xml` has them in the `.bin` beside it. Raises `OSError` where the file can't be read.
     """
+    if model.suffix == ".xml":
+        return [model.with_suffix(".bin")]
     with model.open("rb") as stream:
         if model.stat().st_size == 0:
             return []

@@ -34,9 +34,11 @@ def open_openvino(card: DnnCard, model: Path, threads: int | None, device: str) 
         raise CardError(f"{card.name}: options.precision = {precision!r}: use {' or '.join(PRECISIONS)}")
     if device != "cpu":
         raise DnnError(f"the adapter 'openvino' runs on the CPU, not on '{device}': use 'onnx' there")
-    network = OnnxNetwork(card, model, _OpenVinoSession(model, threads, str(precision)))
+    network = OnnxNetwork(card, model, _OpenVinoSession(card, model, threads, str(precision)))
     if precision != "f32":
-        _check_precision(card, network, OnnxNetwork(card, model, _OpenVinoSession(model, threads, "f32")))
+        _check_precision(
+            card, network, OnnxNetwork(card, model, _OpenVinoSession(card, model, threads, "f32"))
+        )
     return network
 
 
@@ -68,7 +70,7 @@ class _Port:
 class _OpenVinoSession:
     """A compiled network with the three methods of an ONNX Runtime session that `OnnxNetwork` calls."""
 
-    def __init__(self, model: Path, threads: int | None, precision: str) -> None:
+    def __init__(self, card: DnnCard, model: Path, threads: int | None, precision: str) -> None:
         try:
             import openvino
         except ModuleNotFoundError as error:
@@ -87,8 +89,11 @@ class _OpenVinoSession:
         except Exception as error:
             raise WeightsError(f"{model} can't be opened by OpenVINO: {one_line(error)}") from error
         self._request = compiled.create_infer_request()
-        self._inputs = [_port(each) for each in compiled.inputs]
-        self._outputs = [_port(each) for each in compiled.outputs]
+        wanted = {card.input.name, *(card.head.outputs or ())}
+        self._inputs, self._outputs = (
+            [_port(port, wanted, f"{kind}{i}") for i, port in enumerate(ports)]
+            for kind, ports in (("input", compiled.inputs), ("output", compiled.outputs))
+        )
 
     def get_inputs(self) -> Sequence[Tensor]:
         return self._inputs
@@ -97,11 +102,14 @@ class _OpenVinoSession:
         return self._outputs
 
     def run(self, names: list[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        self._request.infer(feed, share_inputs=True)
-        return [np.array(self._request.get_tensor(name).data) for name in names]
+        self._request.infer([feed[each.name] for each in self._inputs], share_inputs=True)
+        found = {each.name: i for i, each in enumerate(self._outputs)}
+        return [np.array(self._request.get_output_tensor(found[name]).data) for name in names]
 
 
-def _port(port: Any) -> _Port:
-    """An open size is -1, as `PictureInput` has it."""
+def _port(port: Any, wanted: set[str], otherwise: str) -> _Port:
+    """An open size is -1, as `PictureInput` has it. Where OpenVINO has made one value of several, a port has
+    all their names, of which the card's goes before others; in a file of its own it may have none."""
     sizes = [size.get_length() if size.is_static else -1 for size in port.get_partial_shape()]
-    return _Port(port.get_any_name(), port.get_element_type().to_string(), sizes)
+    names = sorted(port.get_names(), key=lambda name: (name not in wanted, name))
+    return _Port((names or [otherwise])[0], port.get_element_type().to_string(), sizes)

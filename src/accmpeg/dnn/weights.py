@@ -22,7 +22,7 @@ def sha256_of(path: str | Path) -> str:
     """
     path = Path(path)
     digest = _sha256(path)
-    beside = external_files(path) if path.suffix == ".onnx" else []
+    beside = external_files(path) if path.suffix in (".onnx", ".xml") else []
     if not beside:
         return digest
     return hashlib.sha256(" ".join([digest, *map(_sha256, beside)]).encode()).hexdigest()
@@ -46,7 +46,7 @@ def check_hash(card: DnnCard, weights: Path) -> None:
             f"the weights of {card.name} can't be read: {missing} ({error.strerror}); {way_out}"
         ) from error
     if card.sha256 is not None and found != card.sha256:
-        beside = external_files(weights) if weights.suffix == ".onnx" else []
+        beside = external_files(weights) if weights.suffix in (".onnx", ".xml") else []
         whole = f"{weights} with {', '.join(file.name for file in beside)}" if beside else str(weights)
         raise WeightsError(
             f"{whole} is not the file that the card of {card.name} describes (sha256 {found[:12]}…, "
