@@ -130,6 +130,17 @@ def test_labels_of_no_class_are_told(tmp_path, labels, first_label, stray):
     assert told == [] if stray is None else f"objects of the label {stray}, " in told[0]
 
 
+def test_objects_that_nobody_suppresses_are_told(tmp_path):
+    boxes = np.repeat(CORNERS[:, :2], 3, axis=1) + np.linspace(0, 0.5, 6, dtype=np.float32)[None, :, None]
+    scores = np.repeat(SCORES[:, :2], 3, axis=1)
+    model = detector(tmp_path, "yolo", centred(boxes), scores)
+    answers = {**ANSWERS, "task": "detection", "head.name": "yolo"}
+    assert "say nms_iou = 0.45" in import_model(model, tmp_path, answers=answers).note
+    done = import_model(model, tmp_path, answers={**answers, "nms_iou": "0.45"}, replace=True)
+    assert "nms_iou" not in done.note
+    assert (load_dnn(done.card).infer(frame()).confidence > 0.25).sum() == 2
+
+
 def test_visibilities_that_are_no_probabilities_are_told(tmp_path):
     rows = np.array([[[16, 8, 8, 8, 0.9, 3, 4, -2.5]]], np.float32).transpose(0, 2, 1)
     model = fixed(tmp_path / "n.onnx", output=rows)

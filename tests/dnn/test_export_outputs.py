@@ -211,6 +211,66 @@ def test_outputs_of_usual_names_are_put_in_order(tmp_path):
     assert found.confidence == pytest.approx(FOUND)
 
 
+def test_tensorflow_is_known_by_its_names(tmp_path):
+    model = fixed(
+        tmp_path / "n.onnx",
+        **{
+            "detection_boxes": BOXES[None][..., [1, 0, 3, 2]] / SIZE_PX,
+            "detection_classes": np.float32([[2, 1]]),
+            "detection_scores:0": FOUND[None],
+            "num_detections": np.float32([2]),
+        },
+    )
+    found = load_dnn(imported(model, "detection", "final")).infer(frame())
+    assert found.xyxy.tolist()[0] == [8, 8, 40, 40]
+    assert found.class_id.tolist() == [1, 0]
+
+
+def test_eighty_classes_from_one_on_are_doubted(tmp_path):
+    model = fixed(tmp_path / "n.onnx", boxes=BOXES[None], scores=FOUND[None], labels=np.array([[1, 2]]))
+    answers = {**ANSWERS, "task": "detection", "head.name": "final", "head.parameters.first_label": "1"}
+    for number, doubted in ((80, True), (90, False)):
+        classes = ",".join(f"c{i}" for i in range(number))
+        done = import_model(model, tmp_path, answers={**answers, "classes": classes}, replace=True)
+        assert ("labels go to 90" in done.note) == doubted
+
+
+def test_end_to_end_keypoints_without_visibilities(tmp_path):
+    rows = np.float32([[[8, 8, 24, 24, 0.9, 0, 10, 12, 20, 22]]])
+    more = {"classes": "person", "keypoints.names": "head,foot"}
+    found = load_dnn(imported(fixed(tmp_path / "n.onnx", output=rows), "keypoints", "end2end_pose", **more))
+    people = found.infer(frame())
+    assert people.xy.tolist() == [[[20, 24], [40, 44]]]
+    assert people.keypoint_confidence.tolist() == [[1, 1]]
+
+
+def test_rf_detr_with_four_classes(tmp_path):
+    logits = np.full((1, 2, 4), -9, np.float32)
+    logits[0, 0, 3] = logits[0, 1, 0] = 2
+    model = fixed(
+        tmp_path / "n.onnx", dets=np.float32([[[0.5, 0.5, 1, 1], [0.25, 0.25, 0.5, 0.5]]]), labels=logits
+    )
+    found = load_dnn(imported(model, "detection", "detr", classes="a,b,c,d")).infer(frame())
+    assert found.xyxy[:2].tolist() == [[0, 0, 64, 64], [0, 0, 32, 32]]
+    assert found.class_id[:2].tolist() == [3, 0]
+
+
+def test_no_object_and_labels_that_are_none_are_told(tmp_path):
+    boxes = np.full((1, 5, 4), 0.5, np.float32)
+    model = fixed(tmp_path / "d.onnx", logits=np.zeros((1, 5, 4), np.float32), boxes=boxes)
+    with pytest.raises(DnnError, match=r"4 logits for 3 classes.*activation = 'softmax'"):
+        imported(model, "detection", "detr")
+    one_class = np.float32([[[16, 16, 8, 8, 0.9, 0.95], [8, 8, 4, 4, 0.01, 0.4]]])  # YOLOv5
+    with pytest.raises(
+        DnnError, match=r"labels such as 0\.95, which are no whole numbers: correct head.name"
+    ):
+        imported(fixed(tmp_path / "v5.onnx", output=one_class), "detection", "end2end", classes="a")
+    found = load_dnn(imported(tmp_path / "v5.onnx", "detection", "yolo_objectness", classes="a")).infer(
+        frame()
+    )
+    assert found.confidence[0] == pytest.approx(0.855)
+
+
 def test_keypoints_of_rtmo(tmp_path):
     points = np.array([[[3, 4, 0.7]], [[5, 6, 0.2]]], np.float32)
     model = fixed(tmp_path / "n.onnx", dets=np.c_[BOXES, FOUND][None], keypoints=points[None])

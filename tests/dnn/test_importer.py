@@ -112,7 +112,7 @@ def test_classes_may_be_a_file(model, tmp_path):
     assert card.classes == ["walker", "lorry"]
 
 
-@pytest.mark.parametrize("name", ["data.yaml", "config.json"])
+@pytest.mark.parametrize("name", ["data.yaml", "config.json", "labels.pbtxt"])
 def test_classes_are_not_read_from_the_lines_of_another_format(model, tmp_path, name):
     (tmp_path / name).write_text("names:\n  0: walker\n")
     with pytest.raises(UsageError, match=f"classes: .*{name} is no text file with one name per line"):
@@ -291,6 +291,12 @@ def test_a_description_of_another_kind_is_an_error_and_no_crash(model, tmp_path,
     describe(model, **entry)
     with pytest.raises(AccmpegError):
         import_model(model, tmp_path)
+
+
+def test_another_format_is_told_the_way_to_onnx(tmp_path):
+    (tmp_path / "best.pt").touch()
+    with pytest.raises(UsageError, match=r"best\.pt is no ONNX file: export .* format=onnx"):
+        find_models(tmp_path / "best.pt")
 
 
 def test_only_onnx_files_are_models(tmp_path, model):

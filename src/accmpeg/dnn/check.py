@@ -20,6 +20,7 @@ from accmpeg.dnn.registry import get_adapter
 from accmpeg.dnn.results import SCORE_FLOOR
 from accmpeg.errors import NoGradientError
 from accmpeg.tasks.base import Dense
+from accmpeg.tasks.matching import iou_matrix
 
 __all__ = ["Finding", "check_dnn", "largest_difference", "misread"]
 
@@ -34,6 +35,8 @@ _DENSE = 1000
 """With more candidates than this a network has one for each place, rather than some queries."""
 _TOGETHER = 0.2
 """Share of the picture."""
+_NEARLY = 0.8
+"""IoU of two boxes of one object."""
 _BEYOND = ["beyond"] * 100
 _INVERTED = 0.1
 """Of all sure boxes: networks that regress corners may swap a few."""
@@ -108,7 +111,8 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
             f"there are objects of the label {stray}, which is that of no class: correct "
             "head.parameters.first_label, or name all classes in the card"
         )
-    boxes = np.asarray(dense.boxes_xyxy)[best >= max(dnn.card.score_threshold, SCORE_FLOOR)]
+    sure = best >= max(dnn.card.score_threshold, SCORE_FLOOR)
+    boxes = np.asarray(dense.boxes_xyxy)[sure]
     if not len(boxes):
         return None
     width_px, height_px = dense.frame_size_px
@@ -129,6 +133,8 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
             "boxes lie far outside of the picture: if they are in pixels, say head.parameters.units = "
             "'pixels' in the card, else correct head.name"
         )
+    if dnn.card.nms_iou is None and _are_repeated(boxes, np.asarray(dense.scores)[sure]):
+        return "most objects are reported several times: say nms_iou = 0.45 in the card"
     return None
 
 
@@ -158,6 +164,14 @@ def _stray_label(dnn: ServerDnn, frame: VideoFrame) -> int | None:
     found = np.asarray(ServerDnn(wider, dnn.network, get_head(wider)).dense(frame).scores).max(axis=0)
     found[1 : 1 + len(card.classes)] = 0
     return first + int(found.argmax()) if found.max() >= max(card.score_threshold, SCORE_FLOOR) else None
+
+
+def _are_repeated(boxes: NDArray[Any], scores: NDArray[Any]) -> bool:
+    """Whether most boxes have another one of their class in nearly the same place."""
+    best = np.argsort(-scores.max(axis=1))[:_DENSE]
+    labels = scores[best].argmax(axis=1)
+    same = (iou_matrix(boxes[best], boxes[best]) > _NEARLY) & (labels[:, None] == labels[None])
+    return bool((same.sum(axis=1) > 1).mean() > 0.5)
 
 
 def _are_together(boxes: NDArray[Any], geometry: InputGeometry) -> bool:

@@ -1,12 +1,6 @@
-"""Making cards: from the JSON description beside an ONNX file, from the file itself, and from answers.
-
-A description says in words what a card says in keys (`input.letterbox`: "keep aspect ratio, … centred"). What
-the words do not settle is left open, and asked for.
-"""
+"""Making cards: from the JSON description beside an ONNX file, from the file itself, and from answers."""
 
 import contextlib
-import json
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -21,6 +15,7 @@ from pydantic import ValidationError
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.dnn.card import CARD_SUFFIX, DnnCard, explain, write_card
 from accmpeg.dnn.check import misread
+from accmpeg.dnn.description import MAY_BE_NONE, Answers, from_description, read_description
 from accmpeg.dnn.heads import HEADS, get_head
 from accmpeg.dnn.onnx_adapter import OnnxNetwork, open_session
 from accmpeg.dnn.picture_input import PictureInput
@@ -31,7 +26,6 @@ from accmpeg.tasks.base import TaskName
 
 __all__ = ["QUESTIONS", "Ask", "Imported", "find_models", "import_model"]
 
-Answers = dict[str, Any]
 Ask = Callable[[str, str, str | None], str]
 """Asks a person: key, question, default; returns the answer as text."""
 
@@ -52,11 +46,22 @@ QUESTIONS: Mapping[str, str] = {
 }
 """What a card needs and an ONNX file does not tell, with the question that asks for it."""
 
+TENSORFLOW = ["detection_boxes", "detection_scores", "detection_classes"]
 USUAL_NAMES = {
-    "final": ["boxes", "scores", "labels"],
-    "final_keypoints": ["boxes", "scores", "labels", "keypoints"],
+    "boxes": [["boxes", "scores"]],
+    "detr": [
+        ["logits", "boxes"],
+        ["logits", "pred_boxes"],
+        ["pred_logits", "pred_boxes"],
+        ["labels", "dets"],
+    ],
+    "final": [["boxes", "scores", "labels"], TENSORFLOW, ["dets", "labels"]],
+    "final_keypoints": [["boxes", "scores", "labels", "keypoints"]],
 }
 """By head, in its order; networks that name their outputs so have them in any order, and others beside."""
+OF_TENSORFLOW = {"columns": "y1,x1,y2,x2", "units": "fractions", "first_label": 1}
+"""What its detection API always means by these names."""
+COCO_CLASSES = 80
 NOT_FOR_SEGMENTATION = ("score_threshold", "nms_iou")
 LISTS = ("classes", "keypoints.names", "head.outputs")
 PARAMETERS = "head.parameters."
@@ -85,7 +90,12 @@ class Imported:
 def find_models(path: Path) -> list[Path]:
     """The ONNX files of a folder, or the one file; raises `UsageError` where there are none."""
     found = sorted(path.glob("*.onnx")) if path.is_dir() else [path] if path.is_file() else []
-    if not found or any(model.suffix != ".onnx" for model in found):
+    if path.is_file() and path.suffix != ".onnx":
+        raise UsageError(
+            f"{path} is no ONNX file: export the network as one first (Ultralytics: yolo export "
+            "format=onnx model=FILE.pt), or write its card by hand (docs/guides/server-dnn.md)"
+        )
+    if not found:
         raise UsageError(f"{path} is neither an ONNX file nor a folder with ONNX files")
     return found
 
@@ -105,7 +115,7 @@ def import_model(
     named relative to the card where they lie inside `data` or beside it. Raises `CardError` naming the open
     keys if there is nobody to ask, `UsageError` for an answer that can't be meant, and what `load_dnn` does.
     """
-    described = _read_description(model.with_suffix(".json"))
+    described = read_description(model.with_suffix(".json"))
     if described is not None and re.search(r"classification|backbone", str(described.get("task", "")), re.I):
         return Imported(model, None, f"skipped: {described['task']} is not a task of a server DNN")
     session = open_session(model)
@@ -116,16 +126,19 @@ def import_model(
     draft = from_metadata(told, [shape for shape, _ in outputs])
     draft |= _from_input(PictureInput(model, session.get_inputs()))
     if described is not None:
-        draft |= _from_description(described)
+        draft |= from_description(described)
     for key, text in (answers or {}).items():
         if key.startswith(PARAMETERS):
             draft.setdefault("head.parameters", {})[key.removeprefix(PARAMETERS)] = _parse_parameter(text)
         else:
             draft[key] = _parse(key, text)
     _complete(draft, model, ask, {"head.name": _guess_head(outputs), "score_threshold": "0.25"})
-    usual = USUAL_NAMES.get(draft["head.name"], [])
-    if usual and {*usual} <= {output.name for output in session.get_outputs()}:
-        draft.setdefault("head.outputs", usual)
+    names = {output.name.removesuffix(":0"): output.name for output in session.get_outputs()}
+    usual = next((each for each in USUAL_NAMES.get(draft["head.name"], []) if {*each} <= {*names}), None)
+    if usual:
+        draft.setdefault("head.outputs", [names[name] for name in usual])
+    if usual == TENSORFLOW:
+        draft["head.parameters"] = OF_TENSORFLOW | draft.get("head.parameters", {})
 
     card_path = cards / f"{draft.get('name', model.stem)}{CARD_SUFFIX}"
     card = _build(draft, model, card_path, data)
@@ -143,6 +156,8 @@ def import_model(
         raise CardError(f"{card_path} exists: give --replace to write it anew")
     write_card(card, card_path)
     doubt = "" if wrong is None else f"; wrong as it stands: {wrong}"
+    if card.head.parameters.get("first_label") == 1 and len(card.classes) == COCO_CLASSES:
+        doubt += "; if these are COCO's classes, their labels go to 90: name the ten unused ones, too"
     return Imported(model, card_path, f"{card.task}, head {card.head.name}{doubt}")
 
 
@@ -169,125 +184,6 @@ def _from_input(picture: PictureInput) -> Answers:
     return found
 
 
-def _read_description(path: Path) -> dict[str, Any] | None:
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise CardError(f"{path} can't be read as a description: {error}") from error
-    if not isinstance(described, dict) or not all(
-        isinstance(described.get(section, {}), dict) for section in ("input", "outputs")
-    ):
-        raise CardError(f"{path} is not a description: expected objects under 'input' and 'outputs'")
-    return described
-
-
-def _from_description(described: Mapping[str, Any]) -> Answers:
-    """The card keys that a description settles; whatever it words in another way stays open."""
-    entry = described.get("input", {})
-    text = {key: str(value).lower() for key, value in entry.items()}
-    found: Answers = {"task": _task(str(described.get("task", "")).lower())}
-    match entry.get("native"):
-        case [_, _, int(height_px), int(width_px)]:
-            found["input.height_px"], found["input.width_px"] = height_px, width_px
-    multiple = re.search(r"multiples? of (\d+)", text.get("dynamic", ""))
-    if multiple:
-        # A native size that the stated multiple does not divide works too: then so does their common divisor.
-        native = (found.get("input.height_px", 0), found.get("input.width_px", 0))
-        found["input.size_multiple"] = math.gcd(int(multiple[1]), *native)
-    elif "height" not in text.get("dynamic", "height"):
-        found["input.size_multiple"] = None
-    if text.get("colour") in ("rgb", "bgr"):
-        found["input.colour"] = text["colour"]
-    found |= _normalisation(text.get("range", ""), text.get("normalisation", ""))
-    found |= _letterbox(text.get("letterbox", ""))
-    found |= _head(described.get("outputs", {}))
-    for key in ("classes", "score_threshold", "licence", "name"):
-        if key in described:
-            found[key] = described[key]
-    nms_iou = described.get("nms_iou")
-    if isinstance(nms_iou, int | float):
-        found["nms_iou"] = nms_iou
-    elif "not needed" in str(nms_iou):
-        found["nms_iou"] = None
-    if "keypoints" in described:
-        found["keypoints.names"] = described["keypoints"]
-        found["keypoints.visibility_threshold"] = described.get("keypoint_visibility_threshold", 0.5)
-    source = described.get("source")
-    if isinstance(source, dict):
-        found["source"] = "/".join(str(source[k]) for k in ("repository", "commit", "path") if k in source)
-    return {key: value for key, value in found.items() if value is not None or key in _MAY_BE_NONE}
-
-
-_MAY_BE_NONE = ("input.size_multiple", "nms_iou")
-
-
-def _task(text: str) -> str | None:
-    words = {
-        "keypoint": "keypoints",
-        "instance segmentation": "instances",
-        "semantic segmentation": "segmentation",
-        "object detection": "detection",
-    }
-    return next((task for word, task in words.items() if word in text), None)
-
-
-def _normalisation(value_range: str, rule: str) -> Answers:
-    unit = 255.0 if value_range.startswith("0..1") else 1.0
-    triple = r"\[([^\]]+)\]"
-    if both := re.search(rf"\(x-{triple}\)/{triple}", rule):
-        mean, std = ([float(v) * unit for v in group.split(",")] for group in both.groups())
-        return {"input.mean": mean, "input.std": std}
-    if only := re.search(rf"x-{triple}", rule):
-        return {"input.mean": [float(v) * unit for v in only[1].split(",")], "input.std": [unit] * 3}
-    if "pixel/127.5-1" in rule:
-        return {"input.mean": [127.5] * 3, "input.std": [127.5] * 3}
-    if rule.startswith("none") and value_range.startswith("0.."):
-        return {"input.mean": [0.0] * 3, "input.std": [unit] * 3}
-    return {}
-
-
-def _letterbox(text: str) -> Answers:
-    found: Answers = {}
-    if "top-left" in text:
-        found["input.letterbox"] = "top-left"
-    elif "centred" in text:
-        found["input.letterbox"] = "centre"
-    elif "plain" in text and "resize" in text:
-        found["input.letterbox"] = "stretch"
-    if pad := re.search(r"value (\d+)", text):
-        found["input.pad_value"] = float(pad[1])
-    return found
-
-
-def _head(outputs: Mapping[str, Any]) -> Answers:
-    text = json.dumps(outputs, ensure_ascii=False).lower()
-    rows_first = "rows 0-3: cx,cy,w,h" in text
-    if rows_first and "mask coefficients" in text:
-        return {"head.name": "yolo_seg", "head.outputs": list(outputs)}
-    if rows_first and "visibility" in text:
-        return {"head.name": "yolo_pose"}
-    if rows_first:
-        return {"head.name": "yolo"}
-    if "score = objectness" in text:
-        return {"head.name": "yolo_objectness"}
-    if bins := re.search(r"x (\d+) bins", text):
-        strides = re.search(r"stride ([\d,]+)", text)
-        found: Answers = {"head.name": "nanodet", "head.parameters": {"bins": int(bins[1])}}
-        if strides:
-            found["head.parameters"]["strides"] = [int(s) for s in strides[1].strip(",").split(",")]
-        return found
-    if "queries" in text and {"logits", "boxes"} <= set(outputs):
-        activation = "sigmoid" if "sigmoid" in text else "softmax"
-        return {
-            "head.name": "detr",
-            "head.outputs": ["logits", "boxes"],
-            "head.parameters": {"activation": activation},
-        }
-    return {"head.name": "logits"} if "argmax" in text else {}
-
-
 def _guess_head(outputs: list[tuple[list[Any], str]]) -> str | None:
     """The likeliest layout from shapes and types of the outputs: a default for the question, no more."""
     shapes = [shape for shape, _ in outputs]
@@ -295,18 +191,19 @@ def _guess_head(outputs: list[tuple[list[Any], str]]) -> str | None:
         return "class_map"
     if len(shapes) == 1 and len(shapes[0]) == 4:
         return "class_map" if "int" in outputs[0][1] else "binary" if 1 in shapes[0][1::2] else "logits"
+    rows, columns = ([None] * 2 + shapes[0])[-2:] if shapes else (None, None)
+    is_dense = isinstance(rows, int) and rows > MOST_QUERIES
     if len(shapes) == 2 and len(shapes[1]) == 4:
-        return "end2end_seg" if shapes[0][-1:] == [38] else "yolo_seg"
+        return "end2end_seg" if columns == 38 else "yolo_seg"
     if len(shapes) == 2:
-        return "final" if shapes[0][-1:] == [5] else "detr"
+        return "final" if columns == 5 else "boxes" if is_dense else "detr"
     if len(shapes) == 3:
         return "final"
     if len(shapes) == 1 and shapes[0]:
-        rows, columns = ([None] * 2 + shapes[0])[-2:]
-        if columns == 6:
+        if columns == 6 and not is_dense:
             return "end2end"
         if isinstance(rows, int) and isinstance(columns, int) and rows > columns:
-            return "rtdetr" if rows <= MOST_QUERIES else "yolo_objectness"
+            return "yolo_objectness" if is_dense else "rtdetr"
         return "yolo" if isinstance(rows, int) else "yolo_objectness"
     return None
 
@@ -339,12 +236,12 @@ def _parse(key: str, text: str) -> Any:
             named = Path(text).read_text(encoding="utf-8-sig").splitlines() if Path(text).is_file() else None
         except (OSError, UnicodeDecodeError):
             named = None
-        if text.endswith((".yaml", ".yml", ".json")):
+        if text.endswith((".yaml", ".yml", ".json", ".pbtxt", ".xml", ".csv", ".py")):
             raise UsageError(f"{key}: {text} is no text file with one name per line: write one from it")
         if named is None and text.endswith((".txt", ".names")):
             raise UsageError(f"{key}: there is no file {text} that can be read")
         return [name.strip() for name in named or text.split(",") if name.strip()]
-    if key in _MAY_BE_NONE and text.lower() == "none":
+    if key in MAY_BE_NONE and text.lower() == "none":
         return None
     if key not in QUESTIONS and key not in OPTIONAL:
         known = ", ".join((*QUESTIONS, *OPTIONAL, f"{PARAMETERS}NAME"))

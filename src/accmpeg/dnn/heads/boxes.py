@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from accmpeg.dnn.heads.base import CORNERS, box_names, expect, frame_boxes, frame_points, namespace
 from accmpeg.dnn.preprocess import InputGeometry
+from accmpeg.errors import DnnError
 from accmpeg.tasks.base import Array, Dense
 
 __all__ = ["BoxesHead", "FinalHead", "FinalKeypointsHead", "dense_boxes", "scatter_scores"]
@@ -119,5 +122,11 @@ def scatter_scores(scores: Array, labels: Array, first_label: int, classes: int)
     """Each score in the column of its label, 0 elsewhere: `(N, C)`."""
     if "int" in str(scores.dtype):  # torchvision's own order is boxes, labels, scores
         scores, labels = labels, scores
+    broken = labels[labels != np.rint(labels)] if isinstance(labels, np.ndarray) else ()
+    if len(broken):
+        raise DnnError(
+            f"the network gave labels such as {float(broken[0]):.3g}, which are no whole numbers: correct "
+            "head.name, head.outputs or head.parameters.columns in the card"
+        )
     columns = [scores * (labels == first_label + class_id) for class_id in range(classes)]
     return namespace(scores).stack(columns, -1)

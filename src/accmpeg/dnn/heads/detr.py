@@ -14,6 +14,7 @@ from typing import ClassVar
 from accmpeg.dnn.heads.base import CENTRES, check_activation, expect, sigmoid, softmax
 from accmpeg.dnn.heads.boxes import dense_boxes
 from accmpeg.dnn.preprocess import InputGeometry
+from accmpeg.errors import DnnError
 from accmpeg.tasks.base import Array, Dense
 
 __all__ = ["DetrHead", "RtDetrHead"]
@@ -32,6 +33,12 @@ class DetrHead:
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         softmaxed = self.activation == "softmax"
+        if not softmaxed and [output.shape[1:] for output in outputs] == [(self.classes + 1,), (4,)]:
+            raise DnnError(
+                f"the network gave {self.classes + 1} logits for {self.classes} classes: where the last is "
+                "'no object' (DETR, YOLOS) say head.parameters.activation = 'softmax' in the card, else name "
+                "all its classes"
+            )
         expect(outputs, "detr", [("N", self.classes + softmaxed), ("N", 4)])
         logits, boxes = outputs
         scores = softmax(logits)[:, : self.classes] if softmaxed else logits

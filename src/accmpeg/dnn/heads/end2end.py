@@ -42,7 +42,7 @@ class End2EndHead:
 
 @dataclass(frozen=True, slots=True)
 class End2EndPoseHead:
-    """Keypoints: `(N, 6 + 3·K)`."""
+    """Keypoints: `(N, 6 + 3·K)`, or `(N, 6 + 2·K)` of a network without visibilities."""
 
     classes: int
     keypoints: int
@@ -50,9 +50,11 @@ class End2EndPoseHead:
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        expect(outputs, "end2end_pose", [("N", 6 + 3 * self.keypoints)])
+        without = len(outputs) == 1 and outputs[0].shape[1:] == (6 + 2 * self.keypoints,)
+        values = 2 if without else 3
+        expect(outputs, "end2end_pose", [("N", 6 + values * self.keypoints)])
         rows = outputs[0]
-        points = rows[:, 6:].reshape(-1, self.keypoints, 3)
+        points = rows[:, 6:].reshape(-1, self.keypoints, values)
         scores = scatter_scores(rows[:, 4], rows[:, 5], self.first_label, self.classes)
         return dense_boxes(rows[:, :4], scores, geometry, frame_points(points, geometry))
 
