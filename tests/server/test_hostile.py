@@ -19,6 +19,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from accmpeg.errors import UsageError
 from accmpeg.protocol.wire import (
     MESSAGE_LIMIT_BYTES,
     SUBPROTOCOL,
@@ -30,7 +31,7 @@ from accmpeg.protocol.wire import (
     unpack,
 )
 from accmpeg.quiet import NEWS
-from accmpeg.server import Limits, ServerThread
+from accmpeg.server import Limits, ServerThread, Tokens
 from tests.helpers import WAIT_S, until
 from tests.server.clients import Camera, Recorded, hello_of, record, tokens, unit_message
 
@@ -309,6 +310,16 @@ def test_a_camera_whose_token_is_exchanged_may_come_back_with_the_new_one(
         running.sessions["gate"]._line._loop.call_soon_threadsafe(running.reload, settings)
         refusal = camera.wait_for(Refused)
     assert (refusal.code, refusal.retry) == ("auth", True)
+
+
+def test_a_reload_does_not_open_a_server_that_others_reach(start: object) -> None:
+    known = tokens(gate="gate-token-0123456789")
+    server = start(host="0.0.0.0", tokens=known, insecure=True)  # type: ignore[operator]
+    core = server.running.core
+    # These are safe for a server on loopback, which this one will be after its next start.
+    with pytest.raises(UsageError, match=r"0\.0\.0\.0 lets others in"):
+        server.running.reload(replace(core.settings, host="127.0.0.1", tokens=Tokens()))
+    assert core.settings.tokens
 
 
 def test_the_log_never_shows_a_token(

@@ -145,14 +145,17 @@ class Server:
         """Takes tokens, inputs and the results file from new settings, which have been checked.
 
         Who may not be here any more has to go. Returns the names of settings that differ and need a restart.
-        Raises `SinkError` for a results file that can't be written; then nothing has changed.
+        Raises `UsageError` where they don't suit what stays until then, and `SinkError` for a results file
+        that can't be written; then nothing has changed.
         """
         old = self.core.settings
+        now = replace(old, **{name: getattr(settings, name) for name in RELOADED})
+        now.check()  # without tokens, and with another host, they were safe: but the host is the old one
         if self._file is not None and settings.results == old.results:
             self._file.reopen()
         elif settings.results != old.results:
             self._change_file(settings.results)
-        now = self.core.settings = replace(old, **{name: getattr(settings, name) for name in RELOADED})
+        self.core.settings = now
         for session in list(self.sessions.values()):
             if not session.may_stream():
                 reason = "the token is not valid any more: give the new one of this camera"
