@@ -46,6 +46,26 @@ def pictures(path, first, *, approached):
         return begins, [(frame.pts, frame.to_ndarray().tobytes()) for frame in frames]
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_a_recording_that_begins_between_keyframes_counts_only_what_is_shown(
+    tmp_path, make_clip, textured, codec
+):
+    """Its packets before the first keyframe, and those that lean on pictures before it, give no frames."""
+    hevc = {"x265-params": "keyint=12:bframes=3:b-adapt=0:open-gop=1:scenecut=0:log-level=none"}
+    frames = [textured(160, 96, moved_px=index, pts=index) for index in range(180)]
+    whole = make_clip(
+        "whole.mkv", frames, codec=codec, options=hevc if codec == "libx265" else {"bf": "0", "g": "12"}
+    )
+    cut = tmp_path / "cut.mkv"
+    with av.open(whole) as source, av.open(cut, "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None and number >= 15:
+                packet.stream = stream
+                target.mux(packet)
+    assert pictures(cut, 120, approached=True)[1] == pictures(cut, 120, approached=False)[1]
+
+
 CODED = {
     "b.mp4": ("libx264", {"bf": "3", "g": "20"}),
     "b.mkv": ("libx264", {"bf": "3", "g": "20"}),

@@ -103,7 +103,8 @@ class StreamSource(Source):
         packets = shown_packets(self._address, self._name)
         entry = find_entry(((packet.pts, packet.is_keyframe) for packet in packets), first)
         packets.close()
-        if entry is None:
+        # Where it begins without a keyframe, packets give no frames at first.
+        if entry is None or entry.times[0] != self._held[0][0].pts:
             return 0
         held = self._decode_up_to(entry)
         if held is None:  # not what the packets promised: from the start, then

@@ -136,6 +136,7 @@ def test_pictures_with_missing_numbers_are_paired_by_name(tmp_path: Path) -> Non
     path = written(tmp_path, numbered(["frames/30.jpg", "frames/10.jpg"]))
     labels, _ = read_coco(path, ["10.jpg", "30.jpg", "40.jpg"])
     assert places(labels) == [1, 0]
+    assert places(read_coco(path, ["10.webp", "30.webp"])[0]) == [1, 0]
     with pytest.raises(
         EvaluationError, match=r"clip\.json labels 30\.jpg, which is none of the clip's pictures"
     ):

@@ -133,8 +133,11 @@ def _in_frame_order(
         frames = [int(image["frame_index"]) for image in images]
         told = [f"frame_index {frame}" for frame in frames]
     elif picture_names is not None:
-        place = {name: number for number, name in enumerate(picture_names)}
         told = [PurePosixPath(name.replace("\\", "/")).name for name in names]
+        place = {name: number for number, name in enumerate(picture_names)}
+        if not {*told} <= {*place}:  # they may have become JPEGs since
+            stems = {PurePosixPath(name).stem: number for name, number in place.items()}
+            place = {name: stems[stem] for name in told if (stem := PurePosixPath(name).stem) in stems}
         unknown = next((name for name in told if name not in place), None)
         if unknown is not None:
             raise _UnclearFramesError(f"labels {unknown}, which is none of the clip's pictures")
