@@ -197,6 +197,13 @@ def test_a_photograph_that_ends_early_is_no_picture(tmp_path, options):
         read_still(tmp_path / "half.jpg")
 
 
+def test_a_small_photograph_may_have_a_film_behind_it(tmp_path, make_clip):
+    Image.new("RGB", (128, 96), (200, 90, 30)).save(tmp_path / "still.jpg")
+    moving = (tmp_path / "still.jpg").read_bytes() + make_clip().read_bytes()
+    (tmp_path / "motion.jpg").write_bytes(moving)
+    assert rgb_of(read_still(tmp_path / "motion.jpg"))[..., 0].mean() > 150
+
+
 def test_tiff_files_that_would_come_black_are_refused_with_the_way_out(tmp_path):
     picture = Image.new("RGB", (64, 48), (200, 90, 30))
     picture.save(tmp_path / "lzw.tif", compression="tiff_lzw")

@@ -158,7 +158,9 @@ def read_picture(path: str | Path) -> tuple[av.VideoFrame, Fraction]:
             raise SourceError(said)
         parts = read_heif(data) if is_heif(data) else None
         # From memory, because FFmpeg reads "%03d" in a picture's name as a pattern.
-        with av.open(io.BytesIO(data), "r") as container:
+        # What phones append to small JPEGs (films, trailers) hides from it what they are.
+        known = "jpeg_pipe" if data.startswith(b"\xff\xd8\xff") else None
+        with av.open(io.BytesIO(data), "r", format=known) as container:
             still, aspect = _single(container) if parts is None else (_assembled(container, parts), SQUARE)
     except SourceError as error:
         raise SourceError(f"can't read {path}: {error}") from error
