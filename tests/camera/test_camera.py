@@ -390,5 +390,8 @@ def test_a_server_behind_a_prefix_of_a_proxy() -> None:
 def test_options_that_are_none() -> None:
     with pytest.raises(UsageError, match="no such option"):
         accmpeg.stream("x.mp4", "ws://127.0.0.1", bitrat=5)
+    with pytest.raises(UsageError, match=r"--min-bitrate 2000000 is above --max-bitrate 1000000"):
+        accmpeg.stream("a.mp4", "ws://127.0.0.1:1", lowest_bps=2_000_000, highest_bps=1_000_000)
+    accmpeg.stream("a.mp4", "ws://127.0.0.1:1", highest_bps=50_000)  # the default of the other gives way
     with pytest.raises(UsageError, match="nowhere to stream"):
         accmpeg.stream("x.mp4", None)

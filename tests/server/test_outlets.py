@@ -110,6 +110,19 @@ def test_a_full_disk_is_said_once_and_leaves_whole_lines(
     assert [json.loads(line)["i"] for line in lines[:3]] == [0, 1, 2]
 
 
+def test_a_dash_is_standard_output_and_no_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subscribers, "LOOK_EVERY_S", 0.0)
+    outlet = JsonLinesFile(Path("-"), new_metrics())
+    for text in ("1", "2"):
+        outlet.offer("gate", text)
+    outlet.close()
+    assert capfd.readouterr().out == "1\n2\n"
+    assert not Path("-").exists()
+
+
 def test_what_a_full_disk_cut_costs_the_next_run_no_line(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
     file.write_text('{"i":0}\n{"i":')

@@ -89,7 +89,9 @@ class ServerSettings:
     tls_key: Annotated[Path | None, Option("PEM file with the certificate's key.")] = None
     inputs: tuple[tuple[str, str], ...] = ()
     """Names and addresses of streams that the server fetches itself."""
-    results: Annotated[Path | None, Option("Append every result as a JSON line.", metavar="FILE")] = None
+    results: Annotated[
+        Path | None, Option("Append every result as a JSON line; - is stdout.", metavar="FILE")
+    ] = None
     publish_per_s: Annotated[
         float | None,
         Option(

@@ -24,6 +24,7 @@ from accmpeg.server.metrics import Metrics
 __all__ = ["Hub", "JsonLinesFile", "Outlet", "Subscriber"]
 
 LOOK_EVERY_S = 1.0
+STANDARD_OUTPUT = Path("-")
 _FILE_QUEUE = 4096
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Subscriber:
 
 
 class JsonLinesFile:
-    """Appends one line per result, in a thread: a slow or full disk holds nobody up.
+    """Appends one line per result, in a thread: a slow or full disk holds nobody up. `-` is standard output.
 
     While the disk is full, results are lost; the log says so once, and once more when writing goes on. A line
     that was cut by a full disk is ended first, so that every later line is whole. Where the file was moved or
@@ -102,6 +103,7 @@ class JsonLinesFile:
         self._lost = metrics.lost.labels("file")
         self._texts: queue.Queue[str | None] = queue.Queue(_FILE_QUEUE)
         self._look_s = 0.0
+        self._torn = False
         try:
             self._file = self._open()
         except OSError as error:
@@ -136,6 +138,8 @@ class JsonLinesFile:
         os.close(self._file)
 
     def _open(self) -> int:
+        if self._path == STANDARD_OUTPUT:
+            return os.dup(1)
         # A pipe that nobody reads would hold the server up here, and is an error so.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         file = os.open(self._path, flags, 0o640)
@@ -146,7 +150,7 @@ class JsonLinesFile:
     def _has_gone(self) -> bool:
         """Whether another file is at the path by now, or none: who moves or deletes it may not say so."""
         now_s = time.monotonic()
-        if now_s < self._look_s:
+        if now_s < self._look_s or self._path == STANDARD_OUTPUT:
             return False
         self._look_s = now_s + LOOK_EVERY_S
         try:

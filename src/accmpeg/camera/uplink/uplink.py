@@ -253,8 +253,15 @@ class Uplink:
 
 
 def make_controller(options: CameraOptions, *, adaptive: bool) -> RateController:
-    """The controller of the bitrate that options ask for; without a server to adapt to it stays."""
+    """The controller of the bitrate that options ask for; without a server to adapt to it stays.
+
+    Raises UsageError for bounds that exclude each other; the default of the lower one gives way.
+    """
     budget_ms, lowest_bps, highest_bps = options.delay_budget_ms, options.lowest_bps, options.highest_bps
+    if highest_bps < lowest_bps != CameraOptions.lowest_bps:
+        raise UsageError(
+            f"--min-bitrate {lowest_bps} is above --max-bitrate {highest_bps}: give one that fits"
+        )
     start_bps = options.start_bps if options.bitrate_bps is None else options.bitrate_bps
     kind = FixedRate
     if adaptive and options.bitrate_bps is None:
