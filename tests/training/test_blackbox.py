@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from av import VideoFrame
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 from scipy.stats import spearmanr
 
 from accmpeg.dnn.base import load_dnn
@@ -13,6 +15,7 @@ from accmpeg.training.gradient import accuracy_gradient
 from accmpeg.training.labelling import label_footage
 from accmpeg.training.labels import read_labels
 from accmpeg.training.settings import LabelSettings
+from tests.dnn.exported import imported, value, write
 
 
 def test_the_one_macroblock_that_matters_is_found():
@@ -53,6 +56,34 @@ def test_it_agrees_in_rank_with_the_true_gradient_of_small_networks(card, reques
     true = accuracy_gradient(dnn.differentiable(), dnn.task, reference, high, low)
     measured = black_box_gradient(dnn, reference, high, low, inferences=200)
     assert spearmanr(true.ravel(), measured.ravel()).statistic > 0.3
+
+
+def test_keypoints_count_from_the_visibility_that_the_card_says(tmp_path):
+    """The second keypoint, of visibility 0.3, moves with the brightness; all else stands still."""
+    row = np.float32([[[4, 4, 28, 28, 0.9, 0, 8, 8, 0.9, 16, 16, 0.3]]])
+    moves = np.zeros_like(row)
+    moves[..., 9] = 12
+    network = write(
+        tmp_path / "n.onnx",
+        [
+            helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("Reshape", ["mean", "shape"], ["brightness"]),
+            helper.make_node("Mul", ["brightness", "moves"], ["moved"]),
+            helper.make_node("Add", ["moved", "row"], ["output"]),
+        ],
+        [value("output", ["batch", 1, 12])],
+        {"shape": np.int64([-1, 1, 1]), "moves": moves, "row": row},
+    )
+    high, low = (
+        VideoFrame.from_ndarray(np.full((64, 64, 3), level, np.uint8), format="rgb24").reformat(
+            format="yuv420p"
+        )
+        for level in (230, 20)
+    )
+    for threshold, counts in (("0.5", False), ("0.2", True)):
+        more = {"classes": "person", "keypoints.names": "a,b", "keypoints.visibility_threshold": threshold}
+        dnn = load_dnn(imported(network, "keypoints", "end2end_pose", **more))
+        assert black_box_gradient(dnn, dnn.infer(high), high, low, inferences=8).any() == counts
 
 
 def test_labels_can_be_made_without_a_gradient(detector_card, write_picture, tmp_path):

@@ -192,7 +192,7 @@ class PictureInput:
             if len(value.shape) == 3:  # a mask may have a size of its own (64x64 in Hugging Face's exports)
                 own = zip(value.shape[1:], seen, strict=True)
                 seen = [size if isinstance(size, int) and size > 0 else other for size, other in own]
-            answer = np.asarray(BESIDE[name](seen[1], seen[0]), BESIDE_TYPES[value.type])
+            answer: NDArray[Any] = np.asarray(BESIDE[name](seen[1], seen[0]), BESIDE_TYPES[value.type])
             found[name] = np.stack([answer] * pictures)
         return found
 

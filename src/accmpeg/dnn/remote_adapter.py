@@ -265,16 +265,17 @@ class RemoteNetwork:
 
     def _infer(self, opened: _Opened, batch: NDArray[np.float32], deadline_s: float) -> list[NDArray[Any]]:
         pictures = opened.picture.of(batch)
+        asked = len(pictures) if pictures.ndim == 4 else 1
         name = self._card.input.name
         outputs = opened.connection.infer(name, opened.datatype, pictures, opened.outputs, deadline_s)
         for output, called in zip(outputs, opened.outputs, strict=True):
             # One picture's answer may be without a batch axis.
-            if len(pictures) > 1 and (output.ndim == 0 or len(output) != len(pictures)):
+            if asked > 1 and (output.ndim == 0 or len(output) != asked):
                 raise DnnError(
-                    f"{self._model} gave '{called}' of {output.shape} for {len(pictures)} pictures: write "
+                    f"{self._model} gave '{called}' of {output.shape} for {asked} pictures: write "
                     "max_batch = 1 into the card's [options] if it takes one at a time"
                 )
-        return [output[: len(batch)] for output in outputs] if len(pictures) > len(batch) else outputs
+        return [output[: len(batch)] for output in outputs] if asked > len(batch) else outputs
 
     def _open(self, deadline_s: float) -> _Opened:
         self._model = self._find()  # anew: tokens in files are exchanged while a server runs

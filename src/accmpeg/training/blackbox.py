@@ -79,8 +79,8 @@ def black_box_gradient(
     """
     base, other = (low, high) if at == "low" else (high, low)
     # The agreement of tasks with masks needs prototypes, which results no longer have.
-    name = "detection" if dnn.task.name == "instances" else dnn.task.name
-    task = get_task(name, score_threshold=dnn.card.score_threshold)
+    boxes_only = get_task("detection", score_threshold=dnn.card.score_threshold)
+    task = boxes_only if dnn.task.name == "instances" else dnn.task
 
     def measure(from_other: BoolMap) -> float:
         result = dnn.infer(pasted(base, other, from_other))

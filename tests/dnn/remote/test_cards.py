@@ -114,7 +114,7 @@ def test_a_token_does_not_cross_the_network_in_the_open(
         ),
         ({"inputs__shape": [-1, -1, -1, 3]}, "reads NHWC, but the card of accmpeg-demo-detector says NCHW"),
         ({"inputs__shape": [1, 3, 320, 320]}, "takes only 320x320 pictures, but the card"),
-        ({"inputs__shape": [-1, 1, 28, 28]}, "not pictures of (batch, 3, height, width)"),
+        ({"inputs__shape": [-1, 2, 28, 28]}, "not pictures of (batch, 3, height, width)"),
         ({"inputs__datatype": "INT64"}, "reads INT64: export the network with a float32"),
         ({"inputs__datatype": "UINT8"}, "reads uint8 pixels and normalises them itself"),
         ({"inputs": []}, "names no inputs, so the card of accmpeg-demo-detector can't be held against it"),

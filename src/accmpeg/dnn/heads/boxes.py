@@ -122,8 +122,7 @@ def scatter_scores(scores: Array, labels: Array, first_label: int, classes: int)
     """Each score in the column of its label, 0 elsewhere: `(N, C)`."""
     if "int" in str(scores.dtype):  # torchvision's own order is boxes, labels, scores
         scores, labels = labels, scores
-    broken = labels[labels != np.rint(labels)] if isinstance(labels, np.ndarray) else ()
-    if len(broken):
+    if isinstance(labels, np.ndarray) and (broken := labels[labels != np.rint(labels)]).size:
         raise DnnError(
             f"the network gave labels such as {float(broken[0]):.3g}, which are no whole numbers: correct "
             "head.name, head.outputs or head.parameters.columns in the card"
