@@ -162,7 +162,8 @@ def test_random_words_before_the_numbers_do_not_put_frames_in_another_order(tmp_
     ("boxes", "said"),
     [
         ([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5]], "as fractions"),
-        ([[100, 100, 200, 300], [500, 400, 630, 470], [450, 10, 500, 60]], "as two corners"),
+        ([[100, 100, 200, 300], [500, 400, 630, 470], [450, 10, 500, 60]], "67% leave the picture"),
+        ([[1000, 600, 200, 300], [900, 10, 50, 60], [4, 4, 9, 9]], "67% leave the picture"),
     ],
 )
 def test_boxes_that_mean_something_else_are_refused(tmp_path: Path, boxes: list[Any], said: str) -> None:
@@ -183,6 +184,7 @@ def test_boxes_may_leave_the_picture(tmp_path: Path) -> None:
     [
         (numbered(["1.jpg", "3.jpg"]), r"has no image after 1\.jpg \(next is 3\.jpg\)"),
         (numbered(["f/1.jpg", "f/01.jpg"]), r"has two images for one frame"),
+        (numbered(["cam1/1.jpg", "cam2/1.jpg"]), "several folders with pictures of one name"),
         (numbered([]), "no frame is labelled"),
         (
             numbered([], images=[{"id": 0, "file_name": "v.mp4", "frame_index": 1}], annotations=[]),

@@ -28,7 +28,7 @@ __all__ = ["read_coco", "unlabelled_xyxy"]
 
 _UNLABELLED = "unlabelled_xyxy"
 _NEARLY_ALL = 0.9  # of a clip's frames
-_FAR_OUT = 0.25  # of boxes that are half in the picture are cut to it by most tools
+_FAR_OUT = 0.25  # of the boxes: most tools cut those of what is half outside
 
 
 def read_coco(
@@ -128,12 +128,12 @@ def _in_frame_order(
     indexed = ["frame_index" in image for image in images]
     if any(indexed) and not all(indexed):
         raise _UnclearFramesError("gives only some of its images a frame_index: give it to all or to none")
-    names = [] if all(indexed) else [str(image["file_name"]) for image in images]
+    names = [] if all(indexed) else [str(image["file_name"]).replace("\\", "/") for image in images]
     if all(indexed):
         frames = [int(image["frame_index"]) for image in images]
         told = [f"frame_index {frame}" for frame in frames]
     elif picture_names is not None:
-        told = [PurePosixPath(name.replace("\\", "/")).name for name in names]
+        told = [PurePosixPath(name).name for name in names]
         place = {name: number for number, name in enumerate(picture_names)}
         if not {*told} <= {*place}:  # they may have become JPEGs since
             stems = {PurePosixPath(name).stem: number for name, number in place.items()}
@@ -143,6 +143,8 @@ def _in_frame_order(
             raise _UnclearFramesError(f"labels {unknown}, which is none of the clip's pictures")
         frames = [place[name] for name in told]
     else:
+        if len({PurePosixPath(name).name for name in names}) < len({*names}):
+            raise _UnclearFramesError("has several folders with pictures of one name: give each clip its own")
         numbers, told = _numbers_in(names), names
         first = min(numbers)
         if first > 1 and count_frames is not None and len(names) < _NEARLY_ALL * (count := count_frames()):
@@ -189,9 +191,11 @@ def _check_boxes(xyxy: NDArray[np.float32], size_px: tuple[int, int] | None) -> 
     if size_px is None or not len(xyxy):
         return
     corners_fit = (sizes > xyxy[:, :2]).all() and (sizes <= np.asarray(size_px) * 1.01).all()
-    if corners_fit and (xyxy[:, 2:] > np.asarray(size_px) * 1.05).any(axis=1).mean() > _FAR_OUT:
+    out = (xyxy[:, 2:] > np.asarray(size_px) * 1.05).any(axis=1).mean()
+    if out > (_FAR_OUT if corners_fit else 2 * _FAR_OUT):
         raise _UnclearFramesError(
-            "has bbox as two corners, and boxes that leave the picture: give x, y, width and height"
+            f"has boxes of which {out:.0%} leave the picture: give x, y, width and height, and no corners, "
+            "in pixels of the clip"
         )
 
 
