@@ -176,6 +176,16 @@ def test_strange_files_are_no_obstacle(tmp_path: Path) -> None:
     assert drain(spool) == [0, 1]
 
 
+def test_a_file_that_can_t_be_read_is_not_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Root, whom tests may run as, reads files of every other user; this nobody can.
+    unreadable = tmp_path / "0001764000000000000-000001.gop"
+    unreadable.symlink_to(unreadable)
+    spool = started(tmp_path)
+    spool.close(keep=False)
+    assert unreadable.is_symlink()
+    assert "can't be read" in caplog.text
+
+
 def test_two_cameras_can_t_share_a_spool(tmp_path: Path) -> None:
     spool = started(tmp_path)
     with pytest.raises(LinkError, match="in use"):

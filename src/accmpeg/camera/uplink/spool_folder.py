@@ -10,6 +10,7 @@ Whatever kills the writer leaves at most one torn record at the end of one file;
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import struct
 import time
@@ -21,6 +22,7 @@ from typing import BinaryIO
 from accmpeg.camera.uplink.unit import TimedUnit
 from accmpeg.errors import LinkError, WireError
 from accmpeg.protocol.wire import Hello, Unpacked, pack, unpack
+from accmpeg.quiet import FewRepeats
 
 __all__ = ["SpoolFile", "SpoolFolder"]
 
@@ -30,6 +32,9 @@ _LOCK_NAME = "lock"
 _SYNC_EVERY_S = 1.0
 _PREFIX = struct.Struct(">II")
 _LONGEST_BODY_BYTES = 16 << 20
+
+log = logging.getLogger(__name__)
+log.addFilter(FewRepeats())
 
 
 class SpoolFile:
@@ -94,11 +99,11 @@ class SpoolFile:
     def scan(self) -> tuple[Unpacked, list[tuple[int, int, int, TimedUnit]]] | None:
         """What an earlier run left: the stream's Hello and (offset, bytes, sequence, unit) of each unit.
 
-        None where not even one unit can be read.
+        None where there is not even one whole unit. Raises OSError where that can't be told.
         """
         hello: Unpacked | None = None
         found = []
-        with contextlib.suppress(OSError, WireError, ValueError):
+        try:
             for offset, body in self._records():
                 if hello is None:
                     hello = unpack(body)
@@ -106,6 +111,11 @@ class SpoolFile:
                         return None
                 else:
                     found.append((offset, len(body), *TimedUnit.from_bytes(body)))
+        except OSError:
+            if not found:
+                raise
+        except (WireError, ValueError):
+            pass
         return (hello, found) if hello is not None and found else None
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
@@ -133,10 +143,20 @@ class SpoolFolder:
         self._synced_s = time.monotonic()
 
     def earlier(self) -> Iterator[tuple[SpoolFile, Unpacked, list[tuple[int, int, int, TimedUnit]]]]:
-        """The files that earlier runs left, in order of time, and what is in them; useless ones go."""
+        """The files that earlier runs left, in order of time, and what is in them; useless ones go.
+
+        One that can't be read stays: another user's run may have left it.
+        """
         for path in sorted(self._path.glob(f"*{_SUFFIX}")):
             file = SpoolFile(path)
-            found = file.scan()
+            try:
+                found = file.scan()
+            except OSError as error:
+                said = {"file": str(path), "reason": error.strerror}
+                log.warning(
+                    "frames of an earlier run can't be read: they stay for the next start", extra=said
+                )
+                continue
             if found is None:
                 file.discard()
             else:
