@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from accmpeg.demo import assets_path
 from accmpeg.errors import MethodError, UsageError
+from accmpeg.evaluation import ClipSpec
+from accmpeg.evaluation.bench.plan import DnnSpec, Group
 from accmpeg.evaluation.methods import METHODS, find_methods
+from accmpeg.evaluation.settings import SweepSettings
 from tests.evaluation.methods.method_clips import accuracy, moving_clip, reference_results, run, uplink_bytes
 
 ROOT = Path(__file__).parents[3]
@@ -82,6 +86,28 @@ def test_what_is_no_method_is_named(installed: Installed, code: str, said: str) 
     with pytest.raises(MethodError, match=said) as raised:
         find_methods("mine")
     assert "my_method:Mine" in str(raised.value)
+
+
+@pytest.mark.parametrize("changed", ["my_method/__init__.py", "my_method/rates.py"])
+def test_what_changed_code_would_measure_is_not_taken_for_what_the_old_did(
+    installed: Installed, tmp_path: Path, changed: str
+) -> None:
+    installed.add("mine", "mine = my_method:Mine")
+    (tmp_path / "my_method").mkdir()
+    (tmp_path / "my_method" / "__init__.py").write_text(MADE.format("name='mine', family='plugin'"))
+    (tmp_path / "my_method" / "rates.py").write_text("EVERY = 2")
+    (dnn,) = DnnSpec.read_all([assets_path() / "detector.card.toml"], [])
+
+    def keys(*others: str) -> list[str]:
+        group = Group(ClipSpec("clip", "ab" * 32, lambda limit: moving_clip(6)), dnn, ("mine", *others))
+        return [group.cell_key(name, 24, "method", SweepSettings()) for name in ("mine", "aq-1")]
+
+    before = keys()
+    assert keys("aq-1") == before, "read anew, the same code is the same method"
+    (tmp_path / changed).write_text((tmp_path / changed).read_text() + "\nWIDTH = 3")
+    mine, plain = keys("aq-2")
+    assert mine != before[0]
+    assert plain == before[1]
 
 
 def test_a_name_of_the_package_is_taken(installed: Installed) -> None:

@@ -160,6 +160,7 @@ class Group:
             role,
             (settings.limit, settings.step, settings.every, links, asdict(settings.live_link)),
             (settings.server_ms, settings.server_cores, settings.label_min_height_px),
+            *([declared.code] if declared is not None and declared.code else []),
         )
 
 

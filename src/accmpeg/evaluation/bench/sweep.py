@@ -197,7 +197,7 @@ def _check_same_sweep(
         if row.key != group.cell_key(row.method, row.quality, row.role, settings):
             raise EvaluationError(
                 f"{folder} holds cells of {row.method} on {row.clip} that were measured with other settings, "
-                "models, labels or another version: start anew with another --output "
+                "models, labels, code of the method or another version: start anew with another --output "
                 "(nothing in it was touched)"
             )
 

@@ -164,6 +164,8 @@ class Method:
     """Added to the common operating points, for streams that need a finer QP for the same accuracy."""
     system: str = ""
     """What rows have in common that differ in size or in a knob only; the name of a row without siblings."""
+    code: str = field(default="", repr=False)
+    """Of a plug-in: a hash of its code, by `find_methods`. Figures of other code are not its own."""
 
     def __post_init__(self) -> None:
         if not self.name or "," in self.name or any(letter.isspace() for letter in self.name):

@@ -6,8 +6,12 @@ half-rate = "half_rate:HALF_RATE"
 ```
 """
 
+import hashlib
 from collections.abc import Collection
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 
 from accmpeg.errors import MethodError, UsageError
 from accmpeg.evaluation.methods.base import Method
@@ -59,7 +63,19 @@ def load_plugin(entry: EntryPoint) -> Method:
         raise MethodError(f"{where} calls itself {method.name!r}: give it the name of its entry point")
     if method.family != "plugin":
         raise MethodError(f"{where} says it is of the family {method.family!r}: give it 'plugin'")
-    return method
+    return replace(method, code=_code_hash(entry))
+
+
+def _code_hash(entry: EntryPoint) -> str:
+    """Of the module that an entry point leads into, or of the whole package that the module is in."""
+    spec = find_spec(entry.module.partition(".")[0])
+    digest = hashlib.sha256()
+    if spec is not None:
+        folders = spec.submodule_search_locations or ()
+        files = sorted(file for folder in folders for file in Path(folder).rglob("*.py"))
+        for file in files or [Path(spec.origin or "")]:
+            digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()
 
 
 def _origin(entry: EntryPoint) -> str:
