@@ -8,11 +8,12 @@ import av
 import numpy as np
 import pytest
 
-from accmpeg.errors import SourceError
+from accmpeg.errors import SourceError, UsageError
 from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.frames import plane_view, rgb_of
 from accmpeg.media.sink import open_sink
-from accmpeg.media.source import find_footage, open_source
+from accmpeg.media.source import ADDRESS_KINDS, find_footage, open_source
+from accmpeg.server.settings import parse_input
 
 
 def test_a_file_tells_about_itself(make_clip):
@@ -320,3 +321,22 @@ def test_the_shape_of_pixels_survives_and_turns_with_the_picture(tmp_path, textu
         assert half == 2 * Fraction(*aspect)
         settings = EncoderSettings.for_source(source.info, crf=30)
         assert settings.pixel_aspect == Fraction(*aspect)
+
+
+def test_one_row_lets_commands_and_the_server_read_another_scheme(make_clip, monkeypatch):
+    clip = make_clip(frames=3)
+    with pytest.raises(UsageError, match="can't read clips"):
+        parse_input("gate=clips://3")
+    with pytest.raises((SourceError, UsageError), match="can't read clips"):
+        open_source("clips://3")
+    asked = []
+
+    def opened(address, options):
+        asked.append((address, options.rtsp_transport))
+        return open_source(clip)
+
+    monkeypatch.setitem(ADDRESS_KINDS, "clips", opened)
+    with open_source("Clips://3") as source:
+        assert len(list(source)) == 3
+    assert asked == [("Clips://3", "auto")]
+    assert parse_input("gate=clips://3") == ("gate", "clips://3")

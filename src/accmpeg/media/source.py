@@ -36,7 +36,16 @@ from accmpeg.media.source_base import Source, SourceInfo
 from accmpeg.media.stream_source import STANDARD_INPUT, StreamSource
 from accmpeg.media.v4l2 import is_device
 
-__all__ = ["FILE_KINDS", "Footage", "Source", "SourceInfo", "find_footage", "open_source", "read_still"]
+__all__ = [
+    "ADDRESS_KINDS",
+    "FILE_KINDS",
+    "Footage",
+    "Source",
+    "SourceInfo",
+    "find_footage",
+    "open_source",
+    "read_still",
+]
 
 # In none of these are boxes but those of a video, such as an animated AVIF.
 _WITHOUT_BOXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
@@ -102,6 +111,11 @@ FILE_KINDS: dict[str, Callable[[Path], Source]] = {
 }
 """What opens a file, by its suffix in small letters; FFmpeg opens the others."""
 
+ADDRESS_KINDS: dict[str, Callable[[str, InputOptions], Source]] = {
+    "file": lambda address, asked: open_source(local_path(address), asked),
+}
+"""What opens `scheme://…`, by the scheme in small letters; FFmpeg opens the others."""
+
 
 def open_source(address: str | Path, options: InputOptions | None = None) -> Source:
     """Opens footage or a camera and decodes its first frame, so that what comes back surely has one.
@@ -122,8 +136,8 @@ def open_source(address: str | Path, options: InputOptions | None = None) -> Sou
     text = str(address)
     if not text:
         raise SourceError("the name of the footage is empty")
-    if scheme_of(address) == "file" and is_url(address):
-        return open_source(local_path(text), asked)
+    if is_url(address) and scheme_of(address) in ADDRESS_KINDS:
+        return ADDRESS_KINDS[scheme_of(address)](text, asked)
     if is_url(address):
         asked.check(text, is_device=False)
         return StreamSource(with_small_scheme(text), describe(text), asked)

@@ -9,6 +9,7 @@ from accmpeg.errors import UsageError
 from accmpeg.media.addresses import is_loopback, is_url, scheme_of
 from accmpeg.media.inputs import check_readable
 from accmpeg.media.patience import Patience
+from accmpeg.media.source import ADDRESS_KINDS
 from accmpeg.options import Option
 from accmpeg.protocol.wire import is_name
 from accmpeg.server.broker import BrokerAddress
@@ -215,7 +216,7 @@ def parse_input(text: str) -> tuple[str, str]:
         raise UsageError(
             "--input takes NAME=ADDRESS, such as gate=rtsp://camera/stream (names: letters, digits, _ . -)"
         )
-    if is_url(address) and scheme_of(address) != "file":
+    if is_url(address) and scheme_of(address) not in ADDRESS_KINDS:
         try:
             check_readable(address)
         except UsageError as error:
