@@ -68,3 +68,14 @@ def test_frames_that_go_again_for_the_decoder_alone_are_not_waited_for() -> None
     send(book, 4)
     book.lose()
     assert stats.get("dropped_lost") >= 1
+
+
+def test_a_frame_is_counted_once_where_its_result_comes_over_the_next_connection() -> None:
+    book, stats = ledger()
+    send(book, *range(5))
+    take(book, 0, 1)
+    book.lose()
+    assert stats.get("dropped_lost") == 3
+    send(book, 5)
+    assert take(book, 2, 3, 5) == [2, 3, 5]
+    assert stats.get("results") + stats.get("dropped_lost") == 6

@@ -32,6 +32,8 @@ class Ledger:
         self._sent: dict[str, dict[int, tuple[dict[str, float], int, bool]]] = {}
         """Of each frame that waits for its result: what each stage took, when it was captured, and whether it
         had waited in a spool."""
+        self._lost: set[int] = set()
+        """Frames that the last break took, whose results may still come over the next connection."""
         self._early: dict[str, set[int]] = {}
         """Frames beyond `answered` whose results have come."""
 
@@ -42,8 +44,9 @@ class Ledger:
             waiting[sequence] = unit.stages_ms, unit.captured_us, late
 
     def lose(self) -> None:
-        """What was sent and not answered is lost with its connection."""
-        self._stats.add("dropped_lost", sum(map(len, self._sent.values())))
+        """What was sent and not answered is lost with its connection, as far as the next one tells."""
+        self._lost = {sequence for waiting in self._sent.values() for sequence in waiting}
+        self._stats.add("dropped_lost", len(self._lost))
         self._sent.clear()
 
     def covers(self, stream_id: str, sequence: int) -> bool:
@@ -66,6 +69,9 @@ class Ledger:
         # By the clock that never jumps, where this run captured the frame and has not forgotten it.
         delay_us = received_us - message.captured_us if captured_us is None else now_us - captured_us
         self._stats.add("results")
+        if message.sequence in self._lost:
+            self._lost.remove(message.sequence)
+            self._stats.add("dropped_lost", -1)
         if message.dropped is not None:
             self._stats.add("dropped_server")
         elif not spooled:
