@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from fractions import Fraction
 
 import av
+from av.container import InputContainer
 
 from accmpeg.errors import SourceError
 from accmpeg.media.addresses import LIVE_SCHEMES, is_url, scheme_of
@@ -250,7 +251,7 @@ class StreamSource(Source):
         if not 0 < rate <= _FASTEST_FRAME_RATE:
             rate = FRAME_RATE
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        remarks = self._remarks(first)
+        remarks = _remarks(first, self._container, self._address)
         upright = self._upright(first)
         return SourceInfo(
             name=self._name.rpartition("/")[2] if self._is_file else self._name,
@@ -264,22 +265,6 @@ class StreamSource(Source):
             remarks=remarks,
             reopens=self._address != f"file:{STANDARD_INPUT}",
         )
-
-    def _remarks(self, first: av.VideoFrame) -> tuple[str, ...]:
-        remarks = []
-        if is_url(self._address) and self._container.format.name.endswith("_pipe"):
-            remarks.append(f"it is {_SNAPSHOT}")
-        if self._container.streams.audio:
-            remarks.append("its sound is left out")
-        if first.interlaced_frame:
-            remarks.append("it is interlaced: every two fields become one frame")
-        depth = max(component.bits for component in first.format.components)
-        if depth > 8:
-            hdr = _HDR_TRANSFERS.get(int(first.color_trc))
-            remarks.append(f"its {depth} bits per sample become 8{f', still as {hdr}' if hdr else ''}")
-        if loses_colours(first):
-            remarks.append("its colours come out wrong: their matrix (YCgCo, ICtCp or the like) is not read")
-        return tuple(remarks)
 
     def _upright(self, frame: av.VideoFrame) -> av.VideoFrame:
         try:
@@ -307,3 +292,20 @@ class StreamSource(Source):
                 log.warning("pictures of %s now have %s px: stretched to %s", self._name, given, wanted)
             frame = frame.reformat(info.width_px, info.height_px, threads=1)
         return frame
+
+
+def _remarks(first: av.VideoFrame, container: InputContainer, address: str) -> tuple[str, ...]:
+    remarks = []
+    if is_url(address) and container.format.name.endswith("_pipe"):
+        remarks.append(f"it is {_SNAPSHOT}")
+    if container.streams.audio:
+        remarks.append("its sound is left out")
+    if first.interlaced_frame:
+        remarks.append("it is interlaced: every two fields become one frame")
+    depth = max(component.bits for component in first.format.components)
+    if depth > 8:
+        hdr = _HDR_TRANSFERS.get(int(first.color_trc))
+        remarks.append(f"its {depth} bits per sample become 8{f', still as {hdr}' if hdr else ''}")
+    if loses_colours(first):
+        remarks.append("its colours come out wrong: their matrix (YCgCo, ICtCp or the like) is not read")
+    return tuple(remarks)
