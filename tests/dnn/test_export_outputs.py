@@ -235,6 +235,18 @@ def test_eighty_classes_from_one_on_are_doubted(tmp_path):
         assert ("labels go to 90" in done.note) == doubted
 
 
+def test_ssd_of_openvino(tmp_path):
+    rows = np.zeros((1, 1, 200, 7), np.float32)
+    rows[0, 0, :2] = [[0, 2, 0.9, 0.25, 0.25, 0.5, 1], [0, 1, 0.8, 0, 0, 0.25, 0.5]]
+    rows[0, 0, 2, 0] = -1
+    more = {"columns": "batch,class,score,x1,y1,x2,y2", "units": "fractions", "first_label": "1"}
+    more = {f"head__parameters__{name}": value for name, value in more.items()}
+    dnn = load_dnn(imported(fixed(tmp_path / "n.onnx", output=rows), "detection", "end2end", **more))
+    for found in dnn.infer_many([frame(64, 64)] * 2):
+        assert found.xyxy.tolist() == [[16, 16, 32, 64], [0, 0, 16, 32]]
+        assert found.class_id.tolist() == [1, 0]
+
+
 def test_end_to_end_keypoints_without_visibilities(tmp_path):
     rows = np.float32([[[8, 8, 24, 24, 0.9, 0, 10, 12, 20, 22]]])
     more = {"classes": "person", "keypoints.names": "head,foot"}

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.card import read_card
@@ -354,6 +354,29 @@ def test_operators_without_a_conversion_are_named(tmp_path, node, opset, message
     with pytest.raises(NoGradientError, match=message) as caught:
         dnn.differentiable()
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_no_initializers_have_a_gradient(tmp_path):
+    """Shared ones come through an Identity, halves through a Cast, others from a Constant."""
+    weights = np.random.default_rng(3).normal(0, 0.5, (3, 3, 1, 1)).astype(np.float32)
+    bias = numpy_helper.from_array(np.float32([0.1, 0.2, 0.3]))
+    nodes = [
+        helper.make_node("Constant", [], ["bias"], value=bias),
+        helper.make_node("Identity", ["w"], ["again"]),
+        helper.make_node("Identity", ["again"], ["third"]),
+        helper.make_node("Cast", ["half"], ["whole"], to=FLOAT),
+        helper.make_node("Identity", ["axes"], ["same_axes"]),
+        helper.make_node("Conv", ["images", "w", "bias"], ["x"]),
+        helper.make_node("Conv", ["x", "third", "bias"], ["y"]),
+        helper.make_node("Conv", ["y", "whole"], ["z"]),
+        helper.make_node("ReduceMean", ["z", "same_axes"], ["mean"]),
+        helper.make_node("Sub", ["z", "mean"], ["logits"]),
+    ]
+    constants = {"w": weights, "half": weights.astype(np.float16), "axes": np.int64([2, 3])}
+    shape = ["batch", 3, SIZE_PX, SIZE_PX]
+    model = write(tmp_path / "n.onnx", nodes, [value("logits", shape)], constants, opset=18)
+    _, findings = check_dnn(load_dnn(imported(model, "segmentation", "logits")), frame())
+    assert all(finding.ok for finding in findings), findings
 
 
 def test_a_quantised_network_names_its_float_one_for_the_gradient(tmp_path):

@@ -55,6 +55,7 @@ def lowered(model: ModelProto, converts: Callable[[str, str, int], bool]) -> Mod
         return converts(node.domain, node.op_type, version)
 
     _widen(model.graph)
+    _settle_weights(model.graph)
     _inline_functions(model, opset, is_known)
     if opset > TARGET_OPSET:
         _rewrite(model, opset)
@@ -102,6 +103,35 @@ def _widen(graph: GraphProto) -> None:
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+def _settle_weights(graph: GraphProto) -> None:
+    """Makes weights initializers, which onnx2torch wants them to be.
+
+    PyTorch's exporter puts an Identity before those that are alike or shared, others write Constant nodes,
+    and a Cast of halves has nothing to do any more.
+    """
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    same: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+        kind = next((each.i for each in node.attribute if each.name == "to"), None)
+        tensor = next((each.t for each in node.attribute if each.name == "value"), TensorProto())
+        found = kinds.get(node.input[0]) if node.input else None
+        if node.output[0] in outputs or node.domain not in STANDARD:
+            kept.append(node)
+        elif found and (node.op_type == "Identity" or (node.op_type == "Cast" and found == kind)):
+            same[node.output[0]] = node.input[0]
+        elif node.op_type == "Constant" and tensor.data_type == TensorProto.FLOAT and tensor.dims:
+            graph.initializer.add().CopyFrom(tensor)
+            graph.initializer[-1].name = node.output[0]
+            kinds[node.output[0]] = TensorProto.FLOAT
+        else:
+            kept.append(node)
+    if len(kept) < len(graph.node):
+        _replace_nodes(graph, kept)
 
 
 def _inline_functions(model: ModelProto, opset: int, is_known: Callable[[NodeProto], bool]) -> None:

@@ -2,7 +2,8 @@
 
 YOLOv10, YOLO26 and Ultralytics exports with `nms=True` give `(N, 6)`: x1, y1, x2, y2, score, class; with
 keypoints or mask coefficients behind them. Others order the same columns differently, which `columns` says:
-YOLOv7's end-to-end export is "batch,x1,y1,x2,y2,class,score", PaddleDetection's "class,score,x1,y1,x2,y2".
+YOLOv7's end-to-end export is "batch,x1,y1,x2,y2,class,score", PaddleDetection's "class,score,x1,y1,x2,y2",
+that of SSD in OpenVINO's model zoo, `(1, N, 7)` for a picture, "batch,class,score,x1,y1,x2,y2" in fractions.
 The gradient flows through scores, boxes and visibilities; the class carries none.
 """
 
@@ -34,6 +35,7 @@ class End2EndHead:
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         names = box_names(self.columns, ("score", "class"))
+        outputs = [output[0] if output.ndim == 3 and output.shape[0] == 1 else output for output in outputs]
         expect(outputs, "end2end", [("N", len(names))])
         score, label = (outputs[0][:, names.index(name)] for name in ("score", "class"))
         scores = scatter_scores(score, label, self.first_label, self.classes)
