@@ -318,6 +318,14 @@ def test_a_live_source_that_breaks_off_is_opened_again(scene: Any, server: Peer)
     assert [result.pts for result in results] == sorted({result.pts for result in results})
 
 
+def test_a_live_source_that_became_a_recording_is_waited_for(scene: Any, server: Peer) -> None:
+    openings = [scene(frames, live=live)() for frames, live in ((5, True), (7, False), (3, True), (4, True))]
+    with accmpeg.stream(lambda: openings.pop(0), server.url, limit=8) as camera:
+        list(camera)
+    assert camera.stats.get("captured") == 8
+    assert len(openings) == 1
+
+
 def test_a_live_source_that_comes_back_in_another_size_is_told_of(
     scene: Any, server: Peer, caplog: pytest.LogCaptureFixture
 ) -> None:

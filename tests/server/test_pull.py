@@ -100,6 +100,22 @@ def test_a_live_stream_that_ends_is_opened_again_and_numbered_through(
     assert "input lost, trying again" in caplog.messages
 
 
+def test_the_recording_of_a_live_stream_that_ended_is_not_played_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        played = [Playing(3, is_live=True), Playing(2, is_live=False), Playing(1, is_live=True)]
+        site = Site(played, monkeypatch)
+        site.pull.start()
+        await until(lambda: site.record.connections == 2 and not site.record.connected)
+        site.pull.stop()
+        assert [event["pts"] for event in site.told.events] == [0, 1, 2, 0]
+        await until(lambda: "input closed" in caplog.messages)
+
+    with caplog.at_level(logging.INFO, logger="accmpeg.server.pull"):
+        on_a_loop(work)
+
+
 def test_a_file_waits_for_the_dnn_and_stops_where_it_waits(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

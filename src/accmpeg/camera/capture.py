@@ -21,6 +21,7 @@ from accmpeg.errors import AccmpegError, SourceError
 from accmpeg.media.clock import SteadyClock
 from accmpeg.media.patience import Patience
 from accmpeg.media.source import Source
+from accmpeg.media.source_base import ENDED
 from accmpeg.media.timeline import LONGEST_GAP_S
 from accmpeg.protocol.backoff import Backoff
 
@@ -200,6 +201,9 @@ class Capture(threading.Thread):
                 break
             try:
                 self._source = self._reopen()
+                if self.info.is_live and not self._source.info.is_live:
+                    self._source.close()
+                    raise SourceError(ENDED)
             except SourceError as error:
                 if not self.info.is_live:
                     raise

@@ -9,7 +9,10 @@ import av
 
 from accmpeg.media.closing import Closing
 
-__all__ = ["Source", "SourceInfo"]
+__all__ = ["ENDED", "Source", "SourceInfo"]
+
+ENDED = "the live stream has ended, and its last pictures alone are there: waiting for it to go on"
+"""Of an address that was live and is not: the playlist of an HLS stream says so, and still lists the last."""
 
 
 @dataclass(frozen=True)

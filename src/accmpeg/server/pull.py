@@ -18,6 +18,7 @@ from av import VideoFrame
 from accmpeg.errors import SourceError
 from accmpeg.media.addresses import describe
 from accmpeg.media.source import Source, SourceInfo, open_source
+from accmpeg.media.source_base import ENDED
 from accmpeg.protocol.backoff import Backoff
 from accmpeg.quiet import FewRepeats
 from accmpeg.server.cameras import CLOCK
@@ -64,14 +65,17 @@ class Pull:
         log.info("input closed", extra={"camera": self._name})
 
     def _pull(self) -> None:
-        backoff = Backoff(random.random)
+        backoff, was_live = Backoff(random.random), False
         while not self._stopped.is_set():
             frames_before = self._sequence
             problem = "the stream ended"
             try:
                 with open_source(self.address) as source:
+                    if was_live and not source.info.is_live:
+                        raise SourceError(ENDED)
+                    was_live = source.info.is_live
                     self._fetch(source)
-                    if not source.info.is_live and not self._stopped.is_set():
+                    if not was_live and not self._stopped.is_set():
                         self._on_loop(self._left(""))
                         log.info("input finished", extra={"camera": self._name})
                         return
