@@ -35,7 +35,7 @@ _MEASURED_S, _MEASURED_FRAMES, _LONGEST_MEASURED_S = 1.0, 4, 5.0
 _FEW_FRAMES = 100  # are decoded sooner than sought
 # Beyond which a rate is believed only after a look at so many frames.
 _USUAL_RATE, _PACED_FRAMES = 60, 9
-_NEAR = 0.02
+_NEAR, _PLAIN = 0.02, (1, 1001)
 _SNAPSHOT = "one picture: for video give the address of the camera's stream (MJPEG, RTSP), not its snapshot's"
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
@@ -246,7 +246,11 @@ class StreamSource(Source):
             # Raw H.264 and H.265 say a rate, but no times.
             paced = paced_rate(times_s) or (rate if not times_s and rate <= _USUAL_RATE else FRAME_RATE)
             # A few ticks of a coarse clock are 119 frames/s where the file says 120.
-            said = [each for each in (rate, stream.average_rate) if each and abs(each / paced - 1) < _NEAR]
+            said = [
+                each
+                for each in (rate, stream.average_rate)
+                if each and each.denominator in _PLAIN and abs(each / paced - 1) < _NEAR
+            ]
             rate = said[0] if said else paced
         if not 0 < rate <= _FASTEST_FRAME_RATE:
             rate = FRAME_RATE
