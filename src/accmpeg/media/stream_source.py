@@ -20,7 +20,15 @@ from accmpeg.media.mistaken import way_out
 from accmpeg.media.opening import is_file, open_video
 from accmpeg.media.seeking import Entry, find_entry, last_frames, shown_packets
 from accmpeg.media.source_base import Source, SourceInfo
-from accmpeg.media.timeline import DisplayOrder, Pacing, Timeline, measured_rate, paced_rate, spread_arrivals
+from accmpeg.media.timeline import (
+    DisplayOrder,
+    Pacing,
+    Timeline,
+    measured_rate,
+    paced_rate,
+    said_rate,
+    spread_arrivals,
+)
 
 __all__ = ["STANDARD_INPUT", "StreamSource"]
 
@@ -35,7 +43,6 @@ _MEASURED_S, _MEASURED_FRAMES, _LONGEST_MEASURED_S = 1.0, 4, 5.0
 _FEW_FRAMES = 100  # are decoded sooner than sought
 # Beyond which a rate is believed only after a look at so many frames.
 _USUAL_RATE, _PACED_FRAMES = 60, 9
-_NEAR, _PLAIN = 0.02, (1, 1001)
 _SNAPSHOT = "one picture: for video give the address of the camera's stream (MJPEG, RTSP), not its snapshot's"
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
@@ -245,13 +252,7 @@ class StreamSource(Source):
             times_s = [float(frame.pts * time_base) for frame, _ in self._held if frame.pts is not None]
             # Raw H.264 and H.265 say a rate, but no times.
             paced = paced_rate(times_s) or (rate if not times_s and rate <= _USUAL_RATE else FRAME_RATE)
-            # A few ticks of a coarse clock are 119 frames/s where the file says 120.
-            said = [
-                each
-                for each in (rate, stream.average_rate)
-                if each and each.denominator in _PLAIN and abs(each / paced - 1) < _NEAR
-            ]
-            rate = said[0] if said else paced
+            rate = said_rate(paced, [rate, stream.average_rate])
         if not 0 < rate <= _FASTEST_FRAME_RATE:
             rate = FRAME_RATE
         aspect = stream.sample_aspect_ratio or Fraction(1)

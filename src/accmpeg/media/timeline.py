@@ -8,6 +8,7 @@ Pure arithmetic: arrival times come in as arguments.
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
@@ -18,6 +19,7 @@ __all__ = [
     "Timeline",
     "measured_rate",
     "paced_rate",
+    "said_rate",
     "spread_arrivals",
 ]
 
@@ -27,6 +29,7 @@ LONGEST_GAP_S = 10
 _MOST_WAITING = 32  # no codec reorders over more frames
 _LONGEST_WAIT_S, _LATE_S = 1.0, 1.0
 _COARSEST = 8  # frames that share one tick of a coarse clock; beyond, it stands still
+_NEAR, _PLAIN = 0.02, (1, 1001)  # of rates: so far apart, and their denominators
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +189,16 @@ def paced_rate(times_s: list[float]) -> Fraction | None:
     gaps_s = sorted(after - before for before, after in pairwise(times_s) if after > before)
     even_s = [gap_s for gap_s in gaps_s if gap_s <= 4 * gaps_s[len(gaps_s) // 2]]
     return _rounded(len(even_s) / sum(even_s)) if even_s else None
+
+
+def said_rate(paced: Fraction, said: Sequence[Fraction | None]) -> Fraction:
+    """The first plain one of the rates that a file says, near to that of its first frames by a coarse clock.
+
+    >>> said_rate(Fraction(119), [Fraction(1000), Fraction(120)])
+    Fraction(120, 1)
+    """
+    near = [each for each in said if each and abs(each / paced - 1) < _NEAR]
+    return next((each for each in near if each.denominator in _PLAIN), paced)
 
 
 def _rounded(rate: float) -> Fraction:
