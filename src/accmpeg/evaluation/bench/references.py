@@ -166,7 +166,7 @@ def label_references(
         raise EvaluationError(
             f"the labels are of {', '.join(label_classes[:4]) or 'nothing'}, and {card.name} finds "
             f"{', '.join(card.classes[:4])}{', …' if len(card.classes) > 4 else ''}: call the same things "
-            "alike, or leave out --labels"
+            "alike, or leave the labels out"
         )
     references = []
     for frame in labels:
