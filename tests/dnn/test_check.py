@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 
 from accmpeg.dnn.base import load_dnn
 from accmpeg.dnn.check import check_dnn
 from accmpeg.dnn.importer import import_model
 from accmpeg.errors import CardError
-from tests.dnn.exported import ANSWERS, SIZE_PX, fixed, frame, imported
+from tests.dnn.exported import ANSWERS, SIZE_PX, fixed, frame, imported, value, write
 
 CORNERS = np.array([[[8, 8, 24, 20], [2, 4, 12, 30], [0, 0, 0, 0]]], np.float32)
 SCORES = np.array([[[0.9, 0.1, 0], [0.1, 0.6, 0.2], [0, 0, 0]]], np.float32)
@@ -139,6 +140,33 @@ def test_objects_that_nobody_suppresses_are_told(tmp_path):
     done = import_model(model, tmp_path, answers={**answers, "nms_iou": "0.45"}, replace=True)
     assert "nms_iou" not in done.note
     assert (load_dnn(done.card).infer(frame()).confidence > 0.25).sum() == 2
+
+
+def test_unsure_candidates_may_come_in_another_order(tmp_path):
+    """Of equal scores, ONNX Runtime and PyTorch choose others."""
+    rows = np.zeros((300, 6), np.float32)
+    rows[:, :4] = np.random.default_rng(0).uniform(0, 14, (300, 4)) + np.float32([0, 0, 16, 16])
+    rows[:, 4] = 0.02
+    rows[7, 4:], rows[200, 4:] = (0.9, 1), (0.8, 2)
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["m"], axes=[0, 1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["m", "zero"], ["nothing"]),
+        helper.make_node("Add", ["scores", "nothing"], ["all"]),
+        helper.make_node("TopK", ["all", "most"], ["best", "chosen"], axis=0),
+        helper.make_node("Add", ["rows", "nothing"], ["candidates"]),
+        helper.make_node("Gather", ["candidates", "chosen"], ["found"], axis=0),
+        helper.make_node("Unsqueeze", ["found", "axis"], ["output"]),
+    ]
+    constants = {
+        "zero": np.float32(0),
+        "rows": rows,
+        "scores": rows[:, 4],
+        "most": np.int64([100]),
+        "axis": np.int64([0]),
+    }
+    model = write(tmp_path / "n.onnx", nodes, [value("output", [1, 100, 6])], constants)
+    _, findings = check_dnn(load_dnn(imported(model, "detection", "end2end")), frame())
+    assert next(each for each in findings if each.name == "PyTorch equals runtime").ok, findings
 
 
 def test_visibilities_that_are_no_probabilities_are_told(tmp_path):

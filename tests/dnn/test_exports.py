@@ -379,6 +379,30 @@ def test_weights_that_are_no_initializers_have_a_gradient(tmp_path):
     assert all(finding.ok for finding in findings), findings
 
 
+def test_a_layer_is_normalised_whose_size_nothing_tells(tmp_path):
+    nodes = [
+        helper.make_node("Abs", ["dims"], ["computed"]),
+        helper.make_node("Reshape", ["images", "computed"], ["rows"]),
+        helper.make_node("LayerNormalization", ["rows", "scale", "bias"], ["normal"], axis=-1),
+        helper.make_node("Reshape", ["normal", "back"], ["logits"]),
+    ]
+    constants = {
+        "dims": np.int64([1, 3 * SIZE_PX, SIZE_PX]),
+        "scale": np.linspace(1, 2, SIZE_PX, dtype=np.float32),
+        "bias": np.linspace(0, 1, SIZE_PX, dtype=np.float32),
+        "back": np.int64([1, 3, SIZE_PX, SIZE_PX]),
+    }
+    model = write(
+        tmp_path / "n.onnx",
+        nodes,
+        [value("logits", [1, 3, SIZE_PX, SIZE_PX])],
+        constants,
+        inputs=[picture_input(shape=(1, 3, SIZE_PX, SIZE_PX))],
+    )
+    _, findings = check_dnn(load_dnn(imported(model, "segmentation", "logits")), frame())
+    assert all(finding.ok for finding in findings), findings
+
+
 def test_a_quantised_network_names_its_float_one_for_the_gradient(tmp_path):
     shape = ["batch", 3, SIZE_PX, SIZE_PX]
     scale = ["scale", "zero"]

@@ -81,8 +81,9 @@ class _GridSample(nn.Module):
 
 @cache
 def _add_converters() -> None:
-    """Adds what onnx2torch lacks and common detectors need."""
-    from onnx2torch.node_converters.registry import add_converter
+    """Adds what onnx2torch lacks and common detectors need, or takes too narrowly."""
+    from onnx2torch.node_converters import registry
+    from onnx2torch.node_converters.layer_norm import OnnxLayerNorm
     from onnx2torch.utils.common import OperationConverterResult, onnx_mapping_from_node
 
     def grid_sample(node: Any, _graph: Any) -> Any:
@@ -95,4 +96,12 @@ def _add_converters() -> None:
         )
         return OperationConverterResult(torch_module=module, onnx_mapping=onnx_mapping_from_node(node))
 
-    add_converter("GridSample", 16)(grid_sample)
+    def layer_norm(node: Any, _graph: Any) -> Any:
+        """Its own asks for shapes that inference does not always tell (RT-DETR)."""
+        module = OnnxLayerNorm(node.attributes.get("axis", -1), node.attributes.get("epsilon", 1e-5))
+        return OperationConverterResult(torch_module=module, onnx_mapping=onnx_mapping_from_node(node))
+
+    registry.add_converter("GridSample", 16)(grid_sample)
+    own = registry.OperationDescription(domain="", operation_type="LayerNormalization", version=17)
+    registry._CONVERTER_REGISTRY.pop(own)
+    registry.add_converter("LayerNormalization", 17)(layer_norm)
