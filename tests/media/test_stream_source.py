@@ -245,12 +245,18 @@ def test_an_hls_playlist_without_an_end_is_live(textured, tmp_path):
         try:
             with open_source(f"http://127.0.0.1:{server.server_port}/live.m3u8") as source:
                 assert not source.info.is_live
+                whole = [frame.to_ndarray().tobytes() for frame in source]
             file.write_text(file.read_text().replace("#EXT-X-ENDLIST", ""))
             with open_source(f"http://127.0.0.1:{server.server_port}/live.m3u8") as source:
                 assert source.info.is_live  # so that it is opened again where it breaks off
-                frames = [frame for frame, _ in zip(source, range(30), strict=False)]
+                frames = [frame for _, frame in zip(range(30), source, strict=False)]
+            with open_source(f"http://127.0.0.1:{server.server_port}/live.m3u8") as again:
+                # Its playlist begins some segments ago: what was given is not given twice.
+                again.go_on_after(source)
+                pictures = [frame.to_ndarray().tobytes() for _, frame in zip(range(20), again, strict=False)]
         finally:
             server.shutdown()
+    assert [whole.index(picture) for picture in pictures] == list(range(30, 50))
     assert [float(frame.pts * frame.time_base) for frame in frames] == pytest.approx(
         [index / 25 for index in range(30)]
     )

@@ -40,6 +40,9 @@ class Playing:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def go_on_after(self, before: Self) -> None:
+        pass
+
     def __iter__(self) -> Iterator[VideoFrame]:
         for pts in range(self._frames):
             frame = VideoFrame(64, 48)

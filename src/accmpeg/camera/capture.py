@@ -200,7 +200,8 @@ class Capture(threading.Thread):
             if self.info.is_live and self._halt.wait(backoff.failed()):
                 break
             try:
-                self._source = self._reopen()
+                before, self._source = self._source, self._reopen()
+                self._source.go_on_after(before)
                 if self.info.is_live and not self._source.info.is_live:
                     self._source.close()
                     raise SourceError(ENDED)

@@ -60,5 +60,8 @@ class Source(Closing, ABC):
         """
         return 0
 
+    def go_on_after(self, before: "Source") -> None:
+        """Leaves out what `before`, an earlier opening of the same address, has given already."""
+
     @abstractmethod
     def __iter__(self) -> Iterator[av.VideoFrame]: ...

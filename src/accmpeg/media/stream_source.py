@@ -40,6 +40,7 @@ _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _ARRIVAL_TIME_BASE = Fraction(1, 90000)
 # Where only arrival tells the frame rate: so long, and so many frames at least, unless that takes too long.
 _MEASURED_S, _MEASURED_FRAMES, _LONGEST_MEASURED_S = 1.0, 4, 5.0
+_REPEATED_S = 60.0  # of a live HLS stream that is opened again: its playlist begins some segments ago
 _FEW_FRAMES = 100  # are decoded sooner than sought
 # Beyond which a rate is believed only after a look at so many frames.
 _USUAL_RATE, _PACED_FRAMES = 60, 9
@@ -68,6 +69,10 @@ class StreamSource(Source):
         self._is_file = is_file(address, format_name)
         self._name = name
         self._used = self._resized = False
+        self._given_s: float | None = None
+        """Of a live HLS stream: the clock of the last frame that was given, also by an earlier opening."""
+        self._had_s: float | None = None
+        """The same of the earlier opening, until a frame comes that it has not given."""
         self._format_name = format_name
         self._open()
         try:
@@ -97,6 +102,8 @@ class StreamSource(Source):
             raise SourceError(f"{self._name} is read already: open it again")
         self._used = True
         for frame, arrived_s in self._arrivals():
+            if self._pacing is not None and self._was_given(frame):
+                continue
             self._stamp(frame, arrived_s)
             if self._pacing is not None and frame.pts is not None:
                 time.sleep(self._pacing.wait_s(float(frame.pts * self.info.time_base), time.monotonic()))
@@ -104,6 +111,19 @@ class StreamSource(Source):
                 yield self._ready(whole)
         for whole in self._deinterlacer.flush():
             yield self._ready(whole)
+
+    def go_on_after(self, before: Source) -> None:
+        if isinstance(before, StreamSource):
+            self._given_s = self._had_s = before._given_s
+
+    def _was_given(self, frame: av.VideoFrame) -> bool:
+        if frame.pts is None:
+            return False
+        at_s = float(frame.pts * self.info.time_base)
+        if self._had_s is not None and 0 <= self._had_s - at_s < _REPEATED_S:
+            return True
+        self._had_s, self._given_s = None, at_s  # from here on its clock may jump as it likes
+        return False
 
     def approach(self, first: int) -> int:
         if first < _FEW_FRAMES or not self._is_file or self._is_pipe or self._used:

@@ -65,17 +65,19 @@ class Pull:
         log.info("input closed", extra={"camera": self._name})
 
     def _pull(self) -> None:
-        backoff, was_live = Backoff(random.random), False
+        backoff, before = Backoff(random.random), None
         while not self._stopped.is_set():
             frames_before = self._sequence
             problem = "the stream ended"
             try:
                 with open_source(self.address) as source:
-                    if was_live and not source.info.is_live:
-                        raise SourceError(ENDED)
-                    was_live = source.info.is_live
+                    if before is not None:
+                        if not source.info.is_live:
+                            raise SourceError(ENDED)
+                        source.go_on_after(before)
+                    before = source if source.info.is_live else None
                     self._fetch(source)
-                    if not was_live and not self._stopped.is_set():
+                    if before is None and not self._stopped.is_set():
                         self._on_loop(self._left(""))
                         log.info("input finished", extra={"camera": self._name})
                         return
