@@ -104,9 +104,6 @@ def evaluate(
         clips = clips[:_QUICK_CLIPS]
     stronger = None if reference is None else Path(reference)
     specs = DnnSpec.read_all([Path(card) for card in dnns], [Path(model) for model in accmodels], stronger)
-    if labels is not None and all(spec.card.task != "detection" for spec in specs):
-        card = specs[0].card
-        raise UsageError(f"--labels are boxes, and {card.name} is for {card.task}: leave them out")
     away = [spec.card.name for spec in specs if not get_adapter(spec.card.adapter).runs_here]
     if away and settings.server_cores is not None:
         raise UsageError(f"--server-ms measured: {away[0]} does not run here: say what a pass takes there")

@@ -48,16 +48,6 @@ def test_two_clips_of_one_name_are_refused(clip: Clip, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_labels_are_refused_where_no_dnn_detects(clip: Clip, small_card: Path, tmp_path: Path) -> None:
-    """They were left alone without a word."""
-    text = small_card.read_text().replace('task = "detection"', 'task = "segmentation"')
-    card = tmp_path / "street.card.toml"
-    card.write_text(text.replace('name = "yolo"', 'name = "logits"'))
-    clips = [ClipSpec("street", "as rendered", lambda limit: clip)]
-    with pytest.raises(UsageError, match="are boxes, and accmpeg-demo-detector is for segmentation"):
-        evaluate(clips, dnns=[card], out=tmp_path / "out", labels=tmp_path)
-
-
 def test_one_frame_is_no_stream(clip: Clip, small_card: Path, tmp_path: Path) -> None:
     """A keyframe's share of a GOP would be called its bitrate: a hundredth of what crosses the network."""
     still = ClipSpec("still", "as rendered", lambda limit: replace(clip, frames=clip.frames[:1]))

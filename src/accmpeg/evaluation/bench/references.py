@@ -146,8 +146,8 @@ def label_references(
 
     Classes that the file does not know can't be judged, and neither can objects lower than `min_height_px`.
     A file that knows `car` and no other vehicle counts bus, truck and train as cars. Capitals and underscores
-    in names do not matter. None where the DNN does not detect. Raises `EvaluationError` where it knows no
-    class of the file, by which nothing could be judged.
+    in names do not matter. None where the DNN does not detect, or knows no class of the file: its results
+    can't be judged by these labels.
     """
     if card.task != "detection":
         return None
@@ -163,11 +163,7 @@ def label_references(
             of_label[label_class] = members[0]
             counts_as[members] = members[0]
     if (counts_as < 0).all():
-        raise EvaluationError(
-            f"the labels are of {', '.join(label_classes[:4]) or 'nothing'}, and {card.name} finds "
-            f"{', '.join(card.classes[:4])}{', …' if len(card.classes) > 4 else ''}: call the same things "
-            "alike, or leave the labels out"
-        )
+        return None
     references = []
     for frame in labels:
         boxes = np.asarray(frame.xyxy, np.float32).reshape(-1, 4)
