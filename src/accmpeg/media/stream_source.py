@@ -78,7 +78,7 @@ class StreamSource(Source):
         try:
             if said := why_not_as_asked(address, asked, self._stream):
                 raise SourceError(f"{name}: {said}")
-            is_live = self._is_live(address, format_name)
+            is_live = _is_live(self._container, address, is_sent=format_name is not None or is_pipe)
             self._clocked_by_arrival = is_live and bool(self._container.format.flags & _NO_TIMESTAMPS)
             self._held = self._first_frames(is_live)
             if not self._held:
@@ -182,13 +182,6 @@ class StreamSource(Source):
     def _is_hls(self) -> bool:
         return self._container.format.name == "hls"
 
-    def _is_live(self, address: str, format_name: str | None) -> bool:
-        scheme = scheme_of(address)
-        if scheme in ("http", "https"):
-            # A playlist has a size, and no end while segments are still added to it.
-            return not self._container.duration and (self._is_hls or self._container.size <= 0)
-        return scheme in LIVE_SCHEMES or format_name is not None or self._is_pipe
-
     def _decode(self) -> Generator[_Arrived, None, None]:
         packets = self._container.demux(self._stream)
         order = self._order
@@ -277,7 +270,7 @@ class StreamSource(Source):
             rate = FRAME_RATE
         aspect = stream.sample_aspect_ratio or Fraction(1)
         remarks = _remarks(first, self._container, self._address)
-        upright = self._upright(first)
+        upright = _upright(first, self._turner, self._name)
         return SourceInfo(
             name=self._name.rpartition("/")[2] if self._is_file else self._name,
             width_px=upright.width,
@@ -291,15 +284,6 @@ class StreamSource(Source):
             reopens=self._address != f"file:{STANDARD_INPUT}",
         )
 
-    def _upright(self, frame: av.VideoFrame) -> av.VideoFrame:
-        try:
-            return self._turner.turn(to_yuv420p(frame))
-        except av.FFmpegError:
-            pixels = frame.format.name
-            raise SourceError(
-                f"the pixels of {self._name} ({pixels}) are not read: ffmpeg -i IN -pix_fmt yuv420p OUT helps"
-            ) from None
-
     def _stamp(self, frame: av.VideoFrame, arrived_s: float) -> None:
         time_base = self.info.time_base
         pts = round(arrived_s / time_base) if self._clocked_by_arrival else frame.pts
@@ -308,7 +292,7 @@ class StreamSource(Source):
 
     def _ready(self, frame: av.VideoFrame) -> av.VideoFrame:
         info = self.info
-        frame = self._upright(frame)
+        frame = _upright(frame, self._turner, self._name)
         if (frame.width, frame.height) != (info.width_px, info.height_px):
             # Some cameras change their size when the light or the link does; the stream's size is settled.
             if not self._resized:
@@ -334,3 +318,21 @@ def _remarks(first: av.VideoFrame, container: InputContainer, address: str) -> t
     if loses_colours(first):
         remarks.append("its colours come out wrong: their matrix (YCgCo, ICtCp or the like) is not read")
     return tuple(remarks)
+
+
+def _is_live(container: InputContainer, address: str, *, is_sent: bool) -> bool:
+    scheme = scheme_of(address)
+    if scheme in ("http", "https"):
+        # A playlist has a size, and no end while segments are still added to it.
+        return not container.duration and (container.format.name == "hls" or container.size <= 0)
+    return scheme in LIVE_SCHEMES or is_sent
+
+
+def _upright(frame: av.VideoFrame, turner: FrameTurner, name: str) -> av.VideoFrame:
+    try:
+        return turner.turn(to_yuv420p(frame))
+    except av.FFmpegError:
+        pixels = frame.format.name
+        raise SourceError(
+            f"the pixels of {name} ({pixels}) are not read: ffmpeg -i IN -pix_fmt yuv420p OUT helps"
+        ) from None
