@@ -27,6 +27,7 @@ from structure import LAYERS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+SCRIPTS = [ROOT / "Makefile", ROOT / "tools/release.sh", *sorted((ROOT / "deploy/systemd").glob("*.service"))]
 PAGES = [README, *(page for page in sorted((ROOT / "docs").rglob("*.md")) if "_generated" not in page.parts)]
 BLOCK = re.compile(
     r"(?P<left_out><!-- not run: .+? -->\n)?^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -93,9 +94,10 @@ def test_the_quickstart_makes_a_steered_stream(workshop: Path, monkeypatch: pyte
 def test_the_commands_and_their_options_exist() -> None:
     group: Any = typer.main.get_command(accmpeg.cli.app)
     seen = 0
-    for page in PAGES:
+    for page in (*PAGES, *SCRIPTS):
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for line in re.findall(r"^ +(?:\S*/)?accmpeg (\w.*)", text, re.MULTILINE):
+        place = r"/accmpeg (\w[^&;)\n]*)" if page in SCRIPTS else r"^ +(?:\S*/)?accmpeg (\w.*)"
+        for line in re.findall(place, text, re.MULTILINE):
             words, command = line.partition("#")[0].split(), group
             while hasattr(command, "commands"):
                 assert words[0] in command.commands, f"{page.name}: accmpeg {line}"

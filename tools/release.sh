@@ -24,7 +24,7 @@ install=("$clean/venv/bin/python" -m pip install --quiet --disable-pip-version-c
 "${install[@]}" --no-compile "$(realpath "$wheel")"
 "$clean/venv/bin/python" tools/install_size.py --limit $CAMERA_LIMIT_MB
 "${install[@]}" "$(realpath "$wheel")[server,evaluate]"
-(cd "$clean" && venv/bin/accmpeg demo --outputput demo && test -s demo/report.html)
+(cd "$clean" && venv/bin/accmpeg demo --output demo && test -s demo/report.html)
 
 if grep -q repository.example pyproject.toml; then
     echo "ready, but for one thing: set the repository's public address in pyproject.toml before you upload" >&2
