@@ -59,7 +59,13 @@ def main() -> None:
             ]
         )  # fmt: skip
         z, gap = np.sqrt((apart**2).mean(axis=0))
-        print(f"{keep:.0%} kept, {len(known)} halves: a gain differs by {gap:.2f}, {z:.1f} times its noise")
+        noise = np.sqrt(((apart[:, 1] / apart[:, 0]) ** 2).mean())
+        apart_sd = math.sqrt(max(0.0, gap**2 - noise**2) / 2)
+        best = np.mean([min(each.gain for each in judge.seen if each.reached) for _, _, (_, judge) in known])
+        print(
+            f"{keep:.0%} kept, {len(known)} halves: a gain differs by {gap:.2f}, {z:.1f} times its noise: "
+            f"each half drifts by {apart_sd:.2f}. The best of each half: {100 * math.expm1(best):.1f} %"
+        )
         print("drift  " + "".join(f"  sure of {certainty:<14}" for certainty in (0.5, 0.6, 0.7, 0.8, 0.9)))
         for drift_sd in (0.0, 0.1, 0.15, 0.2, 0.3):
             told = [_saved(known, keep, drift_sd, certainty) for certainty in (0.5, 0.6, 0.7, 0.8, 0.9)]
