@@ -19,6 +19,15 @@ from accmpeg.errors import SourceError
 from accmpeg.media.source import open_source
 
 
+def paced(pictures, interval_s):
+    # A camera's clock goes on while it is late: one late picture is not a slower camera.
+    start_s = time.monotonic()
+    for index, picture in enumerate(pictures):
+        time.sleep(max(0, start_s + index * interval_s - time.monotonic()))
+        yield picture
+    time.sleep(interval_s)
+
+
 class MjpegHandler(BaseHTTPRequestHandler):
     """A camera that sends 12 pictures, 5 a second, and hangs up."""
 
@@ -27,12 +36,10 @@ class MjpegHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         with suppress(OSError):
-            for index in range(12):
-                picture = jpeg(index)
+            for picture in paced([jpeg(index) for index in range(12)], 0.2):
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
                 self.wfile.write(head.encode() + picture + b"\r\n")
                 self.wfile.flush()
-                time.sleep(0.2)
 
     def log_message(self, format, *args):
         return
@@ -52,7 +59,7 @@ def test_a_camera_without_timestamps_is_timed_by_arrival():
             server.shutdown()
     assert len(seconds) >= 11
     assert seconds[0] == 0
-    assert np.diff(seconds) == pytest.approx(np.full(len(seconds) - 1, 0.2), abs=0.1)
+    assert np.median(np.diff(seconds)) == pytest.approx(0.2, abs=0.1)
     assert seconds[-1] == pytest.approx(0.2 * (len(seconds) - 1), abs=0.2)
 
 
@@ -75,10 +82,9 @@ class BareHandler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(pictures[0])))
         self.end_headers()
         with suppress(OSError):
-            for picture in pictures:
+            for picture in paced(pictures, 0.1):
                 self.wfile.write(picture)
                 self.wfile.flush()
-                time.sleep(0.1)
 
     def log_message(self, format, *args):
         return
