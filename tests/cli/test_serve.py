@@ -273,7 +273,14 @@ def test_sighup_reads_tokens_inputs_and_settings_anew_and_reopens_the_results(tm
         config.write_text("port = [")
         server.process.send_signal(signal.SIGHUP)
         assert "not valid TOML" in server.line("not reloaded, the old settings go on")["reason"]
+        write(new, 'log-level = "error"\n')
+        server.process.send_signal(signal.SIGHUP)
         server.stream(token=new, frames=4)
+        write(new, "")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr is not None
+        assert "camera connected" not in (line := server.process.stderr.readline())
+        assert json.loads(line)["needs_restart"] == "nothing"
 
         server.process.send_signal(signal.SIGTERM)
         server.line("server stopped")

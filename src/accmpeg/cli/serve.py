@@ -49,7 +49,7 @@ def serve(
     """Serve cameras: decode their streams, run server DNNs on them, answer with results.
 
     SIGTERM and Ctrl-C answer what has come, say goodbye to the cameras, and end with exit code 0.
-    SIGHUP reads tokens, certificate and inputs anew, and reopens the results file.
+    SIGHUP reads tokens, certificate, inputs and log level anew, and reopens the results file.
     """
     # Until the server listens to it, it would end the program, and importing takes a second.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -60,7 +60,15 @@ def serve(
     set_up_logs(access.log_format, access.log_level)
     log_effective_settings(context, SECRETS)
     warn_of_open_secrets(access.tokens, settings.tls_key)
-    run_server(settings, lambda: settings_of(reread(context)))
+
+    def anew() -> ServerSettings:
+        options = reread(context)
+        found, logs = settings_of(options), settings_from(Access, options)
+        found.check()  # first: a log level beside wrong settings is not in force either
+        set_up_logs(logs.log_format, logs.log_level)
+        return found
+
+    run_server(settings, anew)
 
 
 def settings_of(options: Mapping[str, Any]) -> ServerSettings:

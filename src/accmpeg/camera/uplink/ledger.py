@@ -44,10 +44,15 @@ class Ledger:
             waiting[sequence] = unit.stages_ms, unit.captured_us, late
 
     def lose(self) -> None:
-        """What was sent and not answered is lost with its connection, as far as the next one tells."""
+        """What was sent and not answered is lost with its connection, unless the next one tells its result."""
+        self.give_up()
         self._lost = {sequence for waiting in self._sent.values() for sequence in waiting}
-        self._stats.add("dropped_lost", len(self._lost))
         self._sent.clear()
+
+    def give_up(self) -> None:
+        """No more results come of what was lost. It is counted only now, for a count never falls."""
+        self._stats.add("dropped_lost", len(self._lost))
+        self._lost.clear()
 
     def covers(self, stream_id: str, sequence: int) -> bool:
         """Whether a frame of a stream, and all before it, were answered, in this run or an earlier one."""
@@ -69,9 +74,9 @@ class Ledger:
         # By the clock that never jumps, where this run captured the frame and has not forgotten it.
         delay_us = received_us - message.captured_us if captured_us is None else now_us - captured_us
         self._stats.add("results")
-        if message.sequence in self._lost:
-            self._lost.remove(message.sequence)
-            self._stats.add("dropped_lost", -1)
+        self._lost.discard(message.sequence)
+        if self._lost and message.sequence > max(self._lost):  # that of a frame of this connection
+            self.give_up()
         if message.dropped is not None:
             self._stats.add("dropped_server")
         elif not spooled:

@@ -117,12 +117,13 @@ class Uplink:
         self._adaptation = Adaptation(controller, ladder, spooling=keeps, results_per_s=options.results_per_s)
         self._spool = spool
         spool.begin(hello, parameter_sets)
+        self._ledger = Ledger(clock, stats)
         state = LinkState(
             stream_id=hello.stream_id,
             keeps=keeps,
             spool=self._spool,
             adaptation=self._adaptation,
-            ledger=Ledger(clock, stats),
+            ledger=self._ledger,
             sync=ClockSync(),
             clock=clock,
             stats=stats,
@@ -243,6 +244,7 @@ class Uplink:
         except Exception as error:
             log.exception("the network thread failed")
             self.error = AccmpegError(f"the network thread failed: {error}")
+        self._ledger.give_up()
 
     async def _talk(self) -> None:
         await self._outputs.open()
