@@ -44,7 +44,7 @@ class Ledger:
             waiting[sequence] = unit.stages_ms, unit.captured_us, late
 
     def lose(self) -> None:
-        """What was sent and not answered is lost with its connection, unless the next one tells its result."""
+        """What was sent and not answered is lost with its connection, unless the next tells its result."""
         self.give_up()
         self._lost = {sequence for waiting in self._sent.values() for sequence in waiting}
         self._sent.clear()
