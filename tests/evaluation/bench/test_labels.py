@@ -132,6 +132,16 @@ def test_numbers_may_be_text_or_have_a_decimal_point_and_frame_indices_need_no_n
     assert [len(unlabelled_xyxy(frame)) for frame in labels] == [1, 0]
 
 
+def test_ignored_boxes_are_regions_as_crowds_are(tmp_path: Path) -> None:
+    """CityPersons and what converters make of VOC's difficult objects: no detector is asked for them."""
+    document = numbered(["1.jpg", "2.jpg"])
+    document["annotations"][0] |= {"iscrowd": 0, "ignore": 0}
+    document["annotations"][1] |= {"iscrowd": "0", "ignore": 1}
+    labels, _ = read_coco(written(tmp_path, document))
+    assert [len(frame) for frame in labels] == [1, 0]
+    assert [len(unlabelled_xyxy(frame)) for frame in labels] == [0, 1]
+
+
 def test_pictures_with_missing_numbers_are_paired_by_name(tmp_path: Path) -> None:
     path = written(tmp_path, numbered(["frames/30.jpg", "frames/10.jpg"]))
     labels, _ = read_coco(path, ["10.jpg", "30.jpg", "40.jpg"])

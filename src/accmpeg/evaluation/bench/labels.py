@@ -5,9 +5,9 @@ it padded with zeros or not; names without a number count in their order. Number
 where all frames are labelled. Frames after the last labelled one have no labels; one between others must have
 its entry, for else no one could tell which frames are meant.
 
-Boxes with `iscrowd`, and `info.unlabelled_zones` (boxes `[x0, y0, x1, y1]`, for all frames), are regions in
-which objects were not labelled one by one: `unlabelled_xyxy` of a frame. Folders in `file_name` may stand
-with either slash.
+Boxes with `iscrowd` or `ignore`, and `info.unlabelled_zones` (boxes `[x0, y0, x1, y1]`, for all frames), are
+regions in which objects were not labelled one by one: `unlabelled_xyxy` of a frame. Folders in `file_name`
+may stand with either slash.
 """
 
 import json
@@ -63,7 +63,7 @@ def read_coco(
             if category_id not in numbers:
                 raise ValueError(f"an annotation is of category {category_id}, and categories has no such id")
             frame, corners = frames[image_id], _corners(annotation["bbox"])
-            if int(annotation.get("iscrowd") or 0):  # "0" in some files
+            if any(int(annotation.get(key) or 0) for key in ("iscrowd", "ignore")):  # "0" in some files
                 frame.crowds.append(corners)
             else:
                 frame.objects.append(corners)

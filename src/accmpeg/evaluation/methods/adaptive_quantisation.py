@@ -39,7 +39,8 @@ def _plain(aq_mode: int) -> Method:
 _B_FRAMES = Method(
     name="b2",
     family="stock",
-    source="x264 --crf --aq-mode 1 --bframes 2 --b-pyramid none --b-adapt 0 --no-scenecut --no-mbtree",
+    source="x264 --crf --aq-mode 1 --bframes 2 --pbratio 2 --b-pyramid none --b-adapt 0 --no-scenecut "
+    "--no-mbtree",
     knobs={"aq_mode": 1, "b_frames": B_FRAMES},
     open=partial(_open, 1, B_FRAMES),
 )

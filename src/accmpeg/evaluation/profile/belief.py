@@ -55,7 +55,7 @@ LEVERS: Mapping[str, Lever] = {
     # The DNN's size saves least where most is kept: a small picture runs out of pixels.
     "size": Lever((-0.28, 0.02), 0.30),
     "below the DNN's size": Lever((0.10, 0.25), 0.20),
-    "b_frames": Lever((-0.14, -0.15), 0.10),
+    "b_frames": Lever((-0.23, -0.22), 0.10),
     "mbtree": Lever((-0.04, -0.04), 0.10),
     "feedback": Lever((-0.05, -0.06), 0.13),
     "accmodel": Lever((-0.04, -0.05), 0.13),
