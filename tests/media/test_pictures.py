@@ -231,6 +231,17 @@ def test_footage_is_found_in_natural_order(tmp_path):
     ]
 
 
+def test_a_picture_without_a_decoder_is_named(tmp_path):
+    path = tmp_path / "a.jxl"
+    path.write_bytes(
+        bytes.fromhex(
+            "ff0a43060012880200e0005de5120000152aa38c1bbc9cebf9f24387c5b48deb0c6db56d6149a2c8383649277048128b20ee26c703000042ccb370007682a1292a4900"
+        )
+    )
+    with pytest.raises(SourceError, match=r"a\.jxl: .*no decoder for it: make it a png or jpg"):
+        read_still(path)
+
+
 def test_unread_pictures_of_a_folder_are_named(tmp_path):
     save_sizes(tmp_path / "frames", [(64, 48)] * 3)
     (tmp_path / "frames" / "2.dng").write_bytes(b"raw")

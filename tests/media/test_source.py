@@ -135,6 +135,34 @@ def test_damaged_frames_are_passed_over_and_counted(textured, tmp_path):
         assert source.skipped_frames == 2
 
 
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_damaged_frames_keep_their_numbers_whatever_the_decoder_does_with_them(
+    make_clip, textured, tmp_path, interlaced
+):
+    """The decoder meets B-frames in another order, and a deinterlacer holds a frame back."""
+    options = {"g": "8", "bf": "2", "b-adapt": "0"} | ({"x264-params": "tff=1"} if interlaced else {})
+    frames = [textured(160, 96, moved_px=i, pts=i) for i in range(24)]
+    clip, path = make_clip(frames=frames, options=options), tmp_path / "bad.mkv"
+    with av.open(clip) as whole, av.open(path, "w") as bad:
+        stream = bad.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.size and number in (9, 17):
+                torn = av.Packet(bytes(packet)[:40])
+                torn.pts, torn.dts, torn.time_base = packet.pts, packet.dts, packet.time_base
+                packet = torn
+            if packet.size:
+                packet.stream = stream
+                bad.mux(packet)
+    with open_source(path) as source:
+        numbers = [
+            (index + source.passed_over, round(frame.pts * frame.time_base * 25))
+            for index, frame in enumerate(source)
+        ]
+        assert len(numbers) + source.skipped_frames == 24
+    assert source.skipped_frames == 2
+    assert all(number == shown for number, shown in numbers)
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"hello, this is no video" * 100])
 @pytest.mark.parametrize("name", ["bad.mp4", "bad.mkv", "bad.jpg", "bad.h264", "bad"])
 def test_files_that_are_no_video(tmp_path, name, content):

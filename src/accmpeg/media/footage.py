@@ -173,6 +173,8 @@ def read_picture(path: str | Path) -> tuple[av.VideoFrame, Fraction]:
 
 def _single(container: InputContainer) -> tuple[av.VideoFrame, Fraction]:
     stream = container.streams.video[0]
+    if stream.codec_context is None:  # as of JPEG XL
+        raise SourceError("this FFmpeg has no decoder for it: make it a png or jpg")
     if stream.codec_context.name == "mjpeg":
         # Or where the file ends early, the rest of the picture is green.
         stream.codec_context.options = {"err_detect": "explode"}

@@ -5,11 +5,13 @@ Live streams without timestamps (MJPEG over HTTP, raw H.264) are timed by their 
 
 import logging
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 
 import av
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from accmpeg.errors import SourceError
 from accmpeg.media.addresses import LIVE_SCHEMES, is_url, scheme_of
@@ -21,6 +23,7 @@ from accmpeg.media.opening import is_file, open_video
 from accmpeg.media.seeking import Entry, find_entry, last_frames, shown_packets
 from accmpeg.media.source_base import Source, SourceInfo
 from accmpeg.media.timeline import (
+    DamagedFrames,
     DisplayOrder,
     Pacing,
     Timeline,
@@ -101,15 +104,19 @@ class StreamSource(Source):
         if self._used:
             raise SourceError(f"{self._name} is read already: open it again")
         self._used = True
+        passed: deque[int] = deque()  # a deinterlacer gives its frames later
         for frame, arrived_s in self._arrivals():
             if self._pacing is not None and self._was_given(frame):
                 continue
+            passed.append(self._damaged.before(frame.pts))
             self._stamp(frame, arrived_s)
             if self._pacing is not None and frame.pts is not None:
                 time.sleep(self._pacing.wait_s(float(frame.pts * self.info.time_base), time.monotonic()))
             for whole in self._deinterlacer.push(frame):
+                self.passed_over = passed.popleft()
                 yield self._ready(whole)
         for whole in self._deinterlacer.flush():
+            self.passed_over = passed.popleft()
             yield self._ready(whole)
 
     def go_on_after(self, before: Source) -> None:
@@ -174,6 +181,7 @@ class StreamSource(Source):
     def _begin(self) -> None:
         """Decodes from where the container is."""
         self.skipped_frames = self.passed_over = self._packets = 0
+        self._damaged = DamagedFrames()
         self._held = []
         self._order = DisplayOrder()
         self._decoded = self._decode()
@@ -209,8 +217,9 @@ class StreamSource(Source):
             try:
                 frames = packet.decode()
             except (av.FFmpegError, ValueError):
-                self.skipped_frames += packet.size > 0 and is_shown
-                if is_shown:
+                if is_shown and packet.size:
+                    self.skipped_frames += 1
+                    self._damaged.add(packet.pts if packet.pts is not None else packet.dts)
                     order.failed()
                 continue
             reorders = bool(self._stream.codec_context.has_b_frames)
@@ -218,15 +227,9 @@ class StreamSource(Source):
                 frame.pts = order.shown(frame.pts, is_keyframe=frame.key_frame, reorders=reorders)
                 if frame.is_corrupt:
                     self.skipped_frames += 1
-                    self.passed_over += 1
+                    self._damaged.add(frame.pts)
                 else:
                     yield frame, arrived_s
-
-    def _doubts_rate(self) -> bool:
-        """Whether the frame rate that FFmpeg guesses may be the fineness of a clock, such as the 1000 of what
-        browsers record."""
-        rate, average = self._stream.guessed_rate or 0, self._stream.average_rate
-        return not self._clocked_by_arrival and (rate > _USUAL_RATE or bool(average and rate > 1.5 * average))
 
     def _first_frames(self, is_live: bool) -> list[_Arrived]:
         """The frame that shows that there is one; where that must tell the rate, as many as it takes."""
@@ -235,7 +238,8 @@ class StreamSource(Source):
         for frame, arrived_s in self._decoded:
             held.append((frame, arrived_s))
             took_s = time.monotonic() - began_s
-            if self._doubts_rate() and len(held) < _PACED_FRAMES and not (is_live and took_s > _MEASURED_S):
+            looks_on = len(held) < _PACED_FRAMES and not (is_live and took_s > _MEASURED_S)
+            if looks_on and not self._clocked_by_arrival and _doubts_rate(self._stream):
                 continue
             if not self._clocked_by_arrival or took_s > _LONGEST_MEASURED_S:
                 break
@@ -261,7 +265,7 @@ class StreamSource(Source):
                 (frame, at_s)
                 for (frame, _), at_s in zip(self._held, spread_arrivals(arrivals_s, rate), strict=True)
             ]
-        elif self._doubts_rate():
+        elif _doubts_rate(stream):
             times_s = [float(frame.pts * time_base) for frame, _ in self._held if frame.pts is not None]
             # Raw H.264 and H.265 say a rate, but no times.
             paced = paced_rate(times_s) or (rate if not times_s and rate <= _USUAL_RATE else FRAME_RATE)
@@ -326,6 +330,13 @@ def _is_live(container: InputContainer, address: str, *, is_sent: bool) -> bool:
         # A playlist has a size, and no end while segments are still added to it.
         return not container.duration and (container.format.name == "hls" or container.size <= 0)
     return scheme in LIVE_SCHEMES or is_sent
+
+
+def _doubts_rate(stream: VideoStream) -> bool:
+    """Whether the frame rate that FFmpeg guesses may be the fineness of a clock, such as the 1000 of what
+    browsers record."""
+    rate, average = stream.guessed_rate or 0, stream.average_rate
+    return rate > _USUAL_RATE or bool(average and rate > 1.5 * average)
 
 
 def _upright(frame: av.VideoFrame, turner: FrameTurner, name: str) -> av.VideoFrame:

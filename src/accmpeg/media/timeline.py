@@ -7,6 +7,7 @@ Pure arithmetic: arrival times come in as arguments.
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Sequence
 from fractions import Fraction
@@ -14,6 +15,7 @@ from itertools import pairwise
 
 __all__ = [
     "LONGEST_GAP_S",
+    "DamagedFrames",
     "DisplayOrder",
     "Pacing",
     "Timeline",
@@ -80,6 +82,31 @@ class DisplayOrder:
             while self._waiting and self._waiting[0] < pts and (is_keyframe or not reorders):
                 self._waiting.popleft()
         return self._waiting.popleft() if self._waiting else pts
+
+
+class DamagedFrames:
+    """Counts the damaged frames that are shown before each good one; decoders may meet later ones sooner.
+
+    >>> damaged = DamagedFrames()
+    >>> damaged.add(4)
+    >>> damaged.before(3), damaged.before(5)
+    (0, 1)
+    """
+
+    def __init__(self) -> None:
+        self._ahead: list[float] = []
+        self._passed = 0
+
+    def add(self, pts: int | None) -> None:
+        """A frame of that time is damaged."""
+        self._ahead.append(-math.inf if pts is None else pts)
+
+    def before(self, pts: int | None) -> int:
+        """So many in all, for the next good frame in the order of display."""
+        ahead = [each for each in self._ahead if pts is not None and each > pts]
+        self._passed += len(self._ahead) - len(ahead)
+        self._ahead = ahead
+        return self._passed
 
 
 class Timeline:
