@@ -166,7 +166,7 @@ class Codec:
 _LOOKAHEAD_FRAMES = 8
 
 PB_RATIO = 2.0
-"""How many times the quantisation step of P-frames B-frames have: 2 is 6 QP coarser (x264's own 1.3, 2 QP)."""
+"""How many times the step of P-frames B-frames have: 2 is 6 QP coarser. x264's own is 1.3, which is 2 QP."""
 
 _PRESETS = ["veryslow", "slower", "slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast"]
 
