@@ -165,7 +165,7 @@ class Codec:
 # x265 looks ahead as far as it must to choose B-frames. At a CRF that costs no delay.
 _LOOKAHEAD_FRAMES = 8
 
-PB_RATIO = 2.0
+_PB_RATIO = 2.0
 """How many times the step of P-frames B-frames have: 2 is 6 QP coarser. x264's own is 1.3, which is 2 QP."""
 
 _PRESETS = ["veryslow", "slower", "slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast"]
@@ -210,7 +210,7 @@ def _libx264(settings: EncoderSettings) -> dict[str, str]:
         # for a frame more. What nothing refers to may be coarser than x264 has it for people's eyes.
         own.append("b-pyramid=none")
         if settings.qp is None:
-            own.append(f"pbratio={PB_RATIO:g}")
+            own.append(f"pbratio={_PB_RATIO:g}")
     if settings.b_frames and not settings.mbtree_frames:
         # Always so many in a row: to weigh each one takes x264 a look at every frame of its own, which costs
         # more than B-frames spare and saves nothing. Its search for scene cuts is the half of that.

@@ -11,7 +11,6 @@ from accmpeg.camera import SteeredEncoder
 from accmpeg.dnn.base import ServerDnn
 from accmpeg.evaluation.bench.cache import CodedFrame
 from accmpeg.evaluation.bench.session import MethodContext, Session, stage_of
-from accmpeg.media.codecs import PB_RATIO
 from accmpeg.media.encoder import AccessUnit, EncoderSettings
 
 __all__ = [
@@ -91,21 +90,17 @@ class StreamFormat:
         steerable: bool = False,
         b_frames: int = 0,
         mbtree_frames: int = 0,
-        pb_ratio: float = PB_RATIO,
     ) -> EncoderSettings:
         """These settings at an operating point.
 
         Without an `aq_mode` every block of a P frame has the exact QP asked for, one of a keyframe that of
-        x264's I/P ratio below it. mb-tree is off unless it has frames to look ahead. B-frames are coarser by
-        `pb_ratio`.
+        x264's I/P ratio below it. mb-tree is off unless it has frames to look ahead.
         """
         flat = aq_mode is None
         params = {"ipratio": f"{IP_RATIO}"}
         if flat and point.quality is not None:
             # With a qcomp of exactly 1 x264 leaves the first keyframe, and only that, without the I/P ratio.
             params["qcomp"] = "0.9999"
-        if pb_ratio != PB_RATIO:
-            params["pbratio"] = f"{pb_ratio:g}"
         return EncoderSettings(
             width_px=self.width_px,
             height_px=self.height_px,

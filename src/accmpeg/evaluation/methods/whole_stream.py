@@ -1,7 +1,6 @@
 """Whole streams by name: size, B-frames, look-ahead, preset, AQ and map together, as `accmpeg profile` tries.
 
     stream:source          stream:640x360+b2+feedback          stream:640x360+b2+mbtree10+accmodel+medium+aq0
-    stream:source+b2+pb1.3            (B-frames as fine as x264 has them)
     stream:source+feedback+strength0.5+margin1                 stream:source+accmodel+strength1.5+every5
 
 `stream:source` is `aq-1`, what an untouched x264 sends; every part that follows changes one thing.
@@ -25,7 +24,6 @@ from accmpeg.evaluation.methods.base import (
     StreamFormat,
 )
 from accmpeg.evaluation.methods.feedback_boxes import FeedbackStream
-from accmpeg.media.codecs import PB_RATIO
 from accmpeg.steering.encoder import SteeredEncoder
 from accmpeg.steering.feedback import MARGIN_MACROBLOCKS
 
@@ -44,7 +42,6 @@ _PRESETS = ("superfast", "veryfast", "faster", "fast", "medium", "slow")
 MAP_EVERY = 10
 _PARTS = {
     "b": "b_frames",
-    "pb": "pb_ratio",
     "mbtree": "mbtree_frames",
     "map": "map",
     "preset": "preset",
@@ -76,8 +73,6 @@ class StreamSetting:
     """Of a map of the server's answers, in macroblocks."""
     map_every: int | None = None
     """Frames from one map of an AccModel to the next; None is as the sweep says, `MAP_EVERY` by default."""
-    pb_ratio: float = PB_RATIO
-    """How much coarser B-frames are than P-frames; x264's own is 1.3."""
 
     @property
     def name(self) -> str:
@@ -151,7 +146,6 @@ def _open(setting: StreamSetting, stream: StreamFormat, point: OperatingPoint, s
         steerable=setting.map != "none",
         b_frames=setting.b_frames,
         mbtree_frames=setting.mbtree_frames,
-        pb_ratio=setting.pb_ratio,
     )
     strength = setting.map_strength
     if setting.map == "feedback":
