@@ -4,9 +4,9 @@
         --videos CLIPS --dnn CARD --reference CARD --limit 120 --step 3 --most-points 10 --output DIR
 
 Each is added to `b2` (two B-frames, the package's own settings) and given to `accmpeg evaluate` as a method
-of its own, at the source's size and, with `@dnn`, at the DNN's: `pbratio-1.3@dnn`. What stands after `--` goes
-to `evaluate`; without `--methods` these are `b2@dnn` and all of them at the DNN's size. The null is `crf+0.5`:
-the same stream at other operating points.
+of its own, at the source's size and, with `@dnn`, at the DNN's: `pbratio-1.3@dnn`. What stands after `--`
+goes to `evaluate`; without `--methods` these are `b2@dnn` and all of them at the DNN's size. The null is
+`crf+0.5`: the same stream at other operating points.
 """
 
 import os
