@@ -93,8 +93,7 @@ class StreamSource(Source):
             self._turner = FrameTurner(first)
             self.info = self._describe(first, is_live)
             self._deinterlacer = Deinterlacer()
-            info = self.info
-            self._timeline = Timeline(name, info.time_base, info.frame_rate, is_live=is_live)
+            self._timeline = Timeline(name, self.info.time_base, self.info.frame_rate, is_live=is_live)
             self._pacing = Pacing() if is_live and self._is_hls else None
         except BaseException:
             self._close_container()
