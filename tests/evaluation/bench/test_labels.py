@@ -133,8 +133,17 @@ def test_numbers_may_be_text_or_have_a_decimal_point_and_frame_indices_need_no_n
 
 
 def test_ignored_boxes_are_regions_as_crowds_are(tmp_path: Path) -> None:
-    """CityPersons and what converters make of VOC's difficult objects: no detector is asked for them."""
+    """CityPersons and what converters make of VOC's difficult objects: no detector is asked for them.
+    KITTI and VisDrone have a category for them."""
     document = numbered(["1.jpg", "2.jpg"])
+    region = {"image_id": 0, "category_id": 0, "bbox": [5, 5, 9, 9]}
+    for name in ("DontCare", "ignored regions", "ignore"):
+        document["categories"].append({"id": 0, "name": name})
+        document["annotations"].append(region)
+        labels, _ = read_coco(written(tmp_path, document))
+        assert [len(frame) for frame in labels] == [1, 1]
+        assert [unlabelled_xyxy(frame).tolist() for frame in labels] == [[[5, 5, 14, 14]], []]
+        del document["categories"][-1], document["annotations"][-1]
     document["annotations"][0] |= {"iscrowd": 0, "ignore": 0}
     document["annotations"][1] |= {"iscrowd": "0", "ignore": 1}
     labels, _ = read_coco(written(tmp_path, document))

@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from accmpeg.errors import UsageError
 from accmpeg.evaluation.bench.plan import footage_clips
@@ -139,7 +140,7 @@ def test_a_part_beyond_the_labels_keeps_its_frames(clip: Path, tmp_path: Path) -
     assert last.labels is None
 
 
-def test_clips_of_one_name_have_their_own_labels(tmp_path: Path) -> None:
+def test_clips_of_one_name_have_their_own_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for folder in ("north", "south"):
         (tmp_path / "site" / folder).mkdir(parents=True)
         write_video(tmp_path / "site" / folder / "cam.mkv", 4)
@@ -149,6 +150,17 @@ def test_clips_of_one_name_have_their_own_labels(tmp_path: Path) -> None:
     (labels.parent.parent / "cam.json").write_text("{}")
     both = footage_clips(find_footage([tmp_path / "site"]), tmp_path / "labels")
     assert [spec.open.labels for spec in both] == [labels / "cam.json", None]  # type: ignore[attr-defined]
+    (told,) = caplog.messages
+    assert told.endswith("labels has none of site/south/cam.json")
+
+
+def test_pictures_that_are_no_clip_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Such as a numbered folder in which one picture has another size."""
+    write_video(tmp_path / "cam.mkv", 4)
+    for number, side_px in enumerate((32, 32, 48)):
+        Image.new("L", (side_px, 32)).save(tmp_path / f"{number}.png")
+    assert len(footage_clips(find_footage([tmp_path]))) == 1
+    assert caplog.messages[0].startswith(f"3 pictures, such as {tmp_path / '0.png'}, are left out")
 
 
 @pytest.mark.parametrize("keep", [0.901, 0.7, 0.98, float("nan")])

@@ -5,9 +5,9 @@ it padded with zeros or not; names without a number count in their order. Number
 where all frames are labelled. Frames after the last labelled one have no labels; one between others must have
 its entry, for else no one could tell which frames are meant.
 
-Boxes with `iscrowd` or `ignore`, and `info.unlabelled_zones` (boxes `[x0, y0, x1, y1]`, for all frames), are
-regions in which objects were not labelled one by one: `unlabelled_xyxy` of a frame. Folders in `file_name`
-may stand with either slash.
+Boxes with `iscrowd` or `ignore`, those of a category that is called so (`DontCare`, `ignored regions`), and
+`info.unlabelled_zones` (boxes `[x0, y0, x1, y1]`, for all frames), are regions in which objects were not
+labelled one by one: `unlabelled_xyxy` of a frame. Folders in `file_name` may stand with either slash.
 """
 
 import json
@@ -27,6 +27,7 @@ from accmpeg.media.footage import natural_order
 __all__ = ["read_coco", "unlabelled_xyxy"]
 
 _UNLABELLED = "unlabelled_xyxy"
+_REGION = re.compile(r"(don'?t[ _-]?care|ignored?)([ _-]?(region|area|zone)s?)?", re.IGNORECASE)
 _NEARLY_ALL = 0.9  # of a clip's frames
 _FAR_OUT = 0.25  # of the boxes: most tools cut those of what is half outside
 
@@ -50,6 +51,7 @@ def read_coco(
         document = json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows put a mark before it
         categories = sorted(document["categories"], key=_by_id)
         numbers = {_id(category["id"]): number for number, category in enumerate(categories)}
+        names = tuple(str(category["name"]).strip() for category in categories)
         images = _in_frame_order(document["images"], picture_names, count_frames)
         _check_size(images, size_px)
         zones = [[float(edge) for edge in zone] for zone in _zones(document)]
@@ -63,14 +65,17 @@ def read_coco(
             if category_id not in numbers:
                 raise ValueError(f"an annotation is of category {category_id}, and categories has no such id")
             frame, corners = frames[image_id], _corners(annotation["bbox"])
-            if any(int(annotation.get(key) or 0) for key in ("iscrowd", "ignore")):  # "0" in some files
+            is_region = any(
+                int(annotation.get(key) or 0) for key in ("iscrowd", "ignore")
+            )  # "0" in some files
+            if is_region or _REGION.fullmatch(names[numbers[category_id]]):
                 frame.crowds.append(corners)
             else:
                 frame.objects.append(corners)
                 frame.classes.append(numbers[category_id])
         labels = [frames[_id(image["id"])].detections() for image in images]
         _check_boxes(np.concatenate([each.xyxy for each in labels]), size_px)
-        return labels, tuple(str(category["name"]) for category in categories)
+        return labels, names
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(
             f"{path} is no COCO detection file ({type(error).__name__}: {error}): it needs images, "

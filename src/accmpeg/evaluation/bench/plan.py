@@ -1,6 +1,7 @@
 """What a sweep consists of: clips, server DNNs with their AccModels, settings, and the cells that follow."""
 
 import hashlib
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ __all__ = [
     "Group",
     "footage_clips",
 ]
+
+log = logging.getLogger(__name__)
 
 NULL_METHOD = "aq-1"
 """Measured a second time between its own operating points: what a comparison of equals looks like."""
@@ -177,12 +180,24 @@ def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> lis
     UsageError where no clip has labels.
     """
     clips = [item for item in footage if item.kind != "still"]
+    if clips and len(clips) < len(footage):
+        still = next(item for item in footage if item.kind == "still")
+        log.warning(
+            "%d pictures, such as %s, are left out: those of a clip have numbers for names, and one size",
+            len(footage) - len(clips),
+            still.path,
+        )
     stems = Counter(item.path.stem for item in clips)
     names = [item.path.stem if stems[item.path.stem] == 1 else item.clip for item in clips]
-    if labels is not None and names and not any((labels / f"{name}.json").exists() for name in names):
+    unlabelled = [] if labels is None else [name for name in names if not (labels / f"{name}.json").exists()]
+    if names and len(unlabelled) == len(names):
         raise UsageError(
             f"--labels {labels}: it has none of {', '.join(f'{name}.json' for name in names[:4])}: call each "
             "file like its clip; COCO's format is read, and not the text of YOLO or MOT"
+        )
+    if unlabelled:
+        log.warning(
+            "--labels %s has none of %s", labels, ", ".join(f"{name}.json" for name in unlabelled[:4])
         )
     specs = []
     for name, item in zip(names, clips, strict=True):
