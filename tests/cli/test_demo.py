@@ -62,6 +62,14 @@ def test_the_demo_on_an_own_video(accmpeg: Callable, tmp_path: Path) -> None:
     assert "b2-graded@dnn" in done.stdout
     assert "synthetic" not in done.stdout
     assert (tmp_path / "accmpeg-demo" / "report.html").exists()
+    # Without a terminal it says that it is at work, before minutes of timing.
+    assert done.stderr.startswith("costs 0/1, 0 s\n")
+    # A table of two clips would be neither's.
+    another = accmpeg("demo", "--limit", 9)
+    assert another.returncode == 2
+    assert (
+        "accmpeg-demo holds the comparison of own with accmpeg-demo: give another --output" in another.stderr
+    )
 
 
 def test_an_own_video_needs_its_models(accmpeg: Callable) -> None:

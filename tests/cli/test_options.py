@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import av
 import pytest
@@ -13,8 +13,9 @@ from typer.testing import CliRunner, Result
 
 from accmpeg.cli import VERBS
 from accmpeg.cli import app as accmpeg
-from accmpeg.cli.common import TranslatingGroup
+from accmpeg.cli.common import Baselines, TranslatingGroup
 from accmpeg.cli.options import settings_from, with_options
+from accmpeg.evaluation.methods import BASELINES
 from accmpeg.options import Option
 
 
@@ -112,6 +113,37 @@ def test_every_verb_has_its_place_in_the_list() -> None:
     assert sorted(VERBS) == sorted(typer.main.get_command(accmpeg).commands)
 
 
+@pytest.mark.parametrize(
+    ("verb", "first"),
+    [
+        ("stream", ["to", "token_file", "ca", "insecure", "accmodel", "profile"]),
+        ("encode", ["output", "accmodel", "policy", "profile", "codec", "bitrate"]),
+        ("profile", ["dnn", "output", "accmodel", "reference", "labels"]),
+        ("evaluate", ["videos", "dnn", "output", "accmodel", "methods", "quick"]),
+        ("cluster label", ["address", "dnn", "output"]),
+        ("cluster serve", ["address", "min_replicas"]),
+    ],
+)
+def test_the_help_begins_with_what_one_needs_first(verb: str, first: list[str]) -> None:
+    command: Any = typer.main.get_command(accmpeg)
+    for name in verb.split():
+        command = command.commands[name]
+    options = [each.name for each in command.params if each.param_type_name == "option"]
+    assert options[: len(first)] == first
+
+
+@pytest.mark.parametrize("verb", ["serve", "stream"])
+def test_the_variable_of_an_option_is_called_as_its_flag(verb: str) -> None:
+    command: Any = typer.main.get_command(accmpeg)
+    for option in command.commands[verb].params:
+        if option.param_type_name == "option":
+            assert option.opts[0] == f"--{option.name.replace('_', '-')}"
+
+
+def test_the_help_names_the_baselines_that_there_are() -> None:
+    assert get_args(Baselines)[1].show_default == ", ".join(BASELINES)
+
+
 def test_no_help_has_brackets_which_would_be_taken_for_markup_and_vanish() -> None:
     for command in commands(typer.main.get_command(accmpeg)):
         for parameter in command.params:
@@ -180,3 +212,13 @@ def test_an_empty_accmodel_is_a_failure_like_one_that_is_not_there(footage: Path
     done = CliRunner().invoke(accmpeg, command)
     assert done.exit_code == 1, done.output
     assert "can't be read as a card" in done.output
+
+
+def test_an_accmodel_that_was_copied_without_its_card_says_so(footage: Path, tmp_path: Path) -> None:
+    (tmp_path / "cheap.onnx").write_bytes(b"weights")
+    command = ["encode", str(footage), f"-o={tmp_path / 'out.mp4'}", f"--accmodel={tmp_path / 'cheap.onnx'}"]
+    done = CliRunner().invoke(accmpeg, command, env={"COLUMNS": "400"})
+    assert done.exit_code == 1, done.output
+    assert (
+        "cheap.onnx has no cheap.card.toml beside it: accmpeg train writes both, so copy both" in done.output
+    )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from accmpeg.dnn.card import CARD_SUFFIX, InputCard, card_text, parse_card
-from accmpeg.errors import WeightsError
+from accmpeg.errors import CardError, WeightsError
 from accmpeg.media.planes import LONG_SIDE_PX, SIZE_MULTIPLE_PX
 
 __all__ = [
@@ -179,8 +179,10 @@ def card_path(path: str | Path) -> Path:
 
 def read_accmodel_card(path: str | Path) -> AccModelCard:
     """Reads and checks a card; raises `CardError` naming the key that is missing, unknown or senseless."""
-    path = card_path(path)
-    return parse_card(AccModelCard, card_text(path), str(path))
+    card = card_path(path)
+    if Path(path).is_file() and not card.exists():
+        raise CardError(f"{path} has no {card.name} beside it: accmpeg train writes both, so copy both")
+    return parse_card(AccModelCard, card_text(card), str(card))
 
 
 def verified_weights(card: AccModelCard, card_file: Path) -> bytes:

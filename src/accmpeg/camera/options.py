@@ -55,7 +55,9 @@ class CameraOptions:
         str | None, Option("The camera's name at the server.", default="this machine's name and a mark")
     ] = None
     """None is made of this machine's name and the source's, see `default_name`."""
-    dnn: Annotated[str | None, Option("Server DNN wanted.", default="the server's first")] = None
+    dnn: Annotated[
+        str | None, Option("Name of the server DNN that is to answer.", default="the server's first")
+    ] = None
     policy: str = "graded"
     every: Every = 10
     map_strength: MapStrength = 1.0
@@ -112,7 +114,8 @@ class CameraOptions:
         int, Option("Most bytes in the spool, such as 256M or 4G.", name="spool_limit")
     ] = 256 << 20
     publish: Annotated[
-        Sequence[str], Option("Also to a file, rtsp://, rtmp:// or udp://.", metavar="ADDRESS")
+        Sequence[str],
+        Option("Send it to this file, rtsp://, rtmp:// or udp:// too; may repeat.", metavar="ADDRESS"),
     ] = ()
     adopts: frozenset[str] = frozenset()
     cache: Annotated[
@@ -121,7 +124,8 @@ class CameraOptions:
     ] = None
     drain_s: float = 10.0
     statistics_every_s: Annotated[
-        float, Option("Seconds between two statistics.", name="statistics_s", min=0.1)
+        float,
+        Option("Seconds from one line of statistics in the log to the next.", name="statistics_s", min=0.1),
     ] = 10.0
 
     @property

@@ -62,9 +62,13 @@ def _on_cluster(
             gpus = 0.0 if given.get("device", "cpu") == "cpu" else 1.0
             (run_there or verb)(**given, workers=RayWorkers(gpus))
 
-    parameters = [each for each in signature.parameters.values() if each.name != "workers"]
-    run.__signature__ = signature.replace(parameters=[*parameters, address])  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in (*parameters, address)}
+    own = [
+        each.replace(kind=each.KEYWORD_ONLY)
+        for each in signature.parameters.values()
+        if each.name != "workers"
+    ]
+    run.__signature__ = signature.replace(parameters=[address, *own])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in (address, *own)}
     return run
 
 

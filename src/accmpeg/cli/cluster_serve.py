@@ -30,15 +30,16 @@ log = logging.getLogger(__name__)
 
 def cluster_serve(
     context: typer.Context,
-    settings: ServerSettings,
-    limits: Limits,
+    *,
+    address: Address = None,
     scale: Scale,
-    access: Access,
     every_node: Annotated[
         bool, Option("Let cameras connect to every node with a replica, not the head alone.")
     ] = False,
     detach: Annotated[bool, Option("Return when the replicas serve, and leave them running.")] = False,
-    address: Address = None,
+    settings: ServerSettings,
+    access: Access,
+    limits: Limits,
     config: ConfigFile = None,
 ) -> None:
     """Serve cameras from a Ray cluster: replicas of `accmpeg serve` behind Ray Serve's proxies.

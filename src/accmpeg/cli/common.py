@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsJson",
+    "Baselines",
     "CaFile",
     "Insecure",
     "Labels",
@@ -93,6 +94,15 @@ Reference = Annotated[
     Path | None,
     typer.Option(
         exists=True, dir_okay=False, help="Card of a stronger DNN that confirms the server DNN's answers."
+    ),
+]
+Baselines = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--baseline",
+        metavar="METHOD",
+        help="A method to compare with; may repeat.",
+        show_default="aq-1, aq-1@dnn, aq-0@dnn, b2@dnn, constant-qp",
     ),
 ]
 """What several verbs take, in the words of all."""
@@ -216,6 +226,7 @@ class _ProgressLines(Progress):
         self._unsaid = task_id
         task = next(task for task in self.tasks if task.id == task_id)
         elapsed_s = task.elapsed or 0.0
+        at_once = at_once or not (self._begun or task.completed)  # before work that may take minutes
         found, begun_s = self._begun.setdefault(task.description, (task.completed, elapsed_s))
         if not at_once and time.monotonic() < self._due_s:
             return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from accmpeg.cli.common import AsJson, err, out, print_json, warn_of
+from accmpeg.cli.common import AsJson, out, print_json, progress_bar, warn_of
 from accmpeg.cli.evaluate import scene_clip
 from accmpeg.errors import EvaluationError, UsageError
 
@@ -49,12 +49,15 @@ def demo(
     from accmpeg.evaluation import SweepSettings, evaluate
 
     clip = _own_clip(video) if video else scene_clip()
+    dnn = dnn or assets_path() / "detector.card.toml"
     accmodel = accmodel or assets_path() / "accmodel.card.toml"
+    _check_folder(folder, clip, dnn)
     warn_of(accmodel)
-    with err.status("measuring what every stage costs") as status:
+    with progress_bar() as bar:
+        task = bar.add_task("costs", total=None)
         done = evaluate(
             [clip],
-            dnns=[dnn or assets_path() / "detector.card.toml"],
+            dnns=[dnn],
             accmodels=[accmodel],
             out=folder,
             methods=_METHODS,
@@ -63,7 +66,9 @@ def demo(
             settings=SweepSettings(
                 points=_POINTS, limit=limit or (_OWN_FRAMES if video else None), step=step, every=every
             ),
-            progress=lambda what, done, total: status.update(f"{what}: {done} of {total}"),
+            progress=lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total
+            ),
         )
     for failed in done.failed:
         raise EvaluationError(f"{failed.method} on {failed.clip} failed: {failed.reason}")
@@ -81,7 +86,8 @@ def _print(rows: list[Row], report: Path, *, synthetic: bool) -> None:
         )
     table = Table(box=None, header_style="bold", pad_edge=False)  # made to fit 80 columns
     table.add_column("method", min_width=16)
-    for heading in ("kbit/s\nat 90 %", f"against\n{_BASELINE}", "kbit/s\nat 95 %", f"against\n{_BASELINE}"):
+    against = f"% against\n{_BASELINE}"
+    for heading in ("kbit/s\nat 90 %", against, "kbit/s\nat 95 %", against):
         table.add_column(heading, justify="right")
     table.add_column("camera CPU,\nof plain x264", justify="right")
     for row in rows:
@@ -94,6 +100,11 @@ def _print(rows: list[Row], report: Path, *, synthetic: bool) -> None:
     out.print(
         "Bytes needed for 90 and 95 % of the answers that a visually lossless stream gives; one clip, so no "
         "intervals.",
+        soft_wrap=True,
+    )
+    out.print(
+        f"{_BASELINE} is plain x264, constant-qp has no adaptive quantisation, b2 has two B-frames, graded "
+        "is steered; @dnn is at the size that the server DNN sees.",
         soft_wrap=True,
     )
     out.print(f"Report: {report}", soft_wrap=True)
@@ -120,6 +131,19 @@ def _rows(findings: "Findings") -> list[Row]:
 
 def _shown(value: str | float | None, digits: int = 0) -> str:
     return f"{value:,.{digits}f}" if isinstance(value, float) else "–"
+
+
+def _check_folder(folder: Path, clip: "ClipSpec", dnn: Path) -> None:
+    """The table is of one clip and one server DNN; what a folder says is of all that it holds."""
+    from accmpeg.dnn.card import read_card
+    from accmpeg.evaluation.bench.rows import CELLS_NAME, read_rows
+
+    wanted = (clip.name, read_card(dnn).name)
+    for row in read_rows(folder / CELLS_NAME):
+        if (row.clip, row.dnn) != wanted:
+            raise UsageError(
+                f"{folder} holds the comparison of {row.clip} with {row.dnn}: give another --output"
+            )
 
 
 def _own_clip(video: str) -> "ClipSpec":

@@ -23,13 +23,13 @@ __all__ = ["Finding", "doctor", "examine"]
 
 # Module to import, what it is for, and what brings it.
 _PARTS = (
-    ("onnxruntime", "running AccModels", "pip install accmpeg"),
+    ("onnxruntime", "AccModels and ONNX server DNNs", "pip install accmpeg"),
     ("supervision", "task results and their pictures", "pip install 'accmpeg[server]'"),
     ("cv2", "the demo's scene and pictures", "pip install 'accmpeg[server]'"),
     ("torch", "labels and training", "pip install 'accmpeg[train]'"),
     ("onnx2torch", "gradients of ONNX server DNNs", "pip install 'accmpeg[train]'"),
     ("transformers", "Hugging Face server DNNs", "pip install 'accmpeg[huggingface]'"),
-    ("openvino", "running AccModels on OpenVINO", "pip install 'accmpeg[openvino]'"),
+    ("openvino", "AccModels and server DNNs in OpenVINO", "pip install 'accmpeg[openvino]'"),
     ("trackers", "results between frames", "pip install 'accmpeg[tracking]'"),
 )
 _PACKAGE_OF_MODULE = {"cv2": "opencv-python-headless"}

@@ -89,22 +89,24 @@ def encode(
     output: Annotated[
         str, typer.Option("--output", "-o", help="File (mp4, mkv, ts) or address (rtsp, rtmp, udp).")
     ],
-    coding: Coding,
-    asked: InputOptions,
+    *,
     accmodel: Annotated[
         Path | None, typer.Option(help="AccModel card or ONNX file; 'scene' brings its own.")
     ] = None,
     policy: Annotated[
-        PolicyName, typer.Option(help="How scores become QP offsets; none encodes plainly.")
+        PolicyName,
+        typer.Option(help="How scores become QP offsets; none encodes plainly, feedback is stream's alone."),
     ] = PolicyName.GRADED,
+    profile: SiteProfile = None,
+    coding: Coding,
     every: Every = 10,
     map_strength: MapStrength = 1.0,
-    profile: SiteProfile = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     overlay: Annotated[
         Path | None, typer.Option(help="Also write a side-by-side video of scores, offsets and detections.")
     ] = None,
     dnn: Annotated[Path | None, typer.Option(help="Server DNN card, for the overlay's detections.")] = None,
+    asked: InputOptions,
     as_json: AsJson = False,
 ) -> None:
     """Encode a video so that its macroblock quality follows the server DNN's accuracy."""

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from accmpeg.cli.common import AsJson, Labels, Reference, err, out, print_json, progress_bar, warn_of
+from accmpeg.cli.common import (
+    AsJson,
+    Baselines,
+    Labels,
+    Reference,
+    err,
+    out,
+    print_json,
+    progress_bar,
+    warn_of,
+)
 from accmpeg.cli.sources import EMBEDDED_SCENE
 from accmpeg.errors import UsageError
 from accmpeg.evaluation.link.link import Link, read_trace
@@ -31,15 +41,19 @@ def evaluate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the results; found there, a sweep goes on.")
     ],
-    settings: SweepSettings,
-    reference: Reference = None,
-    labels: Labels = None,
+    *,
     accmodel: Annotated[
         list[Path] | None, typer.Option(help="AccModel made for one of the server DNNs; may repeat.")
     ] = None,
     methods: Annotated[
         str, typer.Option(help="Comma-separated names (docs/concepts/methods.md), 'primary', or 'all'.")
     ] = "primary",
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A look of some minutes: 3 clips, 75 frames, every third measured."),
+    ] = False,
+    reference: Reference = None,
+    labels: Labels = None,
     primary: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,10 +62,7 @@ def evaluate(
             show_default="the primary methods against aq-1",
         ),
     ] = None,
-    baseline: Annotated[
-        list[str] | None,
-        typer.Option(help="A method to compare with; may repeat.", show_default="the fixed ones"),
-    ] = None,
+    baseline: Baselines = None,
     points: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +71,7 @@ def evaluate(
             show_default="chosen as it goes, between 80 and 98 % of the ceiling",
         ),
     ] = None,
+    settings: SweepSettings,
     server_ms: Annotated[
         str, typer.Option(help="One pass of the server DNN in ms, or 'measured' for this machine's time.")
     ] = "10",
@@ -75,10 +87,6 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes.", show_default="as many as cores")
     ] = None,
-    quick: Annotated[
-        bool,
-        typer.Option("--quick", help="A look of some minutes: 3 clips, 75 frames, every third measured."),
-    ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed cells again.")] = False,
     as_json: AsJson = False,
 ) -> None:

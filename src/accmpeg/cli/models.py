@@ -31,10 +31,13 @@ def import_(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A card key, such as input.colour=bgr; may repeat."),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Write cards that exist anew.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite cards that exist.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the card of each network, from the JSON beside it, or by asking for what nothing says."""
+    """Write the card of an ONNX network from what the file and the JSON beside it say, and ask for the rest.
+
+    Without a terminal nobody is asked: an error names the keys that are open, and --set gives each.
+    """
     from accmpeg.dnn.importer import find_models, import_model
 
     answers = {}

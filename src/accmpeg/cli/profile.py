@@ -19,10 +19,11 @@ def profile(
     ],
     dnn: Annotated[Path, typer.Option(help="Server DNN card (NAME.card.toml).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The profile, such as site.toml.")],
-    settings: ProfileSettings,
+    *,
     accmodel: Annotated[Path | None, typer.Option(help="AccModel made for the server DNN.")] = None,
     reference: Reference = None,
     labels: Labels = None,
+    settings: ProfileSettings,
     results_per_second: Annotated[
         float | None,
         typer.Option(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from accmpeg.cli.common import out
+from accmpeg.cli.common import Baselines, out
 
 __all__ = ["report"]
 
@@ -14,12 +14,7 @@ def report(
     folder: Annotated[
         Path, typer.Argument(exists=True, file_okay=False, help="The --output folder of accmpeg evaluate.")
     ],
-    baseline: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="A method to compare with; may repeat.", show_default="the fixed ones"
-        ),
-    ] = None,
+    baseline: Baselines = None,
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Embed the sweep's pictures of frames.")
     ] = True,

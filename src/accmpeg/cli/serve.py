@@ -42,8 +42,8 @@ class Access:
 def serve(
     context: typer.Context,
     settings: ServerSettings,
-    limits: Limits,
     access: Access,
+    limits: Limits,
     config: ConfigFile = None,
 ) -> None:
     """Serve cameras: decode their streams, run server DNNs on them, answer with results.

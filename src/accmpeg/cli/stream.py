@@ -41,14 +41,19 @@ def stream(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Device, address, video, folder of images, or 'scene'.")
     ],
-    options: CameraOptions,
-    asked: InputOptions,
+    *,
     to: Annotated[
         str | None, typer.Option(metavar="URL", help="Server: wss://host:8700, or ws:// on this machine.")
     ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the bearer token; or set ACCMPEG_STREAM_TOKEN.")
+    ] = None,
+    ca: CaFile = None,
+    insecure: Insecure = False,
     accmodel: Annotated[
         Path | None, typer.Option(help="AccModel card or ONNX file.", show_default="of 'scene', its own")
     ] = None,
+    profile: SiteProfile = None,
     policy: Annotated[
         PolicyName | None,
         typer.Option(
@@ -61,11 +66,8 @@ def stream(
     fixed_size: Annotated[
         bool, typer.Option("--fixed-size", help="'auto' keeps size and frame rate, whatever the bitrate.")
     ] = False,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File with the bearer token; or set ACCMPEG_STREAM_TOKEN.")
-    ] = None,
-    ca: CaFile = None,
-    insecure: Insecure = False,
+    options: CameraOptions,
+    asked: InputOptions,
     results: Annotated[
         list[str],
         typer.Option(
@@ -76,10 +78,9 @@ def stream(
     ] = [],  # noqa: B006 - Typer reads it only
     log_format: Annotated[LogFormat, typer.Option(help="Logs, on stderr.")] = LogFormat.TEXT,
     log_level: Annotated[LogLevel, typer.Option(help="The least severe records.")] = LogLevel.INFO,
-    as_json: Annotated[
+    json: Annotated[
         bool, typer.Option("--json", help="A JSON summary on stdout at the end, instead of results.")
     ] = False,
-    profile: SiteProfile = None,
     config: ConfigFile = None,
 ) -> None:
     """Stream a camera or footage, steered by an AccModel, and get the server DNN's results back."""
@@ -101,7 +102,7 @@ def stream(
         adapt_size=not fixed_size,
         adopts=_adopts(context, source),
     )
-    to_stdout, sockets = _outputs(results or ([] if as_json else ["-"]), as_json)
+    to_stdout, sockets = _outputs(results or ([] if json else ["-"]), json)
     camera = Camera(
         _opener(source, asked, profile, options.dnn, model),
         address,
@@ -111,7 +112,7 @@ def stream(
         sockets=sockets,
     )
     seconds = _run(camera)
-    if as_json:
+    if json:
         print_json({"source": source, "seconds": round(seconds, 3), **camera.snapshot()})
 
 
