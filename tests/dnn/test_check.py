@@ -169,6 +169,19 @@ def test_unsure_candidates_may_come_in_another_order(tmp_path):
     assert next(each for each in findings if each.name == "PyTorch equals runtime").ok, findings
 
 
+def test_a_background_among_the_classes_is_told(tmp_path):
+    """As in the list of names beside SSD's weights: it would be the surest object of every picture."""
+    model = fixed(tmp_path / "n.onnx", scores=SCORES, boxes=CORNERS)
+    answers = {**ANSWERS, "task": "detection", "head.name": "boxes", "classes": "BACKGROUND,car,person"}
+    done = import_model(model, tmp_path, answers=answers)
+    assert "take it out of classes, and say head.parameters.first_label = 1" in done.note
+    answers |= {"classes": "car,person", "head.parameters.first_label": "1"}
+    done = import_model(model, tmp_path, answers=answers, replace=True)
+    assert "wrong" not in done.note
+    found = load_dnn(done.card).infer(frame())
+    assert (found.class_id[:2].tolist(), found.confidence[:2]) == ([0, 0], pytest.approx([0.6, 0.1]))
+
+
 def test_visibilities_that_are_no_probabilities_are_told(tmp_path):
     rows = np.array([[[16, 8, 8, 8, 0.9, 3, 4, -2.5]]], np.float32).transpose(0, 2, 1)
     model = fixed(tmp_path / "n.onnx", output=rows)

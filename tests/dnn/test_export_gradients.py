@@ -175,6 +175,18 @@ def test_a_quantised_network_names_its_float_one_for_the_gradient(tmp_path):
         dnn.differentiable()
 
 
+def test_a_network_whose_weights_alone_are_quantised_names_its_float_one(tmp_path):
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["weights"]),
+        helper.make_node("Conv", ["images", "weights"], ["output"]),
+    ]
+    constants = {"scale": np.float32(0.1), "w": np.arange(9, dtype=np.int8).reshape(3, 3, 1, 1)}
+    outputs = [value("output", ["batch", 3, SIZE_PX, SIZE_PX])]
+    card = imported(write(tmp_path / "n.onnx", nodes, outputs, constants), "segmentation", "logits")
+    with pytest.raises(NoGradientError, match=r"is quantised.*card of the float network"):
+        load_dnn(card).differentiable()
+
+
 def test_indices_of_what_is_not_zero_are_the_same_in_pytorch(tmp_path):
     model = write(
         tmp_path / "n.onnx",

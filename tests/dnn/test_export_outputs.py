@@ -211,6 +211,16 @@ def test_outputs_of_usual_names_are_put_in_order(tmp_path):
     assert found.confidence == pytest.approx(FOUND)
 
 
+@pytest.mark.parametrize("names", ["det_{}", "nmsed_{}"])
+def test_a_suppression_like_that_of_tensorrt_is_known_by_its_names(tmp_path, names):
+    outputs = {"boxes": BOXES[None], "scores": FOUND[None], "classes": np.array([[2, 1]])}
+    outputs = {names.format(name): array for name, array in outputs.items()}
+    model = fixed(tmp_path / "n.onnx", num_dets=np.array([[2]]), **outputs)
+    found = load_dnn(imported(model, "detection", "final")).infer(frame())
+    assert found.class_id.tolist() == [2, 1]
+    assert found.confidence == pytest.approx(FOUND)
+
+
 def test_tensorflow_is_known_by_its_names(tmp_path):
     model = fixed(
         tmp_path / "n.onnx",

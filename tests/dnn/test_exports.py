@@ -58,14 +58,15 @@ def convolution(path: Path, kind, array_type, *, nhwc=False, cast=False) -> Path
         (HALF, np.float16, {"nhwc": True}),
         (TensorProto.UINT8, np.float32, {"cast": True}),
         (TensorProto.UINT8, np.float32, {"cast": True, "nhwc": True}),
+        (TensorProto.INT32, np.float32, {"cast": True, "nhwc": True}),
     ],
-    ids=["float32", "float16", "NHWC", "float16 NHWC", "uint8", "uint8 NHWC"],
+    ids=["float32", "float16", "NHWC", "float16 NHWC", "uint8", "uint8 NHWC", "int32 NHWC"],
 )
 def test_kinds_of_inputs(tmp_path, kind, array_type, options):
     plain = load_dnn(
         imported(convolution(tmp_path / "plain.onnx", FLOAT, np.float32), "segmentation", "logits")
     )
-    more = {"input.mean": "0,0,0", "input.std": "1,1,1"} if kind == TensorProto.UINT8 else {}
+    more = {"input.mean": "0,0,0", "input.std": "1,1,1"} if options.get("cast") else {}
     model = convolution(tmp_path / "n.onnx", kind, array_type, **options)
     card = imported(model, "segmentation", "logits", **more)
     assert read_card(card).input.layout == ("NHWC" if options.get("nhwc") else "NCHW")
@@ -162,14 +163,14 @@ def test_a_network_without_a_batch_axis(tmp_path):
     assert all(finding.ok for finding in findings), findings
 
 
-@pytest.mark.parametrize(("batch", "mask"), [("n", None), (2, (64, 64))])
-def test_what_networks_ask_for_beside_the_pictures_is_answered(tmp_path, batch, mask):
-    """As PaddleDetection scales its boxes back, and with the mask of Hugging Face's DETR."""
+@pytest.mark.parametrize(("batch", "mask", "size"), [("n", None, "im_shape"), (2, (64, 64), "image_shape")])
+def test_what_networks_ask_for_beside_the_pictures_is_answered(tmp_path, batch, mask, size):
+    """As PaddleDetection and YOLOv3 scale their boxes back, and with the mask of Hugging Face's DETR."""
     width_px, height_px = 48, SIZE_PX
     model = write(
         tmp_path / "n.onnx",
         [
-            helper.make_node("Div", ["im_shape", "scale_factor"], ["sizes"]),
+            helper.make_node("Div", [size, "scale_factor"], ["sizes"]),
             helper.make_node("Gather", ["sizes", "order"], ["corners"], axis=1),
             helper.make_node("Mul", ["corners", "fractions"], ["scaled"]),
             helper.make_node("Cast", ["pixel_mask"], ["counted"], to=FLOAT),
@@ -187,7 +188,7 @@ def test_what_networks_ask_for_beside_the_pictures_is_answered(tmp_path, batch, 
             "zero": np.float32(0),
         },
         inputs=[
-            value("im_shape", [batch, 2]),
+            value(size, [batch, 2]),
             picture_input(shape=(batch, 3, height_px, width_px)),
             value("scale_factor", [batch, 2]),
             value("pixel_mask", [batch, *(mask or ("height", "width"))], TensorProto.INT64),

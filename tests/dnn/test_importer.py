@@ -12,7 +12,7 @@ from accmpeg.dnn.card import read_card
 from accmpeg.dnn.importer import QUESTIONS, find_models, import_model
 from accmpeg.dnn.ultralytics import from_metadata
 from accmpeg.errors import AccmpegError, CardError, DnnError, UsageError
-from tests.dnn.exported import picture_input, value, write
+from tests.dnn.exported import fixed, picture_input, value, write
 from tests.dnn.tiny_networks import write_logits_network, write_network
 
 DESCRIPTION = {
@@ -105,11 +105,56 @@ def test_a_person_is_asked_only_for_what_is_open(model, tmp_path):
     assert asked == ["classes", "nms_iou"]
 
 
+def test_a_layout_is_proposed_only_for_the_task(tmp_path):
+    shapes = {"out": [1, 2, 8, 8], "aux": [1, 2, 8, 8]}
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    proposed = {}
+
+    def ask(key, question, default):
+        proposed[key] = default
+        return {**ANSWERS, "task": "segmentation", "head.name": "logits"}[key]
+
+    done = import_model(fixed(tmp_path / "n.onnx", **arrays), tmp_path, ask=ask)
+    assert proposed["head.name"] is None
+    assert read_card(done.card).head.outputs == ["out"]
+
+
 def test_classes_may_be_a_file(model, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("walker\nlorry\n")
     card = read_card(import_model(model, tmp_path, answers={**ANSWERS, "classes": str(names)}).card)
     assert card.classes == ["walker", "lorry"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("walker\n\nlorry\n", "line 2 of .* is empty, and each line names the next class: write 'unused'"),
+        ("0  walker\n1  tram\n3  lorry\n", "the names in .* are numbered, and 2 is not in its place"),
+        ("1: walker\n3: lorry\n", "are numbered, and 2 is not in its place"),
+    ],
+)
+def test_a_class_that_a_file_leaves_out_does_not_move_the_others(model, tmp_path, text, message):
+    """OpenCV's list of COCO's classes has empty lines, Coral's has gaps: all names behind them were wrong."""
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        import_model(model, tmp_path, answers={**ANSWERS, "classes": str(tmp_path / "names.txt")})
+
+
+def test_answers_may_be_written_as_in_a_card(model, tmp_path):
+    (tmp_path / "names.txt").write_text("walker, lorry\n")
+    for classes in ('["walker", "lorry"]', "'walker','lorry'", str(tmp_path / "names.txt")):
+        quoted = {"classes": classes, "input.mean": "[0, 0, 0]", "head.name": '"yolo"'}
+        quoted["head.parameters.units"] = "'fractions'"
+        card = read_card(import_model(model, tmp_path, answers={**ANSWERS, **quoted}, replace=True).card)
+        assert (card.classes, card.head.name) == (["walker", "lorry"], "yolo")
+        assert card.head.parameters == {"units": "fractions"}
+    network = fixed(tmp_path / "n.onnx", output=np.zeros((1, 20, 7), np.float32))
+    own = ("input.width_px", "input.height_px", "input.size_multiple")
+    answers = {key: text for key, text in ANSWERS.items() if key not in own}
+    answers |= {"head.name": "yolo_objectness", "head.parameters.strides": "[8, 16]"}
+    card = read_card(import_model(network, tmp_path, answers=answers).card)
+    assert card.head.parameters == {"strides": [8, 16]}
 
 
 @pytest.mark.parametrize("name", ["data.yaml", "config.json", "labels.pbtxt"])

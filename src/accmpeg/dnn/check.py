@@ -93,6 +93,11 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
         )
     if dense.scores is None or not dense.scores.size:
         return None
+    if dnn.card.head.name == "boxes" and "background" in dnn.card.classes[0].lower():
+        return (
+            f"the class '{dnn.card.classes[0]}' would be reported as an object: take it out of classes, and "
+            "say head.parameters.first_label = 1 in the card"
+        )
     best = dense.scores.max(axis=1)
     lowest, highest = float(dense.scores.min()), float(best.max())
     if lowest < -_SLACK or highest > 1 + _SLACK:

@@ -30,7 +30,10 @@ def read_description(path: Path) -> dict[str, Any] | None:
     if not isinstance(described, dict) or not all(
         isinstance(described.get(section, {}), dict) for section in ("input", "outputs")
     ):
-        raise CardError(f"{path} is not a description: expected objects under 'input' and 'outputs'")
+        raise CardError(
+            f"{path} is not a description: expected objects under 'input' and 'outputs'; move it away if "
+            "it is another program's"
+        )
     return described
 
 

@@ -49,13 +49,22 @@ QUESTIONS: Mapping[str, str] = {
 TENSORFLOW = ["detection_boxes", "detection_scores", "detection_classes"]
 USUAL_NAMES = {
     "boxes": [["boxes", "scores"]],
+    "centernet": [["hm", "wh", "reg"]],
+    "logits": [["out"]],
     "detr": [
         ["logits", "boxes"],
         ["logits", "pred_boxes"],
         ["pred_logits", "pred_boxes"],
         ["labels", "dets"],
     ],
-    "final": [["boxes", "scores", "labels"], TENSORFLOW, ["dets", "labels"]],
+    "final": [
+        ["boxes", "scores", "labels"],
+        TENSORFLOW,
+        ["dets", "labels"],
+        ["det_boxes", "det_scores", "det_classes"],
+        ["nmsed_boxes", "nmsed_scores", "nmsed_classes"],
+        ["bboxes", "scores", "labels"],
+    ],
     "final_keypoints": [["boxes", "scores", "labels", "keypoints"]],
 }
 """By head, in its order; networks that name their outputs so have them in any order, and others beside."""
@@ -132,7 +141,7 @@ def import_model(
             draft.setdefault("head.parameters", {})[key.removeprefix(PARAMETERS)] = _parse_parameter(text)
         else:
             draft[key] = _parse(key, text)
-    _complete(draft, model, ask, {"head.name": _guess_head(outputs), "score_threshold": "0.25"})
+    _complete(draft, model, ask, _guess_head(outputs))
     names = {output.name.removesuffix(":0"): output.name for output in session.get_outputs()}
     usual = next((each for each in USUAL_NAMES.get(draft["head.name"], []) if {*each} <= {*names}), None)
     if usual:
@@ -179,7 +188,7 @@ def _from_input(picture: PictureInput) -> Answers:
             "input.width_px": picture.width_px,
             "input.size_multiple": None,
         }
-    if picture.dtype == np.uint8:
+    if picture.dtype.kind in "iu":
         found |= {"input.mean": [0.0] * 3, "input.std": [1.0] * 3}
     return found
 
@@ -194,11 +203,11 @@ def _guess_head(outputs: list[tuple[list[Any], str]]) -> str | None:
     rows, columns = ([None] * 2 + shapes[0])[-2:] if shapes else (None, None)
     is_dense = isinstance(rows, int) and rows > MOST_QUERIES
     if len(shapes) == 2 and len(shapes[1]) == 4:
-        return "end2end_seg" if columns == 38 else "yolo_seg"
+        return "end2end_seg" if columns == 38 else "yolo_objectness_seg" if is_dense else "yolo_seg"
     if len(shapes) == 2:
         return "final" if columns == 5 else "boxes" if is_dense else "detr"
     if len(shapes) == 3:
-        return "final"
+        return "centernet" if all(len(shape) == 4 for shape in shapes) else "final"
     if len(shapes) == 1 and shapes[0]:
         if columns == 6 and not is_dense:
             return "end2end"
@@ -208,7 +217,7 @@ def _guess_head(outputs: list[tuple[list[Any], str]]) -> str | None:
     return None
 
 
-def _complete(draft: Answers, model: Path, ask: Ask | None, defaults: Mapping[str, str | None]) -> None:
+def _complete(draft: Answers, model: Path, ask: Ask | None, likely: str | None) -> None:
     """Asks for every open key; raises `CardError` naming them all where nobody can be asked."""
     still_open = []
     for key, question in QUESTIONS.items():
@@ -218,7 +227,10 @@ def _complete(draft: Answers, model: Path, ask: Ask | None, defaults: Mapping[st
         if key in NOT_FOR_SEGMENTATION and task == "segmentation":
             continue
         if ask is not None:
-            draft[key] = _parse(key, ask(key, question, defaults.get(key)))
+            # The task, which is asked for first, rules most heads out.
+            fits = key == "head.name" and likely in HEADS and HEADS[likely].task == task
+            default = "0.25" if key == "score_threshold" else likely if fits else None
+            draft[key] = _parse(key, ask(key, question, default))
         else:
             still_open.append(key)
     if still_open:
@@ -230,22 +242,14 @@ def _complete(draft: Answers, model: Path, ask: Ask | None, defaults: Mapping[st
 
 def _parse(key: str, text: str) -> Any:
     """An answer as the card's value."""
-    text = text.strip()
-    if key in LISTS:
-        try:
-            named = Path(text).read_text(encoding="utf-8-sig").splitlines() if Path(text).is_file() else None
-        except (OSError, UnicodeDecodeError):
-            named = None
-        if text.endswith((".yaml", ".yml", ".json", ".pbtxt", ".xml", ".csv", ".py")):
-            raise UsageError(f"{key}: {text} is no text file with one name per line: write one from it")
-        if named is None and text.endswith((".txt", ".names")):
-            raise UsageError(f"{key}: there is no file {text} that can be read")
-        return [name.strip() for name in named or text.split(",") if name.strip()]
-    if key in MAY_BE_NONE and text.lower() == "none":
-        return None
     if key not in QUESTIONS and key not in OPTIONAL:
         known = ", ".join((*QUESTIONS, *OPTIONAL, f"{PARAMETERS}NAME"))
         raise UsageError(f"--set {key}: choose one of {known}")
+    if key in LISTS:
+        return _names(key, text.strip())
+    text = _bare(text)
+    if key in MAY_BE_NONE and text.lower() == "none":
+        return None
     if key == "task" and text not in get_args(TaskName):
         raise UsageError(f"task: choose one of {', '.join(get_args(TaskName))}, not '{text}'")
     if key in ("input.mean", "input.std"):
@@ -256,9 +260,47 @@ def _parse(key: str, text: str) -> Any:
     return text
 
 
+def _names(key: str, text: str) -> list[str]:
+    """Names separated by commas, or the lines of a text file.
+
+    Raises `UsageError` for a file whose lines do not count the network's classes.
+    """
+    try:
+        lines = Path(text).read_text(encoding="utf-8-sig").strip().splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    if text.endswith((".yaml", ".yml", ".json", ".pbtxt", ".xml", ".csv", ".py")):
+        raise UsageError(f"{key}: {text} is no text file with one name per line: write one from it")
+    if not lines and text.endswith((".txt", ".names")):
+        raise UsageError(f"{key}: there is no file {text} that can be read")
+    if len(lines) < 2:
+        listed = _bare(lines[0] if lines else text).split(",")
+        return [bare for name in listed if (bare := _bare(name))]
+    names = [line.strip() for line in lines]
+    if "" in names:
+        raise UsageError(
+            f"{key}: line {names.index('') + 1} of {text} is empty, and each line names the next class: "
+            "write 'unused' there if the network has that class, or else take the line out"
+        )
+    numbers = [int(found[1]) for name in names if (found := re.match(r"(\d+)[\s:,]", name))]
+    expected = range(numbers[0], numbers[0] + len(names)) if numbers else range(0)
+    if len(numbers) == len(names) and numbers[0] in (0, 1) and numbers != [*expected]:
+        lost = next(want for want, found in zip(expected, numbers, strict=True) if want != found)
+        raise UsageError(
+            f"{key}: the names in {text} are numbered, and {lost} is not in its place: write a line for each "
+            "number, in order, such as 'unused' for a class that has no name"
+        )
+    return names
+
+
+def _bare(text: str) -> str:
+    """Without the brackets and quotes that a value has in a card."""
+    return text.strip().strip("[]'\" ")
+
+
 def _parse_parameter(text: str) -> Any:
     """A head's parameter: a number or list of whole numbers where it reads as one, else the text."""
-    text = text.strip()
+    text = _bare(text)
     for read in (int, float, lambda value: [int(part) for part in value.split(",")]):
         with contextlib.suppress(ValueError):
             return read(text)

@@ -38,7 +38,7 @@ def onnx_module(name: str, model: Path, device: str) -> nn.Module:
             module: nn.Module = convert(lowered(onnx.load(str(model)), _is_known))
             module = module.eval().to(device)
     except UnconvertibleError as error:
-        if re.search(r"Quantize|QLinear|Integer", str(error)):
+        if re.search(r"uantize|QLinear|Integer", str(error)):
             raise NoGradientError(
                 f"{name} is quantised, and rounding has no gradient: label with a card of the float network "
                 "that it was made from, or use the slower black-box mode"

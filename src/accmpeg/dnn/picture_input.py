@@ -1,7 +1,7 @@
 """The pictures that a network reads, as itself says: their name, layout, size and number type.
 
-They are cast to float16, float64 or uint8, a fixed batch is filled up, and a network of one channel gets
-their luma (BT.601).
+They are cast to float16, float64, uint8 or int32, a fixed batch is filled up, and a network of one channel
+gets their luma (BT.601).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,14 +24,17 @@ INPUT_TYPES: dict[str, type[np.generic]] = {
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
     "tensor(uint8)": np.uint8,
+    "tensor(int32)": np.int32,
     "FP32": np.float32,
     "FP16": np.float16,
     "FP64": np.float64,
     "UINT8": np.uint8,
+    "INT32": np.int32,
     "f32": np.float32,
     "f16": np.float16,
     "f64": np.float64,
     "u8": np.uint8,
+    "i32": np.int32,
 }
 """By the names that ONNX Runtime, the Open Inference Protocol and OpenVINO give them."""
 
@@ -39,11 +42,12 @@ INPUT_TYPES: dict[str, type[np.generic]] = {
 BESIDE: Mapping[str, Callable[[int, int], Any]] = {
     "orig_target_sizes": lambda width_px, height_px: [width_px, height_px],
     "im_shape": lambda width_px, height_px: [height_px, width_px],
+    "image_shape": lambda width_px, height_px: [height_px, width_px],
     "scale_factor": lambda *_: [1, 1],
     "pixel_mask": lambda width_px, height_px: np.ones((height_px, width_px)),
 }
-"""What networks ask for beside the pictures (RT-DETR, D-FINE, DEIM; PaddleDetection; Hugging Face's DETR),
-answered so that boxes come in pixels of the network's own input, all of which counts."""
+"""What networks ask for beside the pictures (RT-DETR, D-FINE, DEIM; PaddleDetection; YOLOv3; Hugging Face's
+DETR), answered so that boxes come in pixels of the network's own input, all of which counts."""
 
 BESIDE_TYPES = {
     "tensor(int64)": np.int64,
@@ -137,9 +141,9 @@ class PictureInput:
                 f"{model} reads {self.layout}, but the card of {card.name} says {wanted.layout}: correct "
                 "input.layout"
             )
-        if self.dtype == np.uint8 and not _leaves_pixels(wanted):
+        if self.dtype.kind in "iu" and not _leaves_pixels(wanted):
             raise DnnError(
-                f"{model} reads uint8 pixels and normalises them itself: say input.mean = 0,0,0 and "
+                f"{model} reads {self.dtype} pixels and normalises them itself: say input.mean = 0,0,0 and "
                 f"input.std = 1,1,1 in the card of {card.name}"
             )
         check_size(card, model, self.width_px, self.height_px)
@@ -151,7 +155,7 @@ class PictureInput:
         batch = self._channels(batch)
         if self.layout == "NHWC":
             batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
-        if self.dtype == np.uint8:
+        if self.dtype.kind in "iu":
             batch = np.clip(np.rint(batch), 0, 255)
         return (batch[0] if self._is_alone else batch).astype(self.dtype, copy=False)
 

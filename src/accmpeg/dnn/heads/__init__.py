@@ -8,12 +8,13 @@ from typing import Any
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.heads.base import Head
 from accmpeg.dnn.heads.boxes import BoxesHead, FinalHead, FinalKeypointsHead
+from accmpeg.dnn.heads.centernet import CenterNetHead
 from accmpeg.dnn.heads.detr import DetrHead, RtDetrHead
 from accmpeg.dnn.heads.end2end import End2EndHead, End2EndPoseHead, End2EndSegHead
 from accmpeg.dnn.heads.logits import BinaryHead, ClassMapHead, LogitsHead
 from accmpeg.dnn.heads.nanodet import NanodetHead
 from accmpeg.dnn.heads.yolo import YoloHead, YoloPoseHead, YoloSegHead
-from accmpeg.dnn.heads.yolo_objectness import YoloObjectnessHead
+from accmpeg.dnn.heads.yolo_objectness import YoloObjectnessHead, YoloObjectnessSegHead
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.errors import CardError, did_you_mean
 from accmpeg.tasks.base import Array, Dense
@@ -51,6 +52,8 @@ HEADS: Mapping[str, HeadRow] = {
     "yolo_pose": HeadRow(YoloPoseHead, "keypoints"),
     "yolo_seg": HeadRow(YoloSegHead, "instances"),
     "yolo_objectness": HeadRow(YoloObjectnessHead, "detection"),
+    "yolo_objectness_seg": HeadRow(YoloObjectnessSegHead, "instances"),
+    "centernet": HeadRow(CenterNetHead, "detection", units=None),
     "nanodet": HeadRow(NanodetHead, "detection", units=None),
     "detr": HeadRow(DetrHead, "detection", units="fractions"),
     "rtdetr": HeadRow(RtDetrHead, "detection", units="fractions"),

@@ -11,9 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import box_names, expect, frame_points, prototypes_in
+from accmpeg.dnn.heads.base import (
+    CENTRES,
+    CORNERS,
+    box_names,
+    expect,
+    frame_points,
+    namespace,
+    prototypes_in,
+)
 from accmpeg.dnn.heads.boxes import dense_boxes, scatter_scores
 from accmpeg.dnn.preprocess import InputGeometry
+from accmpeg.errors import CardError
 from accmpeg.tasks.base import Array, Dense
 
 __all__ = ["End2EndHead", "End2EndPoseHead", "End2EndSegHead"]
@@ -44,21 +53,42 @@ class End2EndHead:
 
 @dataclass(frozen=True, slots=True)
 class End2EndPoseHead:
-    """Keypoints: `(N, 6 + 3·K)`, or `(N, 6 + 2·K)` of a network without visibilities."""
+    """Keypoints: `(N, 6 + 3·K)`, or `(N, 6 + 2·K)` of a network without visibilities.
+
+    `columns` names them in another order, `points` being those of all keypoints; without `class` there is
+    one. `points` says what a keypoint's numbers are: MoveNet's are "y,x,visibility".
+    """
 
     classes: int
     keypoints: int
+    columns: str = f"{COLUMNS},points"
+    points: str = "x,y,visibility"
     first_label: int = 0
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
+    def __post_init__(self) -> None:
+        box_names(self.columns, ("score", "points"))
+        if self.points not in ("x,y,visibility", "y,x,visibility"):
+            raise CardError(
+                f"head.parameters.points is 'x,y,visibility' or 'y,x,visibility', not '{self.points}'"
+            )
+
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
-        without = len(outputs) == 1 and outputs[0].shape[1:] == (6 + 2 * self.keypoints,)
+        names = box_names(self.columns, ("score", "points"))
+        fixed, first = len(names) - 1, names.index("points")
+        without = len(outputs) == 1 and outputs[0].shape[1:] == (fixed + 2 * self.keypoints,)
         values = 2 if without else 3
-        expect(outputs, "end2end_pose", [("N", 6 + values * self.keypoints)])
-        rows = outputs[0]
-        points = rows[:, 6:].reshape(-1, self.keypoints, values)
-        scores = scatter_scores(rows[:, 4], rows[:, 5], self.first_label, self.classes)
-        return dense_boxes(rows[:, :4], scores, geometry, frame_points(points, geometry))
+        expect(outputs, "end2end_pose", [("N", fixed + values * self.keypoints)])
+        rows, last = outputs[0], first + values * self.keypoints
+        points = rows[:, first:last].reshape(-1, self.keypoints, values)
+        if self.points.startswith("y"):
+            points = points[..., [1, 0, *range(2, values)]]
+        column = {name: rows[:, i if i < first else i - 1 + last - first] for i, name in enumerate(names)}
+        label = column.get("class", column["score"] * 0 + self.first_label)
+        scores = scatter_scores(column["score"], label, self.first_label, self.classes)
+        box = [name for name in names if name in (*CORNERS, *CENTRES)]
+        boxes = namespace(rows).stack([column[name] for name in box], -1)
+        return dense_boxes(boxes, scores, geometry, frame_points(points, geometry), columns=box)
 
 
 @dataclass(frozen=True, slots=True)
