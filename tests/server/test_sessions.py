@@ -14,6 +14,7 @@ from accmpeg.server.memory import LEAST_FRAMES
 from accmpeg.tasks.result_json import from_json
 from tests.helpers import until
 from tests.server.clients import Camera, Recorded, record, unit_message
+from tests.server.stubborn import write_card
 
 Start = Callable[..., ServerThread]
 
@@ -127,6 +128,26 @@ def test_results_lost_on_their_way_come_again_to_a_camera_that_says_so(
         assert camera.welcome().resume_after == 4
         camera.send_frames(0, 6)
         assert [each.sequence for each in camera.results(3)] == [3, 4, 5]
+
+
+def test_frames_that_a_slow_dnn_has_not_answered_when_the_link_breaks_are_asked_for_again(
+    start: Start, recorded: Recorded, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    server = start(dnns=(write_card(tmp_path, hang_file=slow),), copies=1, drain_s=0.2)
+    slow.touch()
+    with Camera(server, recorded, camera="kept", drop="none") as camera:
+        camera.welcome()
+        camera.send_frames(0, 15)
+        until(lambda: server.running.sessions["kept"]._memory.last_sequence == 14)
+    until(lambda: not server.running.sessions)
+    slow.unlink()
+    with Camera(server, recorded, camera="kept", drop="none", answered=-1) as camera:
+        assert camera.welcome().resume_after == -1
+        camera.send_frames(0, 15)
+        results = camera.results(15)
+    assert [each.sequence for each in results] == list(range(15))
+    assert {each.dropped for each in results} == {None}, "no frame gives way to newer ones"
 
 
 def test_what_another_server_answered_is_not_answered_again(server: ServerThread, recorded: Recorded) -> None:

@@ -58,6 +58,11 @@ class StreamMemory:
         self._sent.clear()
         self._sent_bytes = 0
 
+    def ask_again(self, first: int | None) -> None:
+        """Frames from `first` on have come and will not be answered: the camera is to send them again."""
+        if first is not None:
+            self.last_sequence = min(self.last_sequence, first - 1)
+
 
 @dataclass
 class CameraRecord:

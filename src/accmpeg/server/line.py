@@ -231,6 +231,13 @@ class FrameLine:
         if self._filler is not None:
             self._filler.end()
 
+    def abandon(self) -> int | None:
+        """Answers nothing more; returns the first frame that has come and has no answer, None if all have."""
+        unanswered = [*self._coming, *(answer.sequence for answer in self._answers)]
+        self._coming.clear()
+        self._answers.clear()
+        return min(unanswered, default=None)
+
     def _make_filler(self) -> Filler | None:
         """Where live results of objects are to be filled in."""
         core, stream, per_s = self._core, self.stream, self._core.settings.publish_per_s

@@ -47,6 +47,8 @@ from accmpeg.version import __version__
 __all__ = ["Session", "client_of", "receive"]
 
 FEEDBACK_S = 0.1
+CLOSE_S = 2.0
+"""For the last word to a camera, after `drain_s`."""
 
 log = logging.getLogger(__name__)
 log.addFilter(FewRepeats())
@@ -129,6 +131,8 @@ class Session:
             for task in work:
                 task.cancel()
             await asyncio.wait(work)
+            if self._line.stream.every_frame:
+                self._memory.ask_again(self._line.abandon())
             self._line.close()
             self._intake.close()
             self._line.record.waiting = 0
@@ -152,7 +156,7 @@ class Session:
             self._outbox.leave()  # what it has not been told, its successor will tell
         self.stop(None)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._core.settings.drain_s):
+            async with asyncio.timeout(self._core.settings.drain_s + CLOSE_S + 1):
                 await self.finished.wait()
 
     @property
@@ -316,7 +320,7 @@ class Session:
                 await line.changes.until(lambda: outbox.is_heard)
         if not outbox.gone:
             with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
-                async with asyncio.timeout(2.0):
+                async with asyncio.timeout(CLOSE_S):
                     if self._ending is not None:
                         await self._socket.send_bytes(pack(self._ending))
                     await self._socket.close(1008 if isinstance(self._ending, Refused) else 1000)
