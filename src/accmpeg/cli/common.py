@@ -226,7 +226,6 @@ class _ProgressLines(Progress):
         self._unsaid = task_id
         task = next(task for task in self.tasks if task.id == task_id)
         elapsed_s = task.elapsed or 0.0
-        at_once = at_once or not (self._begun or task.completed)  # before work that may take minutes
         found, begun_s = self._begun.setdefault(task.description, (task.completed, elapsed_s))
         if not at_once and time.monotonic() < self._due_s:
             return

@@ -125,7 +125,6 @@ def _swept(
     heavy_first = sorted(groups, key=lambda group: -group.clip.weight)
     keep = partial(_append, file=cells_file)
     try:
-        progress("costs", 0, len(groups))  # the first ones may take minutes
         # Alone on the machine: what runs beside a timing is in it.
         workers.as_finished(
             heavy_first,
