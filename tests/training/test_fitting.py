@@ -285,3 +285,17 @@ def test_what_cannot_be_trained_from_is_said(labels: Path, tmp_path: Path) -> No
         train_accmodel(
             [labels], out=tmp_path / "m.onnx", settings=TrainingSettings(epochs=1, device="toaster")
         )
+
+
+def test_footage_that_judges_is_not_trained_on_whatever_it_was_labelled_as(tmp_path: Path) -> None:
+    """A file given by itself is clip "cam", and "site/cam" where its folder was given."""
+    folders = [write_synthetic_labels(tmp_path / name, frames=3, clips=3) for name in ("file", "folder")]
+    journal = folders[1] / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"clip": "', '"clip": "site/'))
+    with pytest.raises(TrainingError, match="0 labelled frames"):
+        train_accmodel(
+            folders[:1],
+            out=tmp_path / "m.onnx",
+            settings=TrainingSettings(epochs=1),
+            validation=folders[1:],
+        )

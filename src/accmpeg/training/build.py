@@ -96,7 +96,10 @@ def train_accmodel(
     checkpoint = checkpoint_path(output)
     if restart:
         checkpoint.unlink(missing_ok=True)
-    judged = frozenset(item.clip for labels in validation_sets for item in labels)
+    # By its place, too: one file is called otherwise where it was labelled with its folder.
+    judged = frozenset(
+        name for labels in validation_sets for item in labels for name in (item.clip, item.source)
+    )
     trained = train(training_sets, checkpoint, settings, exclude_clips=judged, progress=progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output.with_suffix(".safetensors"), trained.network)

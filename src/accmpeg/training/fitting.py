@@ -90,7 +90,7 @@ def train_network(
     `KeyboardInterrupt` the checkpoint is saved and the exception goes on. Raises `TrainingError` for labels
     that can't be trained from and for a checkpoint of another run.
     """
-    items = [item for labels in label_sets for item in labels if item.clip not in exclude_clips]
+    items = [item for labels in label_sets for item in labels if not exclude_clips & {item.clip, item.source}]
     training, held_out = split_by_clip(items, settings.held_out) if items else ([], [])
     if not training or not held_out:
         raise TrainingError(
