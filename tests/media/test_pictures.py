@@ -101,6 +101,8 @@ def test_footage_is_found_in_folders(tmp_path, textured):
         "a/b/000002.jpg",
         "a/photos/cat.jpg",
         "a/photos/3.png",
+        "a/photos/pair.MPO",
+        "a/sphere.insv",
         "a/x.txt",
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -111,9 +113,11 @@ def test_footage_is_found_in_folders(tmp_path, textured):
     found = find_footage([tmp_path / "a"])
     assert [(footage.kind, footage.clip) for footage in found] == [
         ("video", "a/clip"),
+        ("video", "a/sphere"),
         ("frames", "a/b"),
         ("still", "a/photos/3"),
         ("still", "a/photos/cat"),
+        ("still", "a/photos/pair"),
     ]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "clip.MP4").touch()

@@ -36,12 +36,14 @@ __all__ = [
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
     ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif", ".hif", ".jxl", ".tga", ".exr", ".psd", ".dng",
-    ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf",
+    ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".mpo", ".j2k", ".j2c", ".jpx", ".jpf",
 })  # fmt: skip
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".divx", ".ts", ".mts", ".m2ts", ".m2t", ".mpg",
     ".mpeg", ".m2v", ".flv", ".f4v", ".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".ivf", ".y4m", ".gif", ".apng",
     ".mjpeg", ".mjpg", ".h264", ".264", ".h265", ".265", ".hevc", ".vob", ".mxf", ".nut", ".dv", ".dav",
+    ".insv", ".360", ".tod", ".rm", ".rmvb", ".qt", ".ogm", ".m1v", ".m2p", ".mpe", ".mk3d", ".trp",
+    ".tp", ".wtv", ".amv", ".obu",
 })  # fmt: skip
 
 log = logging.getLogger(__name__)

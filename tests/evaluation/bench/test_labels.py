@@ -172,6 +172,22 @@ def test_numbers_in_names_that_begin_late_are_of_the_clip_only_where_all_of_it_i
         read_coco(path, count_frames=lambda: 40)
 
 
+def test_pictures_of_a_longer_clip_may_be_every_so_many_frames(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`ffmpeg -vf fps=5 %05d.jpg` numbers them as if they were the first ones."""
+    path = written(tmp_path, numbered(["00001.jpg", "00002.jpg", "00003.jpg"]))
+    assert places(read_coco(path, count_frames=lambda: 3)[0]) == [0, 1, 2]
+    assert not caplog.messages
+    for _ in range(2):
+        read_coco(path, count_frames=lambda: 15)
+    (told,) = caplog.messages
+    assert told.startswith(
+        "00001.jpg and the other 2 labelled pictures are taken for the first of the clip's 15"
+    )
+    assert "frame_index" in told
+
+
 def test_random_words_before_the_numbers_do_not_put_frames_in_another_order(tmp_path: Path) -> None:
     path = written(tmp_path, numbered(["1/c4-f_001.jpg", "1/0a-f_002.jpg", "1/7b-f_003.jpg"]))
     assert places(read_coco(path)[0]) == [0, 1, 2]

@@ -11,9 +11,11 @@ labelled one by one: `unlabelled_xyxy` of a frame. Folders in `file_name` may st
 """
 
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,9 +28,12 @@ from accmpeg.media.footage import natural_order
 
 __all__ = ["read_coco", "unlabelled_xyxy"]
 
+log = logging.getLogger(__name__)
+
 _UNLABELLED = "unlabelled_xyxy"
 _REGION = re.compile(r"(don'?t[ _-]?care|ignored?)([ _-]?(region|area|zone)s?)?", re.IGNORECASE)
 _NEARLY_ALL = 0.9  # of a clip's frames
+_COUNT = "give each image a frame_index, which counts the clip's frames from 0"
 _FAR_OUT = 0.25  # of the boxes: most tools cut those of what is half outside
 
 
@@ -151,12 +156,14 @@ def _in_frame_order(
         if len({PurePosixPath(name).name for name in names}) < len({*names}):
             raise _UnclearFramesError("has several folders with pictures of one name: give each clip its own")
         numbers, told = _numbers_in(names), names
-        first = min(numbers)
-        if first > 1 and count_frames is not None and len(names) < _NEARLY_ALL * (count := count_frames()):
-            raise _UnclearFramesError(
-                f"begins with number {first} and has {len(names)} images, and the clip has {count} frames: "
-                "give each image a frame_index, which counts the clip's frames from 0"
-            )
+        first, count = min(numbers), 0 if count_frames is None else count_frames()
+        if len(names) < _NEARLY_ALL * count:
+            if first > 1:
+                raise _UnclearFramesError(
+                    f"begins with number {first} and has {len(names)} images, and the clip has {count} "
+                    f"frames: {_COUNT}"
+                )
+            _tell_few(names[0], len(names), count)
         frames = [number - first for number in numbers]
     order = sorted(range(len(images)), key=lambda index: frames[index])
     for expected, index in enumerate(order):
@@ -171,6 +178,19 @@ def _in_frame_order(
             "that was labelled in part, give the labelled pictures as a folder"
         )
     return [images[index] for index in order]
+
+
+@cache  # workers open a clip several times
+def _tell_few(name: str, labelled: int, frames: int) -> None:
+    """The names of pictures that were taken from a video at a lower rate look the same."""
+    log.warning(
+        "%s and the other %d labelled pictures are taken for the first of the clip's %d frames; if they are "
+        "every so many frames, %s",
+        name,
+        labelled - 1,
+        frames,
+        _COUNT,
+    )
 
 
 def _check_size(images: Sequence[Mapping[str, Any]], size_px: tuple[int, int] | None) -> None:
