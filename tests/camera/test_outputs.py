@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -68,3 +69,34 @@ def test_a_socket_that_another_camera_offers_stays_its_own(tmp_path: Path) -> No
 
     asyncio.run(both())
     assert not path.exists()
+
+
+def test_a_reader_that_lags_behind_gets_the_last_results_too(tmp_path: Path) -> None:
+    path = tmp_path / "results.sock"
+    result = FrameResult("run", 1, 2, 3, 4, 5.0, False, {"objects": ["x" * 1000]}, None, {}, {})
+    sent, read = 0, b""
+
+    async def send(reader: socket.socket) -> threading.Thread:
+        nonlocal sent
+        results = ResultSocket(f"unix:{path}")
+        await results.open()
+        reader.connect(str(path))
+        while not results._clients:
+            await asyncio.sleep(0.01)
+        (writer,) = results._clients
+        while not writer.transport.get_write_buffer_size():  # the reader's own buffer is full
+            results.put(result)
+            sent += 1
+        taking = threading.Thread(target=take, args=(reader,))
+        taking.start()
+        await results.close()
+        return taking
+
+    def take(reader: socket.socket) -> None:
+        nonlocal read
+        while data := reader.recv(65536):
+            read += data
+
+    with socket.socket(socket.AF_UNIX) as reader:
+        asyncio.run(send(reader)).join()
+    assert [json.loads(line)["sequence"] for line in read.splitlines()] == [1] * sent

@@ -93,7 +93,7 @@ def test_a_live_stream_that_ends_is_opened_again_and_numbered_through(
         await until(lambda: len(site.told.events) == 5)
         site.pull.stop()
         assert [event["sequence"] for event in site.told.events] == list(range(5))
-        assert [event["pts"] for event in site.told.events] == [0, 1, 2, 0, 1]
+        assert [event["pts"] for event in site.told.events] == list(range(5))
         assert len({event["stream_id"] for event in site.told.events}) == 1
         assert site.record.connections == 2
         await until(lambda: "input closed" in caplog.messages)
@@ -112,7 +112,7 @@ def test_the_recording_of_a_live_stream_that_ended_is_not_played_again(
         site.pull.start()
         await until(lambda: site.record.connections == 2 and not site.record.connected)
         site.pull.stop()
-        assert [event["pts"] for event in site.told.events] == [0, 1, 2, 0]
+        assert [event["pts"] for event in site.told.events] == list(range(4))
         await until(lambda: "input closed" in caplog.messages)
 
     with caplog.at_level(logging.INFO, logger="accmpeg.server.pull"):

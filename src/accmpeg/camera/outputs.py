@@ -27,6 +27,7 @@ __all__ = ["FrameResult", "ResultOutputs", "ResultQueue", "ResultSocket", "write
 
 _SLOW_READER_BYTES = 1 << 20
 _RESULTS_HELD = 1000
+_LAST_RESULTS_S = 1.0
 
 log = logging.getLogger(__name__)
 log.addFilter(FewRepeats())
@@ -167,10 +168,10 @@ class ResultSocket:
             if self._kind == "unix":
                 Path(self._where).unlink(missing_ok=True)
         for writer in list(self._clients):
-            with contextlib.suppress(OSError, asyncio.TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await writer.drain()
-            writer.close()
+            writer.close()  # once the reader has taken what is buffered, which the loop must live to see
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_LAST_RESULTS_S):
+                    await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients.add(writer)

@@ -7,10 +7,12 @@ once. Each is read in a thread of its own, whose frames go the way of all others
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError
+from fractions import Fraction
 from typing import Any, TypeVar
 
 from av import VideoFrame
@@ -46,6 +48,8 @@ class Pull:
         self._workers = core.dnns.first
         self._stopped = threading.Event()
         self._sequence = 0
+        self._next_s = Fraction(0)
+        """The time of the next frame of the stream, which goes on over all openings of the address."""
         self._stream_id = f"pull-{CLOCK.now_us()}"
         self._line: FrameLine | None = None
         self._thread = threading.Thread(target=self._run, name=f"pull-{name}", daemon=True)
@@ -106,11 +110,15 @@ class Pull:
         if line is None:
             return
         log.info("input opened", extra={"camera": self._name, "address": describe(self.address)})
+        time_base = source.info.time_base
+        begins = math.ceil(self._next_s / time_base)  # each opening counts from 0
         try:
             for frame in source:
                 if self._stopped.is_set():
                     return
-                self._on_loop(self._take(line, frame))
+                pts = begins + (frame.pts or 0)
+                self._next_s = pts * time_base + 1 / source.info.frame_rate
+                self._on_loop(self._take(line, frame, pts))
             if not source.info.is_live:
                 self._on_loop(line.settled())
         finally:
@@ -143,11 +151,11 @@ class Pull:
         self._line = FrameLine(self._core, self, stream, size_px, self._workers, record)
         return self._line
 
-    async def _take(self, line: FrameLine, frame: VideoFrame) -> None:
+    async def _take(self, line: FrameLine, frame: VideoFrame, pts: int) -> None:
         most = self._core.limits.unanswered
         every_frame = line.stream.every_frame
         await line.changes.until(lambda: line.has_room if every_frame else line.unanswered < most)
-        answer = Answer(self._sequence, frame.pts or 0, CLOCK.utc_us())
+        answer = Answer(self._sequence, pts, CLOCK.utc_us())
         self._sequence += 1
         line.expect(answer)
         line.submit(answer, frame)
