@@ -89,6 +89,18 @@ def test_a_camera_sends_no_more_than_a_slow_server_answers(scene: Any, tmp_path:
     assert camera.stats.get("dropped_unanswered") > 2 * sent
 
 
+def test_footage_is_answered_to_its_end_by_a_slow_dnn(scene: Any, tmp_path: Any) -> None:
+    """What waits there when the footage ends takes longer than `drain_s`, but answers keep coming."""
+    card = write_card(tmp_path, frame_s=0.15)
+    with ServerThread(ServerSettings(dnns=(card,), port=0, copies=1)) as server:
+        how: dict[str, Any] = {"drop": "none", "realtime": False, "drain_s": 2.0}
+        with accmpeg.stream(scene(40, 5), server.websocket_url, **how) as camera:
+            results = list(camera)
+    assert [result.sequence for result in results] == list(range(40))
+    assert {result.dropped for result in results} == {None}
+    assert camera.stats.get("connections") == 1
+
+
 @pytest.mark.parametrize("b_frames", [0, 2])
 def test_a_restarted_server_costs_no_frame_with_a_spool(scene: Any, tmp_path: Any, b_frames: int) -> None:
     port = free_port()

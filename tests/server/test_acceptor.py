@@ -12,10 +12,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
+from websockets.protocol import State
 
 from accmpeg.protocol import wire
-from accmpeg.server import Limits, ServerThread
+from accmpeg.server import Limits, ServerSettings, ServerThread
+from accmpeg.server.web.transport import WebSockets, uvicorn_config
 from tests.helpers import WAIT_S, until
 from tests.server.clients import hello_of
 
@@ -201,3 +204,24 @@ def test_a_process_out_of_descriptors_says_so_once_a_second_and_lives(
     assert program.returncode == 0
     assert "allows fewer connections" in written
     assert written.count("too many connections") < 20
+
+
+def test_a_camera_that_is_not_read_is_not_taken_for_dead() -> None:
+    """Its pong waits behind frames for which a slow DNN has no time yet."""
+
+    async def work() -> None:
+        config = uvicorn_config(lambda *_: None, ServerSettings())
+        config.load()
+        here, there = socket.socketpair()
+        with there:
+            transport, protocol = await asyncio.get_running_loop().create_connection(
+                lambda: WebSockets(config, ServerState(), {}), sock=here
+            )
+            protocol.conn.state = State.OPEN
+            for read_paused in (True, False):
+                protocol.read_paused = read_paused
+                protocol.send_keepalive_ping()
+                protocol.keepalive_timeout()
+                assert transport.is_closing() is not read_paused
+
+    asyncio.run(work())

@@ -235,7 +235,8 @@ class Camera:
         deadline_s = time.monotonic() + options.drain_s
         for publisher in self._publishers:
             publisher.end()
-        self._uplink.end(options.drain_s)
+        # Footage that has ended is to be answered, however long that takes; who stops it waits no longer.
+        self._uplink.end(options.drain_s, lambda: options.drop == "none" and not self._stopping.is_set())
         for publisher in self._publishers:
             publisher.join(max(0.5, deadline_s - time.monotonic()))
         if not self._stopping.is_set():

@@ -35,7 +35,7 @@ from accmpeg.quiet import FewRepeats
 __all__ = ["Connection", "LinkState"]
 
 SILENT_S = 7.0
-"""A server gives feedback every second. The WebSocket's pings may be answered by a proxy before it."""
+"""A server gives feedback every second. Pings may be answered by a proxy before it, or late by a busy one."""
 
 _TIME_BURST = 4
 _TIME_BURST_EVERY_S = 0.2
@@ -171,11 +171,15 @@ class Connection:
             state.spool.forget(stream_id)
 
     async def _answered(self, *, but: int) -> None:
-        """Waits for the answers to all frames but the last few; no longer than answers take, or can come."""
-        state = self._state
+        """Waits for the answers to all frames but the last few, for as long as answers come, or can come."""
+        state, had = self._state, -1
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(ANSWER_TIMEOUT_S) as patience:
                 while state.has_unanswered(self._stream_id, but=but) and not self._heard_all:
+                    if (results := state.stats.get("results")) != had:
+                        had = results
+                        patience.reschedule(loop.time() + ANSWER_TIMEOUT_S)
                     state.wake.clear()
                     await state.wake.wait()
 

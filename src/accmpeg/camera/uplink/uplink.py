@@ -67,7 +67,7 @@ class NoUplink:
     def refit(self, settings: EncoderSettings, highest_bps: int) -> None:
         """See `Uplink`."""
 
-    def end(self, within_s: float) -> None:
+    def end(self, within_s: float, goes_on: Callable[[], bool] = lambda: False) -> None:
         """See `Uplink`."""
 
     def check_answered(self) -> None:
@@ -194,10 +194,18 @@ class Uplink:
         highest_bps = highest_bps if options.bitrate_bps is None else options.bitrate_bps
         self._adaptation.refit(settings.width_px, settings.height_px, float(settings.frame_rate), highest_bps)
 
-    def end(self, within_s: float) -> None:
-        """Sends what is left, as far as that goes within so many seconds, and lets go of the spool."""
+    def end(self, within_s: float, goes_on: Callable[[], bool] = lambda: False) -> None:
+        """Sends what is left, as far as that goes within so many seconds, and lets go of the spool.
+
+        While `goes_on`, each answer gives it as much time again: a slow DNN has its backlog to do.
+        """
         self._client.stop()
-        self._thread.join(max(0.1, within_s))
+        had = -1
+        while self._thread.is_alive() and (had < 0 or goes_on()):
+            if (results := self._stats.get("results")) == had:
+                break
+            had = results
+            self._thread.join(max(0.1, within_s))
         if self._thread.is_alive():
             self._aborted.set()
             self._client.abort()

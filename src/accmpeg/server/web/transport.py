@@ -109,6 +109,14 @@ class WebSockets(WebSocketsSansIOProtocol):
             return
         super().data_received(data)
 
+    def keepalive_timeout(self) -> None:
+        """Who is not read, because the DNN is behind, may have answered the ping long ago."""
+        if self.read_paused:
+            self.pong_timer = None
+            self.schedule_ping()
+        else:
+            super().keepalive_timeout()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.ended()
