@@ -260,6 +260,16 @@ def test_a_plain_stream_is_made_once_and_is_the_same_again(
     assert len(list(tmp_path.glob("stream-*.npz"))) == 2
 
 
+def test_a_kept_stream_is_not_that_of_another_version(
+    clip: Clip, context: MethodContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = replace(context, streams=StreamCache(tmp_path, "clip"))
+    now = run_method(clip, METHODS["b2"], POINT, cached)
+    monkeypatch.setattr("accmpeg.media.codecs._PB_RATIO", 1.3)
+    before = run_method(clip, METHODS["b2"], POINT, cached)
+    assert bytes_of(before.flows, "uplink") > bytes_of(now.flows, "uplink")
+
+
 def test_a_coarser_stream_has_fewer_bytes_and_worse_answers(clip: Clip, context: MethodContext) -> None:
     fine, coarse = (
         run_method(clip, METHODS["aq-1"], OperatingPoint(quality=quality), context, wanted=every(clip))

@@ -15,7 +15,7 @@ import supervision as sv
 from numpy.typing import NDArray
 
 from accmpeg.errors import DnnAwayError
-from accmpeg.media.codecs import EncoderSettings
+from accmpeg.media.codecs import CODECS, EncoderSettings
 from accmpeg.media.encoder import AccessUnit
 from accmpeg.tasks.arrays import result_arrays, result_from_arrays
 
@@ -96,7 +96,9 @@ class StreamCache:
         )
 
     def _path(self, settings: EncoderSettings) -> Path:
-        return self._folder / f"stream-{content_hash(self._clip_key, asdict(settings))[:32]}.npz"
+        # The same settings may mean another stream in another version of this package.
+        options = CODECS[settings.codec].options(settings)
+        return self._folder / f"stream-{content_hash(self._clip_key, asdict(settings), options)[:32]}.npz"
 
 
 def read_results(path: Path) -> list[Any] | None:
