@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from tests.cli.test_profile import write_clip
 class Stoppable:
     """In the place of a camera: ends when it is stopped."""
 
-    def __init__(self, begin: Callable[[], None]) -> None:
-        self.start = begin
+    def __init__(self, meanwhile: Callable[[], None], start: Callable[[], None] = lambda: None) -> None:
+        self.start = start
+        self._meanwhile = meanwhile
         self.waits = self.stops = 0
 
     def stop(self) -> None:
@@ -28,6 +30,8 @@ class Stoppable:
 
     def wait(self, timeout_s: float) -> bool:
         self.waits += 1
+        if self.waits == 1:
+            self._meanwhile()
         return self.stops > 0 or self.waits > 3
 
 
@@ -65,6 +69,17 @@ def test_every_signal_that_ends_programs_drains(number: signal.Signals) -> None:
         assert signal.getsignal(number) == before
     finally:
         signal.signal(number, inherited)
+
+
+def test_a_source_that_never_opens_does_not_hold_a_signal_up() -> None:
+    def start() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            time.sleep(0.1)
+
+    camera: Any = Stoppable(lambda: None, start)
+    _run(camera)
+    assert camera.waits == camera.stops == 0, "there is nothing to drain"
 
 
 def test_nohup_stays_in_force() -> None:

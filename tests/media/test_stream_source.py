@@ -17,6 +17,7 @@ from PIL import Image
 
 from accmpeg.errors import SourceError
 from accmpeg.media.source import open_source
+from tests.helpers import WAIT_S
 
 
 def paced(pictures, interval_s):
@@ -184,6 +185,36 @@ def test_a_slow_steady_stream_does_not_break_off(textured):
             stop.set()
             sender.join()
     assert len(frames) == 24
+
+
+def test_a_stream_without_keyframes_is_given_up(textured, monkeypatch, caplog):
+    """Encrypted ones are alike: packets come, and no picture ever."""
+    monkeypatch.setattr("accmpeg.media.opening._SAID_S", 0.1)
+    monkeypatch.setattr("accmpeg.media.opening._GIVEN_UP_S", 0.5)
+    sent = io.BytesIO()
+    with av.open(sent, "w", format="mpegts") as container:
+        stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
+        stream.width, stream.height = 320, 180
+        for index in range(240):
+            for packet in stream.encode(textured(moved_px=index, pts=index, time_base=Fraction(1, 25))):
+                if not packet.is_keyframe:
+                    container.mux(packet)
+
+    def send(listener):
+        connection, _ = listener.accept()
+        with suppress(OSError), connection:
+            data, paced_from = sent.getvalue(), len(sent.getvalue()) * 2 // 3
+            connection.sendall(data[:paced_from])  # so much FFmpeg reads to find out what it is
+            for begin in range(paced_from, len(data), 1880):
+                connection.sendall(data[begin : begin + 1880])
+                time.sleep(0.02)
+            time.sleep(WAIT_S)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=send, args=[listener], daemon=True).start()
+        with pytest.raises(SourceError, match=r"no picture of .* can be decoded .*: it has no keyframes, or"):
+            open_source(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+    assert "it waits for a keyframe" in caplog.text
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

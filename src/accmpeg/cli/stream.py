@@ -180,12 +180,12 @@ def _run(camera: "Camera") -> float:
     The first SIGTERM, Ctrl-C or closing of the terminal drains, the second one does not wait. What a parent
     has turned off, as nohup does with the last, stays off.
     """
-    started_s, stops = time.monotonic(), 0
+    started_s, stops, is_open = time.monotonic(), 0, False
 
     def stop(_signal: int, _frame: object) -> None:
         nonlocal stops
         stops += 1
-        if stops > 1:
+        if stops > 1 or not is_open:  # a source may take for ever to open
             raise KeyboardInterrupt
         camera.stop()
 
@@ -199,10 +199,14 @@ def _run(camera: "Camera") -> float:
             camera.start()
         except EncoderError as error:  # at open, what it refuses are the options
             raise UsageError(str(error)) from error
+        is_open = True
         # In short waits, because a lock that is waited for holds signals up on some systems.
         while not camera.wait(0.2):
             pass
     except KeyboardInterrupt:
+        if stops == 1:
+            log.info("stopped before it was ready")
+            return time.monotonic() - started_s
         err.print("stopped at once: what was not sent is lost, unless there is a spool")
         raise
     finally:

@@ -15,18 +15,47 @@ from accmpeg.media.inputs import TIMEOUT_S, InputOptions, ffmpeg_options, reason
 from accmpeg.media.mistaken import way_out
 from accmpeg.media.pipe import Pipe
 
-__all__ = ["is_file", "open_video"]
+__all__ = ["PictureWatch", "is_file", "open_video"]
 
 log = logging.getLogger(__name__)
 
 _BARE_JPEG_S = 3.0  # of the time-out, to find out whether a silent address sends these
 # Of another stream, after which one with a single packet is a picture and no video that begins late.
 _PACKETS_OF_A_COVER = 250
+# Without a picture. A camera is joined between two keyframes, which may be a minute apart.
+_SAID_S, _GIVEN_UP_S = 10.0, 120.0
 
 
 def is_file(address: str, format_name: str | None = None) -> bool:
     """Whether FFmpeg is to read a file or pipe, and finds out by itself of what kind it is."""
     return address.startswith("file:") and not is_url(address) and format_name is None
+
+
+class PictureWatch:
+    """Looks out for packets that no picture comes of: of a stream that has no keyframes, or is encrypted."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.came()
+
+    def came(self) -> None:
+        """There is a picture."""
+        self._since_s: float | None = None
+        self._said = False
+
+    def waits(self, now_s: float) -> None:
+        """There is a packet. Raises SourceError where none has given a picture for long."""
+        if self._since_s is None:
+            self._since_s = now_s
+        waited_s = now_s - self._since_s
+        if waited_s > _GIVEN_UP_S:
+            raise SourceError(
+                f"no picture of {self._name} can be decoded for {waited_s:.0f} s: it has no keyframes, or is "
+                "encrypted"
+            )
+        if waited_s > _SAID_S and not self._said:
+            self._said = True
+            log.warning("no picture of %s can be decoded yet: it waits for a keyframe", self._name)
 
 
 def open_video(

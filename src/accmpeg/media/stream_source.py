@@ -19,7 +19,7 @@ from accmpeg.media.footage import FRAME_RATE
 from accmpeg.media.frames import Deinterlacer, FrameTurner, loses_colours, to_yuv420p
 from accmpeg.media.inputs import InputOptions, reason, why_not_as_asked
 from accmpeg.media.mistaken import way_out
-from accmpeg.media.opening import is_file, open_video
+from accmpeg.media.opening import PictureWatch, is_file, open_video
 from accmpeg.media.seeking import Entry, find_entry, last_frames, shown_packets
 from accmpeg.media.source_base import Source, SourceInfo
 from accmpeg.media.timeline import (
@@ -94,7 +94,7 @@ class StreamSource(Source):
             self.info = self._describe(first, is_live)
             self._deinterlacer = Deinterlacer()
             self._timeline = Timeline(name, self.info.time_base, self.info.frame_rate, is_live=is_live)
-            self._pacing = Pacing() if is_live and self._is_hls else None
+            self._pacing = Pacing() if is_live and self._container.format.name == "hls" else None
         except BaseException:
             self._close_container()
             raise
@@ -185,13 +185,9 @@ class StreamSource(Source):
         self._order = DisplayOrder()
         self._decoded = self._decode()
 
-    @property
-    def _is_hls(self) -> bool:
-        return self._container.format.name == "hls"
-
     def _decode(self) -> Generator[_Arrived, None, None]:
         packets = self._container.demux(self._stream)
-        order = self._order
+        order, watch = self._order, PictureWatch(self._name)
         while True:
             try:
                 packet = next(packets, None)
@@ -210,6 +206,8 @@ class StreamSource(Source):
                 return
             self._packets += 1
             arrived_s = time.monotonic()
+            if not self._is_file:
+                watch.waits(arrived_s)
             is_shown = not packet.is_discard  # what an edit list cuts off is decoded, and gives no frame
             if is_shown:
                 order.fed(packet.pts, packet.dts)
@@ -229,6 +227,7 @@ class StreamSource(Source):
                     self._damaged.add(frame.pts)
                 else:
                     yield frame, arrived_s
+                    watch.came()
 
     def _first_frames(self, is_live: bool) -> list[_Arrived]:
         """The frame that shows that there is one; where that must tell the rate, as many as it takes."""
