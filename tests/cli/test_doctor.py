@@ -17,6 +17,7 @@ def test_doctor_proves_the_encoders(accmpeg: Callable) -> None:
 
 def test_version_and_help(accmpeg: Callable) -> None:
     assert accmpeg("version").stdout.strip() == package.__version__
+    assert accmpeg("--version").stdout.strip() == package.__version__
     listing = accmpeg("--help")
     assert listing.returncode == 0
     for verb in ("demo", "doctor", "models", "label", "train", "encode", "version"):

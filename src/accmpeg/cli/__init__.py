@@ -24,7 +24,7 @@ from accmpeg.cli.report import report
 from accmpeg.cli.serve import serve
 from accmpeg.cli.stream import stream
 from accmpeg.cli.train import train
-from accmpeg.cli.version import version
+from accmpeg.cli.version import version, version_option
 
 __all__ = ["app", "main"]
 
@@ -42,13 +42,13 @@ class _Verbs(TranslatingGroup):
 
 app = typer.Typer(
     cls=_Verbs,
-    help="Video streams whose macroblock quality follows the accuracy of a server DNN.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     # Until 0.2.0 `demo` and `evaluate` said `--out` where the other verbs say `--output`.
     context_settings={"token_normalize_func": lambda name: "output" if name == "out" else name},
 )
+app.callback()(version_option)
 for verb in (demo, doctor, label, train, profile, encode, evaluate, report, fleet, version):
     app.command()(with_options(verb))
 app.command(**configured("serve"))(with_options(serve))
