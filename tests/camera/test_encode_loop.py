@@ -151,7 +151,7 @@ def test_half_of_half_of_the_frames_is_a_quarter_and_not_nothing(
     delivered: list[int] = []
 
     class Outlet(NoUplink):
-        def plan(self, captured_us: int) -> FramePlan:
+        def plan(self, captured_us: int, shown_us: int) -> FramePlan:
             wanted = round(captured_us / 66_667) % 2 == first
             return FramePlan(None, Level(1, 2), None if wanted else "unanswered")
 

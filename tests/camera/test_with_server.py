@@ -89,6 +89,15 @@ def test_a_camera_sends_no_more_than_a_slow_server_answers(scene: Any, tmp_path:
     assert camera.stats.get("dropped_unanswered") > 2 * sent
 
 
+def test_footage_that_is_read_fast_gives_as_many_results_as_live(scene: Any, server: ServerThread) -> None:
+    """Ten a second of the footage, not of the moment that it takes to read it."""
+    how: dict[str, Any] = {"drop": "none", "realtime": False, "results_per_s": 10.0}
+    with accmpeg.stream(scene(30, 30), server.websocket_url, **how) as camera:
+        results = list(camera)
+    assert [result.pts for result in results] == [result.sequence * results[1].pts for result in results]
+    assert len(results) == 10
+
+
 def test_footage_is_answered_to_its_end_by_a_slow_dnn(scene: Any, tmp_path: Any) -> None:
     """What waits there when the footage ends takes longer than `drain_s`, but answers keep coming."""
     card = write_card(tmp_path, frame_s=0.15)

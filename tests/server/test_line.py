@@ -181,7 +181,7 @@ def test_of_a_probe_nobody_else_hears() -> None:
     on_a_loop(work)
 
 
-def test_a_result_that_is_too_long_for_the_wire_failed_for_all() -> None:
+def test_a_result_that_is_too_long_for_the_wire_failed_for_all(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         site = Site()
         memory = StreamMemory()
@@ -198,6 +198,7 @@ def test_a_result_that_is_too_long_for_the_wire_failed_for_all() -> None:
         assert [event["dropped"] for event in site.told.events] == ["failed"]
 
     on_a_loop(work)
+    assert "a result is too long for its camera" in caplog.text
 
 
 def test_a_line_for_which_there_is_no_memory_is_refused() -> None:

@@ -237,7 +237,10 @@ class EncodeLoop(threading.Thread):
             self._slot.end()
 
     def _one(self, timed: TimedFrame) -> None:
-        plan = self._uplink.plan(timed.captured_us)
+        frame = timed.frame
+        assert frame.pts is not None  # capture gives every frame one
+        assert frame.time_base is not None
+        plan = self._uplink.plan(timed.captured_us, int(frame.pts * frame.time_base * 1_000_000))
         if plan.left_out is not None:
             self._stats.add(f"dropped_{plan.left_out}")
             return

@@ -1,17 +1,22 @@
 """What a pushed camera is still to be told."""
 
 import asyncio
+import logging
 from collections import deque
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from accmpeg.errors import WireError
 from accmpeg.protocol.wire import Feedback, Message, NewOffer, Offer, ResultMessage, TimeReply, pack
+from accmpeg.quiet import FewRepeats
 from accmpeg.server.cameras import StreamMemory
 from accmpeg.server.changes import Changes
 from accmpeg.server.line import Answer
 
 __all__ = ["Outbox"]
+
+log = logging.getLogger(__name__)
+log.addFilter(FewRepeats())
 
 
 class Outbox:
@@ -67,7 +72,8 @@ class Outbox:
         """A result waits to be sent; one that is too long for the wire becomes `failed`."""
         try:
             data = pack(_message(answer))
-        except WireError:
+        except WireError as error:
+            log.warning("a result is too long for its camera", extra={"reason": str(error)})
             answer.drop("failed")
             data = pack(_message(answer))
         self._results.unsent.append((answer.sequence, data))

@@ -49,13 +49,13 @@ def test_frames_that_are_too_late_go_even_where_the_next_one_is_not_wanted() -> 
         until(lambda: stats.get("connections") and server.seen)
         server.deaf.add(server.seen[0])  # nothing is acknowledged any more
         now_us = clock.now_us()
-        assert uplink.plan(now_us).left_out is None
+        assert uplink.plan(now_us, 0).left_out is None
         old_us = now_us - 1_000_000
         for number in range(3):
             uplink.deliver(unit(number, is_keyframe=number == 0, at_us=old_us), None)
         until(lambda: stats.get("sent"))
         wanted_keyframe.clear()
-        assert uplink.plan(now_us + 33_333).left_out == "unanswered"
+        assert uplink.plan(now_us + 33_333, 33_333).left_out == "unanswered"
         assert stats.get("dropped_late") == 2
         assert wanted_keyframe.is_set()
         wanted_keyframe.clear()  # the encoder has it to do, and gives first what B-frames held back
@@ -92,7 +92,7 @@ def test_a_new_connection_begins_with_a_keyframe_whatever_the_encoder_held_back(
         until(lambda: stats.get("results") == 1)
         wanted_keyframe.clear()
         server.kill()
-        until(lambda: uplink.plan(clock.now_us()).left_out == "offline")
+        until(lambda: uplink.plan(clock.now_us(), 0).left_out == "offline")
         server.start()
         until(wanted_keyframe.is_set)
         uplink.deliver(unit(1), None)

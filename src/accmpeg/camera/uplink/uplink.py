@@ -57,7 +57,7 @@ class NoUplink:
     def start(self) -> None:
         """See `Uplink`."""
 
-    def plan(self, captured_us: int) -> FramePlan:
+    def plan(self, captured_us: int, shown_us: int) -> FramePlan:
         """Every frame, as the stream began."""
         return FramePlan()
 
@@ -142,9 +142,13 @@ class Uplink:
         """Begins to connect."""
         self._thread.start()
 
-    def plan(self, captured_us: int) -> FramePlan:
-        """What to do with the frame captured then; waits for room if none may be left out or paced."""
+    def plan(self, captured_us: int, shown_us: int) -> FramePlan:
+        """What to do with the frame captured then; waits for room if none may be left out or paced.
+
+        `shown_us` is its time in the source, which chooses it where footage is read faster than it was shot.
+        """
         options, connected = self._options, self._client.connected
+        is_unpaced = options.drop == "none" and not options.realtime
         now_us = self._clock.now_us()
         first_us = self._spool.peek_encoded_us(self._stream_id)
         waiting_ms = 0.0 if first_us is None else max(0.0, (now_us - first_us) / 1000)
@@ -159,10 +163,10 @@ class Uplink:
             self._needs_keyframe |= dropped > 0
             self._wanted_keyframe.set()
         # Who watches what is published wants every frame.
-        if not self._publishes and not self._adaptation.wants(captured_us):
+        if not self._publishes and not self._adaptation.wants(shown_us if is_unpaced else captured_us):
             return replace(plan, left_out="unanswered")
         if keeps:
-            if options.drop == "none" and not options.realtime:
+            if is_unpaced:
                 self._wait_for_room()
         elif not connected:
             plan = replace(plan, left_out="offline")
