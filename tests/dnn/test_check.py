@@ -101,6 +101,24 @@ def test_a_sigmoid_of_probabilities_is_told(tmp_path, head):
     assert "wrong" not in done.note
 
 
+def test_a_softmax_of_probabilities_is_told(tmp_path):
+    """Its scores are all near 1/C: nothing would ever be found."""
+    shares = np.float32([[[0.9, 0.02, 0.03, 0.05], [0, 0, 0, 1], [0.1, 0.6, 0.2, 0.1]]])
+    model = fixed(tmp_path / "n.onnx", logits=shares, boxes=centred(CORNERS) / SIZE_PX)
+    answers = {**ANSWERS, "task": "detection", "head.name": "detr", "head.parameters.activation": "softmax"}
+    done = import_model(model, tmp_path, answers=answers)
+    assert "say head.parameters.activation = 'none'" in done.note
+    answers["head.parameters.activation"] = "none"
+    done = import_model(model, tmp_path, answers=answers, replace=True)
+    assert "wrong" not in done.note
+    found = load_dnn(done.card).infer(frame())
+    assert found.confidence[:2] == pytest.approx([0.9, 0.6])
+    assert found.class_id[:2].tolist() == [0, 1]
+    fixed(tmp_path / "n.onnx", logits=np.log(shares + 1e-6), boxes=centred(CORNERS) / SIZE_PX)
+    answers["head.parameters.activation"] = "softmax"
+    assert "wrong" not in import_model(model, tmp_path, answers=answers, replace=True).note
+
+
 def test_probabilities_in_place_of_logits_are_told_and_read(tmp_path):
     shares = np.zeros((1, 3, 4, 4), np.float32)
     shares[0, 0], shares[0, 2] = 0.2, 0.8

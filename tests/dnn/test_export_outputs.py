@@ -245,6 +245,15 @@ def test_eighty_classes_from_one_on_are_doubted(tmp_path):
         assert ("labels go to 90" in done.note) == doubted
 
 
+def test_ninety_classes_from_nought_on_are_doubted(tmp_path):
+    model = fixed(tmp_path / "n.onnx", boxes=BOXES[None], scores=FOUND[None], labels=np.array([[1, 2]]))
+    answers = {**ANSWERS, "task": "detection", "head.name": "final"}
+    answers["classes"] = ",".join(f"c{i}" for i in range(90))
+    assert "say head.parameters.first_label = 1" in import_model(model, tmp_path, answers=answers).note
+    answers["head.parameters.first_label"] = "1"
+    assert "COCO" not in import_model(model, tmp_path, answers=answers, replace=True).note
+
+
 def test_ssd_of_openvino(tmp_path):
     rows = np.zeros((1, 1, 200, 7), np.float32)
     rows[0, 0, :2] = [[0, 2, 0.9, 0.25, 0.25, 0.5, 1], [0, 1, 0.8, 0, 0, 0.25, 0.5]]
@@ -297,10 +306,23 @@ def test_keypoints_of_rtmo(tmp_path):
     points = np.array([[[3, 4, 0.7]], [[5, 6, 0.2]]], np.float32)
     model = fixed(tmp_path / "n.onnx", dets=np.c_[BOXES, FOUND][None], keypoints=points[None])
     card = imported(model, "keypoints", "final_keypoints", classes="person", **{"keypoints.names": "nose"})
-    found = load_dnn(card).infer(frame())
+    found, findings = check_dnn(load_dnn(card), frame())
     assert found.detection_confidence == pytest.approx(FOUND)
     assert found.xy.tolist() == [[[6, 8]], [[10, 12]]]
     assert found.keypoint_confidence == pytest.approx(points[..., 2])
+    assert "meaning" not in [finding.name for finding in findings]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_one_class_needs_no_labels(tmp_path, apart):
+    outputs = {"b": BOXES, "s": FOUND} if apart else {"dets": np.c_[BOXES, FOUND]}
+    model = fixed(tmp_path / "n.onnx", **{name: array[None] for name, array in outputs.items()})
+    found, findings = check_dnn(load_dnn(imported(model, "detection", "final", classes="face")), frame())
+    assert found.xyxy.tolist() == [[8, 8, 40, 40], [0, 0, 16, 16]]
+    assert found.confidence == pytest.approx(FOUND)
+    assert "meaning" not in [finding.name for finding in findings]
+    with pytest.raises(DnnError, match="the head 'final' reads outputs of"):
+        imported(model, "detection", "final", classes="face,plate")
 
 
 def test_no_detections_and_no_batch_axis(tmp_path):

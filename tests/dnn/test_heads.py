@@ -139,6 +139,8 @@ READ = {
     "yolo_pose": [(12, 5)],
     "yolo_seg": [(9, 5), (3, 16, 16)],
     "yolo_objectness": [(5, 7)],
+    "yolo_objectness_seg": [(5, 10), (3, 16, 16)],
+    "centernet": [(2, 16, 16), (2, 16, 16), (2, 16, 16)],
     "nanodet": [(34, 85)],
     "detr": [(5, 2), (5, 4)],
     "rtdetr": [(5, 6)],

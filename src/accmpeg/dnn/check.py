@@ -42,6 +42,7 @@ _SAME_OBJECTS = 0.99
 _NEARLY = 0.8
 """IoU of two boxes of one object."""
 _BEYOND = ["beyond"] * 100
+_NO_LABEL = 10**6
 _INVERTED = 0.1
 """Of all sure boxes: networks that regress corners may swap a few."""
 
@@ -81,9 +82,9 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
     Shapes alone don't tell fractions from pixels, corners from centres, or logits from probabilities.
     """
     dense = dnn.dense(frame)
-    if _is_sigmoid_of_probabilities(dnn.card, dense):
+    if _is_taken_twice(dnn.card, dense):
         return (
-            "the probabilities all lie between 0.5 and 0.73, so their sigmoid was taken twice: say "
+            "the network gives probabilities already, and their sigmoid or softmax was taken again: say "
             "head.parameters.activation = 'none' in the card"
         )
     if dense.logits is not None and _sum_to_one(dense.logits):
@@ -147,10 +148,15 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
     return None
 
 
-def _is_sigmoid_of_probabilities(card: DnnCard, dense: Dense) -> bool:
-    """Whether the head takes a sigmoid, and of nothing but numbers between 0 and 1."""
+def _is_taken_twice(card: DnnCard, dense: Dense) -> bool:
+    """Whether the head takes a sigmoid or softmax, and of nothing but numbers between 0 and 1."""
     usual = signature(HEADS[card.head.name].make).parameters.get("activation")
-    if usual is None or card.head.parameters.get("activation", usual.default) != "sigmoid":
+    activation = None if usual is None else card.head.parameters.get("activation", usual.default)
+    if activation == "softmax" and dense.scores is not None and dense.scores.size:
+        # Between those of all others being 1 less, and of itself being 1 more; sure ones come near that.
+        powers = np.asarray(dense.scores) * (np.e + len(card.classes))
+        return bool(powers.min() > 1 - _SLACK and 0.7 < powers.max() / np.e < 1 + _SLACK)
+    if activation != "sigmoid":
         return False
     found = sigmoid(dense.logits[1]) if dense.logits is not None else np.asarray(dense.scores)
     # A plain picture may give one value everywhere, whatever it is.
@@ -167,10 +173,18 @@ def _stray_label(dnn: ServerDnn, frame: VideoFrame) -> int | None:
     if usual is None or card.head.name == "boxes":
         return None
     first = int(card.head.parameters.get("first_label", usual.default)) - 1
-    head = card.head.model_copy(update={"parameters": {**card.head.parameters, "first_label": first}})
-    classes = ["before", *card.classes, *_BEYOND]
-    wider = card.model_copy(update={"head": head, "classes": classes})
-    found = np.asarray(ServerDnn(wider, dnn.network, get_head(wider)).dense(frame).scores).max(axis=0)
+
+    def highest(first_label: int, classes: list[str]) -> NDArray[Any]:
+        """The highest score of each class, if the first had that label."""
+        parameters = {**card.head.parameters, "first_label": first_label}
+        head = card.head.model_copy(update={"parameters": parameters})
+        other = card.model_copy(update={"head": head, "classes": classes})
+        dense = ServerDnn(other, dnn.network, get_head(other)).dense(frame)
+        return np.asarray(dense.scores).max(axis=0)
+
+    if highest(_NO_LABEL, card.classes).max() > 0:
+        return None  # the network gives no labels (RTMO): whatever it finds is of the first class
+    found = highest(first, ["before", *card.classes, *_BEYOND])
     found[1 : 1 + len(card.classes)] = 0
     return first + int(found.argmax()) if found.max() >= max(card.score_threshold, SCORE_FLOOR) else None
 

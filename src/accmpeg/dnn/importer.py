@@ -70,7 +70,7 @@ USUAL_NAMES = {
 """By head, in its order; networks that name their outputs so have them in any order, and others beside."""
 OF_TENSORFLOW = {"columns": "y1,x1,y2,x2", "units": "fractions", "first_label": 1}
 """What its detection API always means by these names."""
-COCO_CLASSES = 80
+COCO_CLASSES, COCO_LABELS = 80, 90
 NOT_FOR_SEGMENTATION = ("score_threshold", "nms_iou")
 LISTS = ("classes", "keypoints.names", "head.outputs")
 PARAMETERS = "head.parameters."
@@ -167,6 +167,9 @@ def import_model(
     doubt = "" if wrong is None else f"; wrong as it stands: {wrong}"
     if card.head.parameters.get("first_label") == 1 and len(card.classes) == COCO_CLASSES:
         doubt += "; if these are COCO's classes, their labels go to 90: name the ten unused ones, too"
+    reads_labels = card.head.name.startswith(("final", "end2end"))
+    if reads_labels and "first_label" not in card.head.parameters and len(card.classes) == COCO_LABELS:
+        doubt += "; if these are COCO's classes, they begin at 1: say head.parameters.first_label = 1"
     return Imported(model, card_path, f"{card.task}, head {card.head.name}{doubt}")
 
 

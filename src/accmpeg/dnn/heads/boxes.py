@@ -2,8 +2,9 @@
 
 `boxes` reads boxes `(N, 4)` (corners x1, y1, x2, y2) and scores `(N, C)` or `(C, N)`, before any suppression.
 `final` reads boxes `(N, 4)`, scores `(N,)` and labels `(N,)`, as networks give them that suppress duplicates
-themselves, or boxes with scores `(N, 5)` and labels (MMDetection); `final_keypoints` reads keypoints
-`(N, K, 3)` (x, y in input pixels, visibility 0 to 1) as well, and needs no labels.
+themselves, or boxes with scores `(N, 5)` and labels (MMDetection), for one class also without labels;
+`final_keypoints` reads keypoints `(N, K, 3)` (x, y in input pixels, visibility 0 to 1) as well, and needs no
+labels.
 The gradient flows through scores, boxes and visibilities; labels carry none.
 """
 
@@ -65,6 +66,8 @@ class FinalHead:
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         outputs = _apart(outputs)
+        if len(outputs) == 2 and outputs[1].ndim == 1 and self.classes == 1:
+            outputs = [*outputs, outputs[1] * 0 + self.first_label]
         expect(outputs, "final", [("N", 4), ("N",), ("N",)])
         boxes, scores, labels = outputs
         scattered = scatter_scores(scores, labels, self.first_label, self.classes)

@@ -4,7 +4,8 @@
 as Ultralytics exports RT-DETR. Boxes are centre x, centre y, width, height.
 
 With `activation = "sigmoid"` every class has its own probability (Deformable DETR and later); with "softmax"
-the last of C + 1 logits is "no object" (DETR, Carion et al., 2020); "none" is for probabilities.
+the last of C + 1 logits is "no object" (DETR, Carion et al., 2020); "none" is for probabilities, with or
+without that column.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ class DetrHead:
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         softmaxed = self.activation == "softmax"
+        if self.activation == "none" and _has_no_object(outputs, self.classes):
+            outputs = [outputs[0][:, : self.classes], *outputs[1:]]
         if not softmaxed and [output.shape[1:] for output in outputs] == [(self.classes + 1,), (4,)]:
             raise DnnError(
                 f"the network gave {self.classes + 1} logits for {self.classes} classes: where the last is "
@@ -44,6 +47,13 @@ class DetrHead:
         scores = softmax(logits)[:, : self.classes] if softmaxed else logits
         scores = sigmoid(scores) if self.activation == "sigmoid" else scores
         return dense_boxes(boxes, scores, geometry, columns=CENTRES)
+
+
+def _has_no_object(outputs: Sequence[Array], classes: int) -> bool:
+    """Whether the first output is a softmax of one more column than there are classes."""
+    if not outputs or outputs[0].shape[1:] != (classes + 1,):
+        return False
+    return float(abs(outputs[0].sum(-1) - 1).max()) < 1e-2 if len(outputs[0]) else True
 
 
 @dataclass(frozen=True, slots=True)
