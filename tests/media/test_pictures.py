@@ -217,6 +217,14 @@ def test_tiff_files_that_would_come_black_are_refused_with_the_way_out(tmp_path)
         read_still(tmp_path / "jpeg.tif")
 
 
+@pytest.mark.parametrize("tag", [{254: 1}, {50706: b"\1\4\0\0"}])
+def test_raw_files_of_cameras_are_refused_with_the_way_out(tmp_path, tag):
+    """NEF and the like begin with a thumbnail; of DNG the sensor's values came, dark and in wrong colours."""
+    Image.new("RGB", (160, 120), (200, 90, 30)).save(tmp_path / "a.nef", "TIFF", tiffinfo=tag)
+    with pytest.raises(SourceError, match=r"a\.nef: it is a camera's raw file.* develops it"):
+        read_still(tmp_path / "a.nef")
+
+
 def test_photographs_held_upright_and_across_differ_in_size(tmp_path):
     save_sizes(tmp_path / "photos", [(160, 120)] * 2)
     exif = Image.Exif()

@@ -44,7 +44,11 @@ _TIFF_PARTS = (
     "it is a TIFF of tiles or of JPEGs, of which this FFmpeg gives a black picture: gdal_translate IN.tif "
     "OUT.png, or magick IN.tif OUT.png, makes one that is read"
 )
-_COMPRESSION, _TILE_WIDTH, _DNG_VERSION = 259, 322, 50706  # TIFF's tags
+_RAW_PHOTOGRAPH = (
+    "it is a camera's raw file, of which this FFmpeg gives a small preview or the sensor's dark values: "
+    "darktable-cli IN OUT.jpg, or magick IN OUT.jpg, develops it"
+)
+_KIND, _COMPRESSION, _TILE_WIDTH, _DNG_VERSION = 254, 259, 322, 50706  # TIFF's tags
 _JPEGS, _SHORT = (6, 7), 3
 
 _BEGINNINGS = {
@@ -80,7 +84,7 @@ def way_out(name: str) -> str:
 
 
 def unread_tiff(data: bytes) -> str:
-    """What to say of a TIFF file that FFmpeg makes a black picture of without a word; else empty."""
+    """What to say of a TIFF file that FFmpeg makes another picture of without a word; else empty."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None:
         return ""
@@ -93,8 +97,9 @@ def unread_tiff(data: bytes) -> str:
             (tags[tag],) = struct.unpack_from(f"{order}{'H' if kind == _SHORT else 'I'}", data, entry + 8)
     except struct.error:
         return ""  # it is damaged, as FFmpeg says
-    in_parts = _TILE_WIDTH in tags or tags.get(_COMPRESSION) in _JPEGS
-    return _TIFF_PARTS if in_parts and _DNG_VERSION not in tags else ""
+    if _DNG_VERSION in tags or tags.get(_KIND, 0) & 1:  # the first picture is smaller than the file's
+        return _RAW_PHOTOGRAPH
+    return _TIFF_PARTS if _TILE_WIDTH in tags or tags.get(_COMPRESSION) in _JPEGS else ""
 
 
 def _by_content(path: Path) -> str:
