@@ -214,6 +214,12 @@ def test_an_empty_accmodel_is_a_failure_like_one_that_is_not_there(footage: Path
     assert "can't be read as a card" in done.output
 
 
+def test_a_stream_without_a_server_is_asked_for_one_first(footage: Path) -> None:
+    done = CliRunner().invoke(accmpeg, ["stream", str(footage)], env={"COLUMNS": "400"})
+    assert done.exit_code == 2, done.output
+    assert "error: nowhere to stream to: give a server (--to) or an address (--publish)\n" in done.output
+
+
 def test_an_accmodel_that_was_copied_without_its_card_says_so(footage: Path, tmp_path: Path) -> None:
     (tmp_path / "cheap.onnx").write_bytes(b"weights")
     command = ["encode", str(footage), f"-o={tmp_path / 'out.mp4'}", f"--accmodel={tmp_path / 'cheap.onnx'}"]

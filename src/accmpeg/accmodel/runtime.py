@@ -55,8 +55,7 @@ class AccModel:
         Raises `CardError` for a bad card, `WeightsError` for weights that are missing or differ from it, and
         `AccModelError` where the weights are no AccModel.
         """
-        file = card_path(path)
-        card = read_accmodel_card(file)
+        file, card = card_path(path), read_accmodel_card(path)
         weights = verified_weights(card, file)
         if runtime == "onnxruntime":
             return cls.of_weights(card, weights, str(file), threads=threads)

@@ -89,7 +89,7 @@ def stream(
     set_up_logs(log_format, log_level)
     log_effective_settings(context)
     warn_of_open_secrets(token_file)
-    policy = policy or _policy(accmodel, to, source)
+    policy = policy or _policy(accmodel, source, only_publishes=to is None and bool(options.publish))
     model = load_accmodel(accmodel, policy, source)
     if model is not None and (shortcomings := model.card.shortcomings()):
         log.warning(shortcomings)
@@ -123,9 +123,10 @@ def _address(to: str, token_file: Path | None, ca: Path | None, insecure: bool) 
     return ServerAddress.parse(to, token=token, token_file=token_file, ca_file=ca, insecure=insecure)
 
 
-def _policy(accmodel: Path | None, to: str | None, source: str) -> PolicyName:
-    """Without an AccModel a server's answers steer: they need no training."""
-    answers_alone = accmodel is None and to is not None and source != EMBEDDED_SCENE
+def _policy(accmodel: Path | None, source: str, *, only_publishes: bool) -> PolicyName:
+    """Without an AccModel a server's answers steer: they need no training. Where there is nothing to stream
+    to, the camera says so."""
+    answers_alone = accmodel is None and not only_publishes and source != EMBEDDED_SCENE
     return PolicyName.FEEDBACK if answers_alone else PolicyName.GRADED
 
 

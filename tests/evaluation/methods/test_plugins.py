@@ -125,8 +125,10 @@ def test_two_distributions_with_one_name_are_both_named(installed: Installed) ->
 
 def test_an_unknown_name_lists_plugins_too(installed: Installed) -> None:
     installed.add("mine", "mine = my_method:Mine")
-    with pytest.raises(UsageError, match=r"'yours': choose from .*, mine, primary, all"):
+    with pytest.raises(UsageError, match=r"'yours': choose one of .*, mine, primary, all"):
         find_methods("yours")
+    with pytest.raises(UsageError, match="'grade': did you mean 'graded'"):
+        find_methods("grade")
 
 
 def test_every_method_is_in_the_table_with_its_family() -> None:

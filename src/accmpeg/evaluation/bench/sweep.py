@@ -155,8 +155,8 @@ def _swept(
         measure([_Share(group, names[n::shares]) for group in heavy_first for n in range(shares)])
     except BrokenProcessPool as error:
         raise EvaluationError(
-            "a worker died, perhaps out of memory: use fewer --workers or a smaller --limit "
-            "(finished cells are kept)"
+            "a worker died, perhaps out of memory: use fewer --workers or less footage (finished cells are "
+            "kept)"
         ) from error
     except OSError as error:
         raise EvaluationError(

@@ -1,6 +1,6 @@
 """Every method compared: declared rows, from one file for each system."""
 
-from accmpeg.errors import UsageError
+from accmpeg.errors import UsageError, did_you_mean
 from accmpeg.evaluation.methods import (
     adaptive_quantisation,
     awstream,
@@ -96,7 +96,7 @@ def find_methods(names: str) -> list[Method]:
         if name.startswith(PREFIX):
             found.append(whole_stream(name))
         elif name not in known:
-            raise UsageError(f"no method is called {name!r}: choose from {', '.join([*known, *GROUPS])}")
+            raise UsageError(f"no method is called '{name}': {did_you_mean(name, [*known, *GROUPS])}")
         else:
             found.append(METHODS[name] if name in METHODS else load_plugin(plugins[name]))
     return found
