@@ -149,6 +149,29 @@ def test_labels_of_no_class_are_told(tmp_path, labels, first_label, stray):
     assert told == [] if stray is None else f"objects of the label {stray}, " in told[0]
 
 
+@pytest.mark.parametrize("head", ["yolo", "detr", "rtdetr"])
+def test_corners_that_are_taken_for_centres_are_told(tmp_path, head):
+    rng = np.random.default_rng(1)
+    corners = rng.uniform(0, 16, (1, 40, 4)).astype(np.float32)
+    corners[..., 2:] = corners[..., :2] + rng.uniform(4, 16, (1, 40, 2))
+    scores = np.full((1, 40, 3), 0.01, np.float32)
+    scores[0, 7, 1] = 0.9
+
+    def model(boxes):
+        boxes = boxes if head == "yolo" else boxes / SIZE_PX
+        return detector(tmp_path, "yolo round" if head == "rtdetr" else head, boxes, scores)
+
+    answers = {**ANSWERS, "task": "detection", "head.name": head}
+    assert "wrong" not in import_model(model(centred(corners)), tmp_path, answers=answers).note
+    done = import_model(model(corners), tmp_path, answers=answers, replace=True)
+    assert "they are corners, so say head.parameters.columns with x1,y1,x2,y2" in done.note
+    answers["head.parameters.columns"] = "x1,y1,x2,y2"
+    done = import_model(model(corners), tmp_path, answers=answers, replace=True)
+    assert "wrong" not in done.note
+    best = load_dnn(done.card).infer(frame(64, 64))
+    assert best.xyxy[0] == pytest.approx(2 * corners[0, 7], abs=0.01)
+
+
 def test_objects_that_nobody_suppresses_are_told(tmp_path):
     boxes = np.repeat(CORNERS[:, :2], 3, axis=1) + np.linspace(0, 0.5, 6, dtype=np.float32)[None, :, None]
     scores = np.repeat(SCORES[:, :2], 3, axis=1)

@@ -41,6 +41,8 @@ _SAME_OBJECTS = 0.99
 """Accuracy of one answer against the other's."""
 _NEARLY = 0.8
 """IoU of two boxes of one object."""
+_ENOUGH, _ALL = 10, 0.99
+"""Boxes that show how they are written, and the share of them that must."""
 _BEYOND = ["beyond"] * 100
 _NO_LABEL = 10**6
 _INVERTED = 0.1
@@ -114,6 +116,11 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
             "the boxes of all candidates lie in one place: if they are fractions of the input, say "
             "head.parameters.units = 'fractions' in the card; for YOLOX without its decoding (head "
             "'yolo_objectness') say head.parameters.strides = [8, 16, 32]"
+        )
+    if _are_corners(dnn.card, np.asarray(dense.boxes_xyxy)[best > 0], geometry):
+        return (
+            "all boxes would reach as far as their centres are from the top left: they are corners, so say "
+            "head.parameters.columns with x1,y1,x2,y2 in place of cx,cy,w,h in the card"
         )
     stray = _stray_label(dnn, frame)
     if stray is not None:
@@ -204,6 +211,19 @@ def _are_together(boxes: NDArray[Any], geometry: InputGeometry) -> bool:
     low, high = np.percentile((boxes[:, :2] + boxes[:, 2:]) / 2, (5, 95), axis=0)
     spread_x, spread_y = high - low
     return bool(max(spread_x / geometry.frame_width, spread_y / geometry.frame_height) < _TOGETHER)
+
+
+def _are_corners(card: DnnCard, boxes: NDArray[Any], geometry: InputGeometry) -> bool:
+    """Whether centres and sizes are corners: then no size is less than its centre, wherever that is."""
+    usual = signature(HEADS[card.head.name].make).parameters.get("columns")
+    columns = "" if usual is None else str(card.head.parameters.get("columns", usual.default))
+    if "cx" not in columns or len(boxes) < _ENOUGH:
+        return False
+    scale = np.array([geometry.scale_x, geometry.scale_y])
+    sizes = (boxes[:, 2:] - boxes[:, :2]) * scale
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 * scale + np.array([geometry.pad_x, geometry.pad_y])
+    spread = np.ptp(centres, axis=0) / np.array([geometry.width, geometry.height])
+    return bool(spread.min() > _TOGETHER and (sizes > centres - 1).all(axis=1).mean() > _ALL)
 
 
 def largest_difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> float:

@@ -1,7 +1,8 @@
 """DETR-type outputs: class logits `(N, C)` and boxes `(N, 4)`; no suppression.
 
 `detr` reads the two; `rtdetr` reads both in one output `(N, 4 + C)` whose scores are probabilities already,
-as Ultralytics exports RT-DETR. Boxes are centre x, centre y, width, height.
+as Ultralytics exports RT-DETR. Boxes are centre x, centre y, width, height,
+or what `columns` says.
 
 With `activation = "sigmoid"` every class has its own probability (Deformable DETR and later); with "softmax"
 the last of C + 1 logits is "no object" (DETR, Carion et al., 2020); "none" is for probabilities, with or
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import CENTRES, check_activation, expect, sigmoid, softmax
+from accmpeg.dnn.heads.base import CENTRES, box_names, check_activation, expect, sigmoid, softmax
 from accmpeg.dnn.heads.boxes import dense_boxes
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.errors import DnnError
@@ -27,10 +28,12 @@ class DetrHead:
 
     classes: int
     activation: str = "sigmoid"
+    columns: str = ",".join(CENTRES)
     ranks: ClassVar[tuple[int, ...]] = (2, 2)
 
     def __post_init__(self) -> None:
         check_activation(self.activation, ("sigmoid", "softmax", "none"))
+        box_names(self.columns)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         softmaxed = self.activation == "softmax"
@@ -46,7 +49,7 @@ class DetrHead:
         logits, boxes = outputs
         scores = softmax(logits)[:, : self.classes] if softmaxed else logits
         scores = sigmoid(scores) if self.activation == "sigmoid" else scores
-        return dense_boxes(boxes, scores, geometry, columns=CENTRES)
+        return dense_boxes(boxes, scores, geometry, columns=box_names(self.columns))
 
 
 def _has_no_object(outputs: Sequence[Array], classes: int) -> bool:
@@ -63,13 +66,15 @@ class RtDetrHead:
 
     classes: int
     activation: str = "none"
+    columns: str = ",".join(CENTRES)
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def __post_init__(self) -> None:
         check_activation(self.activation)
+        box_names(self.columns)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         expect(outputs, "rtdetr", [("N", 4 + self.classes)])
         boxes, scores = outputs[0][:, :4], outputs[0][:, 4:]
         scores = sigmoid(scores) if self.activation == "sigmoid" else scores
-        return dense_boxes(boxes, scores, geometry, columns=CENTRES)
+        return dense_boxes(boxes, scores, geometry, columns=box_names(self.columns))

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accmpeg.dnn.heads.base import CENTRES, expect, frame_points, prototypes_in, rows_of_candidates
+from accmpeg.dnn.heads.base import (
+    CENTRES,
+    box_names,
+    expect,
+    frame_points,
+    prototypes_in,
+    rows_of_candidates,
+)
 from accmpeg.dnn.heads.boxes import dense_boxes
 from accmpeg.dnn.preprocess import InputGeometry
 from accmpeg.tasks.base import Array, Dense
@@ -18,14 +25,18 @@ __all__ = ["YoloHead", "YoloPoseHead", "YoloSegHead"]
 
 @dataclass(frozen=True, slots=True)
 class YoloHead:
-    """Detection: `(4 + C, N)`."""
+    """Detection: `(4 + C, N)`; `columns` says what the first four are."""
 
     classes: int
+    columns: str = ",".join(CENTRES)
     ranks: ClassVar[tuple[int, ...]] = (2,)
+
+    def __post_init__(self) -> None:
+        box_names(self.columns)
 
     def dense(self, outputs: Sequence[Array], geometry: InputGeometry) -> Dense:
         rows = rows_of_candidates(outputs, "yolo", 4 + self.classes)
-        return dense_boxes(rows[:, :4], rows[:, 4:], geometry, columns=CENTRES)
+        return dense_boxes(rows[:, :4], rows[:, 4:], geometry, columns=box_names(self.columns))
 
 
 @dataclass(frozen=True, slots=True)
