@@ -261,8 +261,8 @@ def progress_bar() -> Iterator[Progress]:
 
 def warn_of(accmodel: "AccModelCard | Path") -> None:
     """Says on stderr why an AccModel should be trained better before it is relied on, if it should."""
-    from accmpeg.accmodel.card import card_path, read_accmodel_card
+    from accmpeg.accmodel.card import read_accmodel_card
 
-    card = read_accmodel_card(card_path(accmodel)) if isinstance(accmodel, Path) else accmodel
+    card = read_accmodel_card(accmodel) if isinstance(accmodel, Path) else accmodel
     if shortcomings := card.shortcomings():
         err.print(f"warning: {shortcomings}", style="yellow", soft_wrap=True)

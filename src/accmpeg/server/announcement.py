@@ -81,8 +81,7 @@ def _profile(path: Path, dnns: list[ModelIdentity]) -> tuple[OfferedProfile, Mod
 
 def _accmodel(path: Path, dnns: list[ModelIdentity]) -> tuple[OfferedAccModel, bytes, ModelIdentity]:
     option = f"--accmodel {path}"
-    file = card_path(path)
-    card = read_accmodel_card(file)
+    file, card = card_path(path), read_accmodel_card(path)
     weights = verified_weights(card, file)
     made_for = _served(option, card.dnn.name, card.dnn.sha256, dnns)
     check_onnx(weights)

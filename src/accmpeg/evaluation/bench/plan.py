@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 
-from accmpeg.accmodel.card import AccModelCard, card_path, read_accmodel_card
+from accmpeg.accmodel.card import AccModelCard, read_accmodel_card
 from accmpeg.dnn.card import DnnCard
 from accmpeg.dnn.registry import read_checked_card
 from accmpeg.errors import SourceError, UsageError
@@ -87,7 +87,7 @@ class DnnSpec:
         `stronger` confirms the answers of those that have boxes and are another network, or the same one
         reading another size.
         """
-        models = {path: read_accmodel_card(card_path(path)) for path in accmodels}
+        models = {path: read_accmodel_card(path) for path in accmodels}
         specs = []
         taken: set[Path] = set()
         for file in cards:
