@@ -66,3 +66,22 @@ def test_while_no_server_is_there_the_rate_is_kept(spooling: bool) -> None:
     adaptation.sent(10_001.0, 1, 20_000)
     back = adaptation.before_frame(10_033.0, 0.0, connected=True, backlog=False)
     assert (back.bitrate_bps, back.level) == (5_000_000, FULL)
+
+
+def test_a_server_that_is_behind_says_nothing_of_the_link() -> None:
+    """It answers every frame, two a second of 25, and what it can't read yet fills the network's buffers."""
+    adaptation = Adaptation(DelayRate(1_000_000), Ladder(640, 384, 25), spooling=True)
+    adaptation.connected(0.0)
+    for number in range(1500):
+        now_ms = 40.0 * number
+        waiting_ms = max(0.0, now_ms - 2000)
+        plan = adaptation.before_frame(now_ms, waiting_ms, connected=True, backlog=waiting_ms > 1000)
+        adaptation.sent(now_ms, number, 5000)
+        adaptation.acknowledged(now_ms, min(number, 16 + number // 12), now_ms)
+        adaptation.served(now_ms, min(number, 16))
+    assert plan.bitrate_bps is not None
+    assert plan.bitrate_bps >= 1_000_000
+    assert plan.level == FULL
+    adaptation.served(now_ms, 0)
+    silent = [adaptation.before_frame(now_ms + ms, 0.0, connected=True, backlog=False) for ms in (600, 1200)]
+    assert (silent[-1].bitrate_bps or 0) < 500_000, "a silent link is no slow server"

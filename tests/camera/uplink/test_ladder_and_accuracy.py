@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accmpeg.camera.uplink.accuracy import AccuracyCurve
-from accmpeg.camera.uplink.ladder import LEVELS, Ladder
+from accmpeg.camera.uplink.ladder import LEVELS, Ladder, Level
 
 
 def ladder() -> Ladder:
@@ -38,6 +38,12 @@ def test_a_rate_at_the_edge_does_not_flap() -> None:
         steps.update(now, 553_000 + (40_000 if now // 3000 % 2 else -40_000)) for now in range(0, 60_000, 33)
     ]
     assert sum(a != b for a, b in itertools.pairwise(levels)) <= 1
+
+
+def test_where_no_frame_may_be_left_out_only_the_size_gives_way() -> None:
+    steps = Ladder(1280, 720, 30.0, every_frame=True)
+    levels = [steps.update(1000.0 * second, 50_000) for second in range(10)]
+    assert levels[-1] == Level(0.5, 1)
 
 
 def test_small_pictures_are_not_made_smaller() -> None:

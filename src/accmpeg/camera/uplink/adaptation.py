@@ -20,6 +20,8 @@ __all__ = ["Adaptation", "FramePlan"]
 
 _DRAIN_SHARE = 0.5
 _EARLY_US = 5_000
+_MANY_WAITING, _STANDING_MS = 8, 300.0
+"""So many frames of a camera wait for long only at a server that does not read on: its DNN is behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Adaptation:
         self._acknowledged_bytes = 0
         self._answered_bytes = 0
         self._catching_up = False
+        self._behind_since_ms: float | None = None
+        """Since when many frames have waited at the server."""
 
     def connected(self, now_ms: float) -> None:
         """A new connection: its acknowledgements count from zero, and perhaps it takes another way."""
@@ -78,6 +82,21 @@ class Adaptation:
             self._sent_bytes = self._acknowledged_bytes = self._answered_bytes = 0
             self._controller.begin(now_ms)
             self._pace.connected()
+            self._behind_since_ms = None
+
+    def served(self, now_ms: float, waiting: int) -> None:
+        """So many frames wait at the server. Where it has to answer all of them, a slow DNN makes it read late.
+
+        Then what is under way says nothing of the link, and the rate stays.
+        """
+        with self._lock:
+            if self._spooling and waiting >= _MANY_WAITING:
+                if self._behind_since_ms is None:
+                    self._behind_since_ms = now_ms
+                return
+            if self._is_behind(now_ms):
+                self._controller.begin(now_ms)
+            self._behind_since_ms = None
 
     def offered(self, results_per_s: float | None) -> None:
         """So many results a second the server can give; None is as many as there are frames."""
@@ -99,7 +118,8 @@ class Adaptation:
         with self._lock:
             controller = self._controller
             if self._ladder is not None:
-                self._ladder = Ladder(width_px, height_px, frame_rate)
+                every_frame = self._ladder.every_frame
+                self._ladder = Ladder(width_px, height_px, frame_rate, every_frame=every_frame)
             controller.highest_bps = controller.ceiling_bps = max(highest_bps, controller.lowest_bps)
 
     def wants(self, captured_us: int) -> bool:
@@ -125,10 +145,11 @@ class Adaptation:
             self._catching_up = backlog
             if self._spooling and backlog:
                 waiting_ms = 0.0  # old frames do not say how the link is
-            if connected:
+            behind = self._is_behind(now_ms)
+            if connected and not behind:
                 controller.on_frame(now_ms, waiting_ms, self._sent_bytes - self._acknowledged_bytes)
             bitrate_bps = controller.bitrate_bps
-            if self._spooling and backlog:
+            if self._spooling and backlog and not behind:
                 bitrate_bps = max(controller.lowest_bps, int(bitrate_bps * _DRAIN_SHARE))
             level = FULL if self._ladder is None else self._ladder.update(now_ms, bitrate_bps)
             if self._spooling:
@@ -169,7 +190,8 @@ class Adaptation:
             if first_ms is None or last_ms is None:
                 return  # nothing new: the same feedback again, or a server that invents frames
             sample = LinkSample(self._acknowledged_bytes, received_ms, first_ms, last_ms)
-            self._controller.on_sample(now_ms, sample)
+            if not self._is_behind(now_ms):
+                self._controller.on_sample(now_ms, sample)
 
     def accuracy(self, curve: AccuracyCurve, tolerance: float) -> None:
         """Stops the rate where the predicted accuracy no longer gains."""
@@ -178,6 +200,9 @@ class Adaptation:
             # Smoothed, for one easy frame must not halve the rate of the next ones.
             ceiling_bps = self._controller.ceiling_bps
             self._controller.ceiling_bps = int(ceiling_bps + 0.3 * (enough_bps - ceiling_bps))
+
+    def _is_behind(self, now_ms: float) -> bool:
+        return self._behind_since_ms is not None and now_ms - self._behind_since_ms > _STANDING_MS
 
     def _is_due(self, captured_us: int) -> bool:
         paced_per_s = None if self._spooling else self._pace.per_s

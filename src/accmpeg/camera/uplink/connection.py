@@ -237,6 +237,7 @@ class Connection:
         if isinstance(message, wire.ResultMessage):
             self._take_result(message, now_us)
         elif isinstance(message, wire.Feedback):
+            state.adaptation.served(now_us / 1000, message.waiting)
             state.adaptation.acknowledged(now_us / 1000, message.highest_sequence, message.received_us / 1000)
             state.adaptation.offered(message.results_per_s)
             # It says so until one has come, and one may be under way.

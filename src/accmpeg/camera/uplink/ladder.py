@@ -27,7 +27,7 @@ class Ladder:
     """Steps down when a pixel would get fewer than `least_bits_per_px`, up when the next level has enough.
 
     A step costs a keyframe, so a level is kept for at least `dwell_ms` (a fifth of it on the way down), and
-    the way up needs `headroom` times the bits.
+    the way up needs `headroom` times the bits. With `every_frame` only the size changes.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class Ladder:
         least_bits_per_px: float = 0.02,
         headroom: float = 1.4,
         dwell_ms: float = 5000.0,
+        every_frame: bool = False,
     ) -> None:
+        self.every_frame = every_frame
         self._least_bps = least_bits_per_px * width_px * height_px * frame_rate
         self._headroom = headroom
         self._dwell_ms = dwell_ms
@@ -72,7 +74,8 @@ class Ladder:
         usable = [
             index
             for index, level in enumerate(LEVELS)
-            if level.scale == 1 or self._short_side_px * level.scale >= 180
+            if (level.scale == 1 or self._short_side_px * level.scale >= 180)
+            and not (self.every_frame and level.divisor > 1)
         ]
         for index in usable:
             needed_bps = self._least_bps * LEVELS[index].pixel_share

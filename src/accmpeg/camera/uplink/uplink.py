@@ -112,7 +112,8 @@ class Uplink:
         self._stats = stats
         ladder = None
         if options.adapt_size and options.bitrate_bps is None and not options.publish:
-            ladder = Ladder(hello.width_px, hello.height_px, hello.frame_rate)
+            every_frame = options.drop == "none"
+            ladder = Ladder(hello.width_px, hello.height_px, hello.frame_rate, every_frame=every_frame)
         keeps = options.keeps_frames
         self._adaptation = Adaptation(controller, ladder, spooling=keeps, results_per_s=options.results_per_s)
         self._spool = spool
