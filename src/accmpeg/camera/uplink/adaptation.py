@@ -85,7 +85,7 @@ class Adaptation:
             self._behind_since_ms = None
 
     def served(self, now_ms: float, waiting: int) -> None:
-        """So many frames wait at the server. Where it has to answer all of them, a slow DNN makes it read late.
+        """So many frames wait at the server. Where it has to answer all, a slow DNN makes it read late.
 
         Then what is under way says nothing of the link, and the rate stays.
         """
