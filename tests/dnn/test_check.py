@@ -6,6 +6,7 @@ import torch
 from onnx import helper
 
 from accmpeg.dnn.base import load_dnn
+from accmpeg.dnn.card import read_card
 from accmpeg.dnn.check import check_dnn
 from accmpeg.dnn.importer import import_model
 from accmpeg.errors import CardError
@@ -221,6 +222,21 @@ def test_a_background_among_the_classes_is_told(tmp_path):
     assert "wrong" not in done.note
     found = load_dnn(done.card).infer(frame())
     assert (found.class_id[:2].tolist(), found.confidence[:2]) == ([0, 0], pytest.approx([0.6, 0.1]))
+
+
+@pytest.mark.parametrize("background", ["__background__", "???"])
+def test_a_background_in_the_place_of_the_first_label_is_told(tmp_path, background):
+    """torchvision's and TensorFlow's lists begin with one: every object was one class off."""
+    names = {"detection_boxes": CORNERS[:, :2] / SIZE_PX, "detection_scores": np.float32([[0.9, 0.6]])}
+    model = fixed(tmp_path / "n.onnx", **names, detection_classes=np.float32([[1, 2]]))
+    answers = {**ANSWERS, "task": "detection", "head.name": "final", "classes": f"{background},car,person"}
+    done = import_model(model, tmp_path, answers=answers)
+    assert f"the class '{background}' would be given to objects: take it out" in done.note
+    for right in ({"classes": "car,person"}, {"head.parameters.first_label": "0"}):
+        done = import_model(model, tmp_path, answers={**answers, **right}, replace=True)
+        assert "wrong" not in done.note
+        card, found = read_card(done.card), load_dnn(done.card).infer(frame())
+        assert [card.classes[i] for i in found.class_id] == ["car", "person"]
 
 
 def test_visibilities_that_are_no_probabilities_are_told(tmp_path):

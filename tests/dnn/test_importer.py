@@ -142,7 +142,7 @@ def test_a_class_that_a_file_leaves_out_does_not_move_the_others(model, tmp_path
 
 
 def test_answers_may_be_written_as_in_a_card(model, tmp_path):
-    (tmp_path / "names.txt").write_text("walker, lorry\n")
+    (tmp_path / "names.txt").write_text("# of the camera at the gate\nwalker, lorry\n")
     for classes in ('["walker", "lorry"]', "'walker','lorry'", str(tmp_path / "names.txt")):
         quoted = {"classes": classes, "input.mean": "[0, 0, 0]", "head.name": '"yolo"'}
         quoted["head.parameters.units"] = "'fractions'"

@@ -83,6 +83,11 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
 
     Shapes alone don't tell fractions from pixels, corners from centres, or logits from probabilities.
     """
+    if _counts_background(dnn.card):
+        return (
+            f"the class '{dnn.card.classes[0]}' would be given to objects: take it out of classes, and say "
+            "head.parameters.first_label = 1 in the card"
+        )
     dense = dnn.dense(frame)
     if _is_taken_twice(dnn.card, dense):
         return (
@@ -96,11 +101,6 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
         )
     if dense.scores is None or not dense.scores.size:
         return None
-    if dnn.card.head.name == "boxes" and "background" in dnn.card.classes[0].lower():
-        return (
-            f"the class '{dnn.card.classes[0]}' would be reported as an object: take it out of classes, and "
-            "say head.parameters.first_label = 1 in the card"
-        )
     best = dense.scores.max(axis=1)
     lowest, highest = float(dense.scores.min()), float(best.max())
     if lowest < -_SLACK or highest > 1 + _SLACK:
@@ -155,6 +155,13 @@ def misread(dnn: ServerDnn, frame: VideoFrame) -> str | None:
     return None
 
 
+def _counts_background(card: DnnCard) -> bool:
+    """Whether the first class is a background that has a score of its own, or the place of the label 1."""
+    is_background = card.classes[0].strip("_? ").lower() in ("", "background")
+    shifts = card.head.name == "boxes" or card.head.parameters.get("first_label") == 1
+    return is_background and shifts
+
+
 def _is_taken_twice(card: DnnCard, dense: Dense) -> bool:
     """Whether the head takes a sigmoid or softmax, and of nothing but numbers between 0 and 1."""
     usual = signature(HEADS[card.head.name].make).parameters.get("activation")
@@ -186,8 +193,8 @@ def _stray_label(dnn: ServerDnn, frame: VideoFrame) -> int | None:
         parameters = {**card.head.parameters, "first_label": first_label}
         head = card.head.model_copy(update={"parameters": parameters})
         other = card.model_copy(update={"head": head, "classes": classes})
-        dense = ServerDnn(other, dnn.network, get_head(other)).dense(frame)
-        return np.asarray(dense.scores).max(axis=0)
+        scores: Any = ServerDnn(other, dnn.network, get_head(other)).dense(frame).scores
+        return np.asarray(scores.max(axis=0))
 
     if highest(_NO_LABEL, card.classes).max() > 0:
         return None  # the network gives no labels (RTMO): whatever it finds is of the first class

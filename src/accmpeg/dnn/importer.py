@@ -231,7 +231,7 @@ def _complete(draft: Answers, model: Path, ask: Ask | None, likely: str | None) 
             continue
         if ask is not None:
             # The task, which is asked for first, rules most heads out.
-            fits = key == "head.name" and likely in HEADS and HEADS[likely].task == task
+            fits = key == "head.name" and likely is not None and HEADS[likely].task == task
             default = "0.25" if key == "score_threshold" else likely if fits else None
             draft[key] = _parse(key, ask(key, question, default))
         else:
@@ -270,6 +270,7 @@ def _names(key: str, text: str) -> list[str]:
     """
     try:
         lines = Path(text).read_text(encoding="utf-8-sig").strip().splitlines()
+        lines = [line for line in lines if not line.startswith("#")]
     except (OSError, UnicodeDecodeError):
         lines = []
     if text.endswith((".yaml", ".yml", ".json", ".pbtxt", ".xml", ".csv", ".py")):
