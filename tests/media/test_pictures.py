@@ -125,6 +125,14 @@ def test_footage_is_found_in_folders(tmp_path, textured):
     assert [footage.clip for footage in again] == ["clip", "clip-2"]
 
 
+def test_names_that_are_no_utf8_become_names_of_clips_that_can_be_written(tmp_path):
+    """As archives of other systems leave them: `train`, and the report of `evaluate`, ended in a traceback."""
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).touch()
+    (found,) = find_footage([tmp_path])
+    assert found.path.exists()
+    assert found.clip == f"{tmp_path.name}/caf\\udce9"
+
+
 def test_footage_that_is_given_twice_counts_once(tmp_path):
     """A comparison over clips must not count one of them twice."""
     for name in ("a.mp4", "b.mp4"):

@@ -30,6 +30,7 @@ __all__ = [
     "natural_order",
     "read_picture",
     "read_still",
+    "writable",
 ]
 
 # Those that FFmpeg does not read are here too, so that they are told and not passed over.
@@ -135,6 +136,15 @@ def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
     """
     parts = re.split(r"(\d+)", path.stem)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
+
+
+def writable(name: str) -> str:
+    """A file's name as text that every file takes: archives of other systems leave bytes that are no UTF-8.
+
+    >>> writable("caf\udce9")
+    'caf\\\\udce9'
+    """
+    return name.encode(errors="backslashreplace").decode()
 
 
 def read_still(path: str | Path) -> av.VideoFrame:
@@ -309,9 +319,10 @@ def _uniquely_named(found: list[Footage]) -> list[Footage]:
         if footage.source in sources:
             continue
         sources.add(footage.source)
-        name, count = footage.clip, 1
+        clip = name = writable(footage.clip)
+        count = 1
         while name in named:
             count += 1
-            name = f"{footage.clip}-{count}"
+            name = f"{clip}-{count}"
         named[name] = replace(footage, clip=name)
     return list(named.values())

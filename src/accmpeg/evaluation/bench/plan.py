@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +22,7 @@ from accmpeg.evaluation.bench.labels import read_coco
 from accmpeg.evaluation.bench.rows import FORMAT, Role
 from accmpeg.evaluation.methods import Method, find_methods
 from accmpeg.evaluation.settings import SweepSettings
-from accmpeg.media.footage import folder_pictures
+from accmpeg.media.footage import folder_pictures, writable
 from accmpeg.media.seeking import frames_of
 from accmpeg.media.shared_files import local_file
 from accmpeg.media.source import Footage, open_source
@@ -207,7 +208,7 @@ def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> lis
             with local_file(item.location) as path:
                 size_bytes = sum(file.stat().st_size for file in _files_of(path))
                 sha256 = _content_sha256(path, own)
-            specs.append(ClipSpec(name, sha256, _Opener(item.location, own), weight=size_bytes))
+            specs.append(ClipSpec(writable(name), sha256, _Opener(item.location, own), weight=size_bytes))
         except OSError as error:
             raise SourceError(f"can't read {error.filename}: {error.strerror}") from error
     return specs
@@ -216,7 +217,7 @@ def footage_clips(footage: Sequence[Footage], labels: Path | None = None) -> lis
 def _content_sha256(path: Path, labels: Path | None) -> str:
     digest = hashlib.sha256()
     for file in _files_of(path):
-        digest.update(b"" if path.is_file() else file.name.encode())
+        digest.update(b"" if path.is_file() else os.fsencode(file.name))
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     if labels is not None:
