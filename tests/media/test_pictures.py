@@ -126,7 +126,7 @@ def test_footage_is_found_in_folders(tmp_path, textured):
 
 
 def test_names_that_are_no_utf8_become_names_of_clips_that_can_be_written(tmp_path):
-    """As archives of other systems leave them: `train`, and the report of `evaluate`, ended in a traceback."""
+    """As archives of other systems leave them; `train` and the report of `evaluate` ended in a traceback."""
     (tmp_path / os.fsdecode(b"caf\xe9.mp4")).touch()
     (found,) = find_footage([tmp_path])
     assert found.path.exists()

@@ -94,7 +94,7 @@ def places(labels: Sequence[Any]) -> list[int]:
         (["frame_8.png", "frame_9.png", "frame_10.png"], [0, 1, 2]),
         (["cam2/f10.jpg", "cam2/f9.jpg", "cam2/f008.jpg"], [2, 1, 0]),
         (["b.jpg", "c.jpg", "a.jpg"], [2, 0, 1]),
-        (["f2_jpg.rf.9c0.jpg", "f10_jpg.rf.1ab.jpg", "f1_jpg.rf.77e.jpg"], [2, 0, 1]),
+        (["f9_jpg.rf.9c0.jpg", "f10_jpg.rf.1ab.jpg", "f8_jpg.rf.77e.jpg"], [2, 0, 1]),
     ],
 )
 def test_frames_are_paired_by_the_numbers_in_their_names(
@@ -156,6 +156,9 @@ def test_pictures_with_missing_numbers_are_paired_by_name(tmp_path: Path) -> Non
     labels, _ = read_coco(path, ["10.jpg", "30.jpg", "40.jpg"])
     assert places(labels) == [1, 0]
     assert places(read_coco(path, ["10.webp", "30.webp"])[0]) == [1, 0]
+    tools = written(tmp_path, numbered(["30_jpg.rf.7ad.jpg", "images/1/0c3fe01b-10.jpg"]))
+    assert places(read_coco(tools, ["10.jpg", "30.jpg", "40.jpg"])[0]) == [1, 0]
+    path = written(tmp_path, numbered(["frames/30.jpg", "frames/10.jpg"]))
     with pytest.raises(
         EvaluationError, match=r"clip\.json labels 30\.jpg, which is none of the clip's pictures"
     ):
@@ -218,6 +221,7 @@ def test_boxes_may_leave_the_picture(tmp_path: Path) -> None:
     ("document", "message"),
     [
         (numbered(["1.jpg", "3.jpg"]), r"has no image after 1\.jpg \(next is 3\.jpg\)"),
+        (numbered(["a_mp4_1_jpg.rf.5.jpg", "a_mp4_3_jpg.rf.6.jpg"]), r"has no image after a_mp4_1\.jpg"),
         (numbered(["f/1.jpg", "f/01.jpg"]), r"has two images for one frame"),
         (numbered(["cam1/1.jpg", "cam2/1.jpg"]), "several folders with pictures of one name"),
         (numbered([]), "no frame is labelled"),

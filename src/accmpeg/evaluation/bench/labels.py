@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _UNLABELLED = "unlabelled_xyxy"
 _REGION = re.compile(r"(don'?t[ _-]?care|ignored?)([ _-]?(region|area|zone)s?)?", re.IGNORECASE)
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before a picture's name
 _NEARLY_ALL = 0.9  # of a clip's frames
 _COUNT = "give each image a frame_index, which counts the clip's frames from 0"
 _FAR_OUT = 0.25  # of the boxes: most tools cut those of what is half outside
@@ -138,7 +139,7 @@ def _in_frame_order(
     indexed = ["frame_index" in image for image in images]
     if any(indexed) and not all(indexed):
         raise _UnclearFramesError("gives only some of its images a frame_index: give it to all or to none")
-    names = [] if all(indexed) else [str(image["file_name"]).replace("\\", "/") for image in images]
+    names = [] if all(indexed) else [_original(str(image["file_name"])) for image in images]
     if all(indexed):
         frames = [int(image["frame_index"]) for image in images]
         told = [f"frame_index {frame}" for frame in frames]
@@ -147,7 +148,8 @@ def _in_frame_order(
         place = {name: number for number, name in enumerate(picture_names)}
         if not {*told} <= {*place}:  # they may have become JPEGs since
             stems = {PurePosixPath(name).stem: number for name, number in place.items()}
-            place = {name: stems[stem] for name in told if (stem := PurePosixPath(name).stem) in stems}
+            given = {name: _UPLOADED.sub("", PurePosixPath(name).stem) for name in told}
+            place = {name: stems[stem] for name, stem in given.items() if stem in stems}
         unknown = next((name for name in told if name not in place), None)
         if unknown is not None:
             raise _UnclearFramesError(f"labels {unknown}, which is none of the clip's pictures")
@@ -222,6 +224,11 @@ def _check_boxes(xyxy: NDArray[np.float32], size_px: tuple[int, int] | None) -> 
             f"has boxes of which {out:.0%} leave the picture: give x, y, width and height, and no corners, "
             "in pixels of the clip"
         )
+
+
+def _original(name: str) -> str:
+    """Roboflow makes NAME_jpg.rf.HASH.jpg of it, and parts of a data set, whose numbers leave some out."""
+    return re.sub(r"_([^\W_]+)\.rf\.\w+\.\w+$", r".\1", name.replace("\\", "/"))
 
 
 def _numbers_in(names: Sequence[str]) -> list[int]:
