@@ -15,7 +15,9 @@ _REASONS_SHOWN = 10
 
 
 def label(
-    footage: Annotated[list[str], typer.Argument(help="Videos, folders of pictures, pictures.")],
+    footage: Annotated[
+        list[str], typer.Argument(metavar="FOOTAGE", help="Videos, folders of pictures, pictures.")
+    ],
     dnn: Annotated[Path, typer.Option(help="Server DNN card (NAME.card.toml).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the labels.")],
     sampling: Sampling,

@@ -22,7 +22,7 @@ models_app = typer.Typer(
 
 @models_app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="An ONNX file, or a folder of them.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An ONNX file, or a folder of them.")],
     data: Annotated[
         Path | None,
         typer.Option(help="Data folder: cards go to DATA/cards. Without it they go beside the networks."),
@@ -70,7 +70,7 @@ def import_(
 
 @models_app.command()
 def check(
-    card: Annotated[Path, typer.Argument(help="NAME.card.toml")],
+    card: Annotated[Path, typer.Argument(metavar="CARD", help="Server DNN card (NAME.card.toml).")],
     image: Annotated[Path, typer.Option(help="A picture to run it on.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Draw the result into this PNG.")

@@ -12,7 +12,10 @@ __all__ = ["report"]
 
 def report(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="The --output folder of accmpeg evaluate.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", exists=True, file_okay=False, help="The --output folder of accmpeg evaluate."
+        ),
     ],
     baseline: Baselines = None,
     pictures: Annotated[

@@ -19,7 +19,7 @@ __all__ = ["train", "train_and_report"]
 
 
 def train(
-    labels: Annotated[list[Path], typer.Argument(help="Label folders of one server DNN.")],
+    labels: Annotated[list[Path], typer.Argument(metavar="LABELS", help="Label folders of one server DNN.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The AccModel, NAME.onnx.")],
     settings: TrainingSettings,
     name: Annotated[str | None, typer.Option(help="Name in the card.", show_default="the file's")] = None,
