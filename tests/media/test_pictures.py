@@ -225,6 +225,19 @@ def test_tiff_files_that_would_come_black_are_refused_with_the_way_out(tmp_path)
         read_still(tmp_path / "jpeg.tif")
 
 
+def test_rendered_light_becomes_a_picture_of_the_usual_brightness(tmp_path):
+    """0.216 of full light is half of full brightness, 128."""
+    frame = av.VideoFrame(64, 48, "gbrpf32le")
+    for plane in frame.planes:
+        plane.update(np.full(plane.buffer_size // 4, 0.216, np.float32).tobytes())
+    with av.open(tmp_path / "a.exr", "w", format="image2") as container:
+        stream = container.add_stream("exr", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gbrpf32le"
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert abs(rgb_of(read_still(tmp_path / "a.exr")).mean() - 128) < 3
+
+
 @pytest.mark.parametrize("tag", [{254: 1}, {50706: b"\1\4\0\0"}])
 def test_raw_files_of_cameras_are_refused_with_the_way_out(tmp_path, tag):
     """NEF and the like begin with a thumbnail; of DNG the sensor's values came, dark and in wrong colours."""

@@ -52,6 +52,10 @@ log = logging.getLogger(__name__)
 FRAME_RATE = Fraction(25)
 SQUARE = Fraction(1)
 
+_DECODER_OPTIONS = {
+    "mjpeg": {"err_detect": "explode"},  # or where the file ends early, the rest of the picture is green
+    "exr": {"apply_trc": "iec61966_2_1"},  # it holds light, and would come out dark
+}
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's markers
 _APP1 = 0xE1
 
@@ -187,9 +191,7 @@ def _single(container: InputContainer) -> tuple[av.VideoFrame, Fraction]:
     stream = container.streams.video[0]
     if stream.codec_context is None:  # as of JPEG XL
         raise SourceError("this FFmpeg has no decoder for it: make it a png or jpg")
-    if stream.codec_context.name == "mjpeg":
-        # Or where the file ends early, the rest of the picture is green.
-        stream.codec_context.options = {"err_detect": "explode"}
+    stream.codec_context.options = _DECODER_OPTIONS.get(stream.codec_context.name, {})
     frame = next((f for f in container.decode(stream) if not f.is_corrupt), None)
     if frame is None:
         raise SourceError("it is damaged: no picture in it")
