@@ -238,6 +238,11 @@ def test_rendered_light_becomes_a_picture_of_the_usual_brightness(tmp_path):
     assert abs(rgb_of(read_still(tmp_path / "a.exr")).mean() - 128) < 3
 
 
+def test_a_tiff_of_luma_and_chroma_has_their_full_range(tmp_path):
+    Image.new("RGB", (64, 48), (40, 60, 210)).convert("YCbCr").save(tmp_path / "a.tif")
+    assert np.abs(rgb_of(read_still(tmp_path / "a.tif")).mean((0, 1)) - (40, 60, 210)).max() < 4
+
+
 @pytest.mark.parametrize("tag", [{254: 1}, {50706: b"\1\4\0\0"}])
 def test_raw_files_of_cameras_are_refused_with_the_way_out(tmp_path, tag):
     """NEF and the like begin with a thumbnail; of DNG the sensor's values came, dark and in wrong colours."""

@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal
 
 import av
 from av.container import InputContainer
+from av.video.reformatter import ColorRange
 
 from accmpeg.errors import SourceError, reason
 from accmpeg.media.frames import FrameTurner, tiled, to_yuv420p, turned
@@ -195,6 +196,8 @@ def _single(container: InputContainer) -> tuple[av.VideoFrame, Fraction]:
     frame = next((f for f in container.decode(stream) if not f.is_corrupt), None)
     if frame is None:
         raise SourceError("it is damaged: no picture in it")
+    if stream.codec_context.name == "tiff" and frame.format.name.startswith("yuv"):
+        frame.color_range = int(ColorRange.JPEG)  # which the decoder does not say
     turner = FrameTurner(frame)
     aspect = stream.sample_aspect_ratio or SQUARE
     return turner.turn(to_yuv420p(frame)), 1 / aspect if turner.swaps_sides else aspect
