@@ -178,7 +178,7 @@ def test_sigterm_drains_and_exits_with_zero(server: ServerThread, tmp_path: Any)
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["x.mp4"], "--accmodel is missing"),
+        (["x.mp4"], "nowhere to stream"),
         (["x.mp4", "--policy", "none"], "nowhere to stream"),
         (["x.mp4", "--policy", "none", "--to", "http://x"], "no server address"),
         (["x.mp4", "--policy", "none", "--to", "ws://x", "--spool-limit", "3"], "--spool-limit"),
