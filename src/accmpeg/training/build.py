@@ -105,8 +105,6 @@ def train_accmodel(
     save_weights(output.with_suffix(".safetensors"), trained.network)
     network, threshold = _calibrate(trained)
     weights = export_onnx(network)
-    model = onnx.load_from_string(weights)
-    width_px, height_px = _COST_SIZE_PX
     card = AccModelCard(
         name=name or output.stem,
         model=output.name,
@@ -115,13 +113,7 @@ def train_accmodel(
         dnn=dnn,
         training=_record(training_sets, trained, settings),
         calibration=Calibration(object_threshold=threshold, object_recall=OBJECT_RECALL),
-        cost=Cost(
-            width_px=width_px,
-            height_px=height_px,
-            macs=count_macs(model, width_px, height_px),
-            parameters=count_parameters(model),
-            ms=round(statistics.median(measure_ms(weights, width_px, height_px)), 3),
-        ),
+        cost=_cost(weights),
     )
     write_whole(output, weights)
     write_card(card, card_path(output))
@@ -134,6 +126,18 @@ def train_accmodel(
     write_card(card, card_path(output))
     checkpoint.unlink(missing_ok=True)
     return card
+
+
+def _cost(weights: bytes) -> Cost:
+    model = onnx.load_from_string(weights)
+    width_px, height_px = _COST_SIZE_PX
+    return Cost(
+        width_px=width_px,
+        height_px=height_px,
+        macs=count_macs(model, width_px, height_px),
+        parameters=count_parameters(model),
+        ms=round(statistics.median(measure_ms(weights, width_px, height_px)), 3),
+    )
 
 
 def assess(model: AccModel, items: Sequence[LabelItem], footage: str) -> Quality:
