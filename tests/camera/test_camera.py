@@ -158,8 +158,8 @@ def test_whatever_fails_at_the_end_a_camera_ends(
 ) -> None:
     end = Uplink.end
 
-    def failing(uplink: Uplink, within_s: float) -> None:
-        end(uplink, within_s)
+    def failing(uplink: Uplink, *given: Any) -> None:
+        end(uplink, *given)
         raise RuntimeError("what nobody thought of")
 
     monkeypatch.setattr(Uplink, "end", failing)

@@ -260,7 +260,9 @@ def test_what_will_not_fit_the_camera_is_not_measured(
 def test_a_plain_x264_fits_the_budget_of_a_plain_x264_however_it_was_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = Site({"640x360": 1.5, "b2": 1.2, "feedback": 1.1}, CPU, source_px=(1280, 720), plain_cpu=1.13)
+    site = Site(
+        {"640x360": 1.5, "b1": 1.2, "b2": 1.2, "feedback": 1.1}, CPU, source_px=(1280, 720), plain_cpu=1.13
+    )
     found = site.search(tmp_path, monkeypatch)
     assert found.choice == StreamSetting()
     plain = found.chosen_by.of(found.choice)
@@ -271,7 +273,7 @@ def test_a_plain_x264_fits_the_budget_of_a_plain_x264_however_it_was_timed(
 def test_what_timing_can_not_tell_from_the_budget_fits_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = Site({"feedback": 0.7, "b2": 1.1, **SMALLER}, {"feedback": 1.03}, plain_cpu=1.0)
+    site = Site({"feedback": 0.7, "b1": 1.1, "b2": 1.1, **SMALLER}, {"feedback": 1.03}, plain_cpu=1.0)
     assert site.search(tmp_path, monkeypatch).choice == StreamSetting(map="feedback")
 
 
