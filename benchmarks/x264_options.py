@@ -44,6 +44,8 @@ def _open(way: str, stream: StreamFormat, point: OperatingPoint, session: Sessio
     for option in way.split(":"):
         if option.startswith("bframes="):
             settings = replace(settings, b_frames=int(option.removeprefix("bframes=")))
+        if option.startswith("keyint="):  # else keyframes would count as often as in an untouched x264
+            settings = replace(settings, gop_frames=int(option.removeprefix("keyint=")))
     return SteeredStream(session, SteeredEncoder(replace(settings, extra=params), None))
 
 

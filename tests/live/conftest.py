@@ -11,6 +11,9 @@ from accmpeg.demo.scene import SceneSource, SceneSpec
 from accmpeg.media.encoder import Encoder, EncoderSettings
 from accmpeg.media.sink import open_sink
 
+# Models of other servers, whose own packages they import there: no examples of ours are in them.
+collect_ignore = ["kserve_runtime", "mlserver_runtime"]
+
 
 def four_seconds(path: Path, frame_rate: int) -> Path:
     scene = SceneSource(SceneSpec(87, 320, 180, frame_rate=Fraction(frame_rate), frame_count=4 * frame_rate))

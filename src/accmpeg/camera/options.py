@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 from accmpeg.media.codecs import (
+    LIVE_GOP_FRAMES,
     AqMode,
     CodecName,
     EncoderSettings,
-    GopFrames,
     MbtreeFrames,
     Preset,
     find_codec,
@@ -30,6 +30,8 @@ ADOPTABLE = frozenset(
     }
 )  # fmt: skip
 """The fields that a server's offer may change."""
+KEPT_GOP_FRAMES = 300
+"""Of a stream that others read too, or whose frames are sent again from a keyframe on after an outage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,16 @@ class CameraOptions:
     map_margin: MapMargin = MARGIN_MACROBLOCKS
     codec: CodecName = "libx264"
     preset: Preset = "veryfast"
-    gop_frames: GopFrames = 300
+    gop_frames: Annotated[
+        int | None,
+        Option(
+            "Frames from one keyframe to the next, if nobody asks for one.",
+            default=f"{LIVE_GOP_FRAMES}; {KEPT_GOP_FRAMES} with --spool, --drop none or --publish",
+            name="gop",
+            min=1,
+        ),
+    ] = None
+    """None is as rare as the stream's readers allow: the server asks for the keyframes that it needs."""
     results_per_s: Annotated[
         float | None,
         Option(
@@ -142,7 +153,7 @@ class CameraOptions:
             height_px=height_px,
             codec=self.codec,
             preset=self.preset,
-            gop_frames=self.gop_frames,
+            gop_frames=self.gop_frames or (KEPT_GOP_FRAMES if self._is_kept else LIVE_GOP_FRAMES),
             bitrate_bps=bitrate_bps,
             # A keyframe as large as this buffer takes the budget to send: keep it below.
             vbv_buffer_ms=max(100, int(0.8 * self.delay_budget_ms)),
@@ -156,7 +167,11 @@ class CameraOptions:
     def chooses_b_frames(self) -> bool:
         """Whether their number follows from the delay: none is set, and the stream may change on its way."""
         may = find_codec(self.codec, steerable=False).b_frames and not self.mbtree_frames
-        return self.b_frames is None and may and not self.keeps_frames and not self.publish
+        return self.b_frames is None and may and not self._is_kept
+
+    @property
+    def _is_kept(self) -> bool:
+        return self.keeps_frames or bool(self.publish)
 
     @property
     def keeps_frames(self) -> bool:
@@ -175,7 +190,7 @@ class CameraKeywords(TypedDict, total=False):
     map_margin: int
     codec: str
     preset: str
-    gop_frames: int
+    gop_frames: int | None
     results_per_s: float | None
     b_frames: int | None
     mbtree_frames: int

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CODECS",
+    "LIVE_GOP_FRAMES",
     "SOFTWARE_DECODERS",
     "AqMode",
     "BFrames",
@@ -37,6 +38,8 @@ __all__ = [
 CodecName = Annotated[str, Option("libx264, libx265 or libvpx-vp9.", name="codec")]
 Preset = Annotated[str, Option("Encoder preset.", name="preset")]
 GopFrames = Annotated[int, Option("Frames from one keyframe to the next.", name="gop", min=1)]
+LIVE_GOP_FRAMES = 1500
+"""Of a stream that only a server reads: it asks for the keyframes that it needs."""
 
 BFrames = Annotated[
     int, Option("B-frames in a row at most: fewer bytes, later by one frame more than that.", min=0, max=16)

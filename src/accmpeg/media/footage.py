@@ -146,7 +146,7 @@ def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
 def writable(name: str) -> str:
     """A file's name as text that every file takes: archives of other systems leave bytes that are no UTF-8.
 
-    >>> writable("caf\udce9")
+    >>> writable("caf\\udce9")
     'caf\\\\udce9'
     """
     return name.encode(errors="backslashreplace").decode()

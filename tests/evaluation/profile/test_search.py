@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +18,13 @@ from accmpeg.evaluation.profile.parts import Parts
 from accmpeg.evaluation.profile.render import sentences, table
 from accmpeg.evaluation.profile.search import Outcome, search
 from accmpeg.evaluation.settings import ProfileSettings
+from accmpeg.media.codecs import LIVE_GOP_FRAMES
 from tests.evaluation.simulated import clip_rows
 
 SIZE_PX = (640, 360)
 SMALLER = {"480x270": 1.2}
+RARE = partial(StreamSetting, gop_frames=LIVE_GOP_FRAMES)
+"""A stream as a camera sends it, whatever else is chosen."""
 HALVES = ("a@0", "a@40", "a@80"), ("a@120", "a@160", "a@200")
 
 
@@ -108,7 +112,7 @@ def measured_in(folder: Path) -> set[str]:
 def test_the_map_of_the_best_stream_is_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site({"b2": 0.85, "feedback": 0.7, "margin1": 0.85, "medium": 1.3, **SMALLER})
     found = site.search(tmp_path, monkeypatch)
-    assert found.choice == StreamSetting(b_frames=2, map="feedback", map_margin=1)
+    assert found.choice == RARE(b_frames=2, map="feedback", map_margin=1)
     tuned = {name for name in measured_in(tmp_path) if "strength" in name or "margin" in name}
     assert len(tuned) == 4, "only of the best stream"
     assert found.verdict is not None
@@ -133,14 +137,24 @@ def test_what_loses_to_plain_x264_on_the_other_half_is_taken_back(
     assert found.verdict.gain == 0
 
 
+def test_what_loses_on_the_other_half_leaves_at_least_the_bytes_of_rare_keyframes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bits, judged = {"b2": 0.8, "gop1500": 0.93, **SMALLER}, {"b2": 1.4, "gop1500": 0.93, **SMALLER}
+    found = Site(bits, judged_bits=judged).search(tmp_path, monkeypatch)
+    assert found.choice == RARE()
+    assert found.verdict is not None
+    assert found.verdict.gain == pytest.approx(math.log(0.93), abs=0.01)
+
+
 def test_what_does_not_keep_the_share_on_the_other_half_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bits = {"b2": 0.8, "feedback": 0.6, **SMALLER}
     found = Site(bits, judged_coarse="feedback").search(tmp_path, monkeypatch)
-    assert found.chosen_by.of(StreamSetting(b_frames=2, map="feedback")) is not None
-    assert found.choice == StreamSetting(b_frames=2)
-    (row,) = (row for row in table(found) if row["stream"] == "source+b2+feedback")
+    assert found.chosen_by.of(RARE(b_frames=2, map="feedback")) is not None
+    assert found.choice == RARE(b_frames=2)
+    (row,) = (row for row in table(found) if row["stream"] == "source+b2+feedback+gop1500")
     assert row["other half, 90%"] == "never reached"
 
 
@@ -170,7 +184,7 @@ def test_a_delay_that_no_stream_has_is_one_line(tmp_path: Path, monkeypatch: pyt
 def test_no_map_is_tuned_where_none_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site({"b2": 0.85, "feedback": 1.2, "medium": 1.1, **SMALLER})
     found = site.search(tmp_path, monkeypatch)
-    assert found.choice == StreamSetting(b_frames=2)
+    assert found.choice == RARE(b_frames=2)
     assert not any("strength" in name or "margin" in name for name in measured_in(tmp_path))
 
 
@@ -248,7 +262,9 @@ def test_what_will_not_fit_the_camera_is_not_measured(
     site = Site(bits, CPU, source_px=(1280, 720), plain_cpu=1.0)
     found = site.search(tmp_path, monkeypatch)
     dear = {name for name in measured_in(tmp_path) if _product(name, CPU) > 1.3}
-    assert dear <= {"stream:source+b2", "stream:640x360+b2+medium"}, "tried once, to know the levers"
+    assert dear <= {"stream:source+b2+gop1500", "stream:640x360+b2+medium+gop1500"}, (
+        "tried once, to know the levers"
+    )
     measured = {name for name in measured_in(tmp_path) if name.startswith("stream:")}
     assert len(measured) >= 14, "the rounds go to others"
     chosen = found.chosen_by.of(found.choice)
@@ -274,7 +290,7 @@ def test_what_timing_can_not_tell_from_the_budget_fits_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site({"feedback": 0.7, "b1": 1.1, "b2": 1.1, **SMALLER}, {"feedback": 1.03}, plain_cpu=1.0)
-    assert site.search(tmp_path, monkeypatch).choice == StreamSetting(map="feedback")
+    assert site.search(tmp_path, monkeypatch).choice == RARE(map="feedback")
 
 
 def test_a_camera_that_nothing_fits_is_told_the_cheapest(
@@ -282,7 +298,7 @@ def test_a_camera_that_nothing_fits_is_told_the_cheapest(
 ) -> None:
     site = Site({}, CPU, source_px=(1280, 720), plain_cpu=1.0)
     with pytest.raises(
-        EvaluationError, match=r"The cheapest, stream:480x270\+b2\+superfast, takes 0\.18 times"
+        EvaluationError, match=r"The cheapest, stream:480x270\+b2\+superfast\+gop1500, takes 0\.18 times"
     ):
         site.search(tmp_path, monkeypatch, camera_budget=0.1)
 

@@ -2,6 +2,7 @@
 
     stream:source          stream:640x360+b2+feedback          stream:640x360+b2+mbtree10+accmodel+medium+aq0
     stream:source+feedback+strength0.5+margin1                 stream:source+accmodel+strength1.5+every5
+    stream:source+gop1500
 
 `stream:source` is `aq-1`, what an untouched x264 sends; every part that follows changes one thing.
 """
@@ -46,6 +47,7 @@ _PARTS = {
     "map": "map",
     "preset": "preset",
     "aq": "aq_mode",
+    "gop": "gop_frames",
     "strength": "map_strength",
     "margin": "map_margin",
     "every": "map_every",
@@ -67,6 +69,8 @@ class StreamSetting:
     map: MapKind = "none"
     preset: str = "veryfast"
     aq_mode: int = 1
+    gop_frames: int = 250
+    """From one keyframe to the next; a live stream to a server has `LIVE_GOP_FRAMES`."""
     map_strength: float = 1.0
     """Times the map's offsets."""
     map_margin: int = MARGIN_MACROBLOCKS
@@ -111,7 +115,7 @@ class StreamSetting:
             elif part in _PRESETS:
                 found["preset"] = part
             else:
-                known = ("b2", "mbtree10", *_MAPS, *_PRESETS, "aq0", "strength0.5", "margin1", "every5")
+                known = ("b2", "mbtree10", *_MAPS, *_PRESETS, "aq0", "gop1500", "margin1", "every5")
                 raise UsageError(f"{name}: {part!r} means nothing: use {', '.join(known)}")
         return cls(**found)
 
@@ -140,7 +144,14 @@ def _open(setting: StreamSetting, stream: StreamFormat, point: OperatingPoint, s
             f"a stream of {width_px}x{height_px} from a source of {stream.width_px}x{stream.height_px} would "
             "only be larger: choose a size up to the source's"
         )
-    settings = replace(stream, width_px=width_px, height_px=height_px, preset=setting.preset).settings(
+    own = replace(
+        stream,
+        width_px=width_px,
+        height_px=height_px,
+        preset=setting.preset,
+        gop_frames=setting.gop_frames,
+    )
+    settings = own.settings(
         point,
         aq_mode=setting.aq_mode,
         steerable=setting.map != "none",

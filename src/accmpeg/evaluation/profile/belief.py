@@ -20,7 +20,7 @@ and DRIFT_SD² over the stretches of footage that were measured.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,7 @@ LEVERS: Mapping[str, Lever] = {
     "slower preset": Lever((-0.12, -0.12), 0.12),
     "quicker preset": Lever((0.10, 0.10), 0.10),
     "aq": Lever((-0.02, -0.03), 0.08),
+    "rare keyframes": Lever((-0.08, -0.07), 0.05),
     # For each doubling, each macroblock, each doubling. In the mean no tuning pays, on single clips some do.
     "map strength": Lever((0.03, 0.03), 0.08),
     "map margin": Lever((0.0, 0.0), 0.05),
@@ -126,6 +127,8 @@ def levers_of(
         found["slower preset"] = 0.6 if setting.preset == "faster" else 1.0
     if setting.aq_mode != 1:
         found["aq"] = 1.0
+    if setting.gop_frames != StreamSetting.gop_frames:
+        found["rare keyframes"] = 1.0
     found |= {name: far for name, far in _tuning(setting).items() if far}
     return found
 
@@ -141,7 +144,7 @@ def prior_of(
             moved[row, names.index(name)] = share
     means = np.asarray([LEVERS[name].at(keep) for name in names])
     variances = np.asarray([LEVERS[name].sd ** 2 for name in names])
-    own = np.where(moved.any(axis=1), OWN_SD**2, 0.0)
+    own = np.where([_other_pictures(each) for each in settings], OWN_SD**2, 0.0)
     return Belief(tuple(settings), moved @ means, (moved * variances) @ moved.T + np.diag(own))
 
 
@@ -151,7 +154,7 @@ def believe(prior: Belief, measured: Mapping[StreamSetting, float], noise: Float
     >>> prior = prior_of([StreamSetting(), StreamSetting(b_frames=2)], (640, 360), (640, 360), 0.9)
     >>> after = believe(prior, {StreamSetting(b_frames=2): -0.4}, np.array([[0.01]]))
     >>> round(float(after.mean[1]), 2), round(after.of(StreamSetting(b_frames=2))[1], 2)
-    (-0.28, 0.07)
+    (-0.32, 0.07)
     """
     if not measured:
         return prior
@@ -170,7 +173,7 @@ def drift(settings: Sequence[StreamSetting], stretches: int) -> Floats:
     >>> drift([StreamSetting(), StreamSetting(b_frames=2)], 1).round(4).tolist()
     [[0.0, 0.0], [0.0, 0.0225]]
     """
-    moves = [setting != StreamSetting() for setting in settings]
+    moves = [_other_pictures(setting) for setting in settings]
     return np.diag(np.where(moves, DRIFT_SD**2 / max(1, stretches), 0.0))
 
 
@@ -181,6 +184,11 @@ def _tuning(setting: StreamSetting) -> dict[str, float]:
         "map margin": setting.map_margin - MARGIN_MACROBLOCKS,
         "map interval": math.log2((setting.map_every or MAP_EVERY) / MAP_EVERY),
     }
+
+
+def _other_pictures(setting: StreamSetting) -> bool:
+    """Whether a DNN sees others than an untouched x264's. Of rarer keyframes alone it sees the same ones."""
+    return replace(setting, gop_frames=StreamSetting.gop_frames) != StreamSetting()
 
 
 def _area(size_px: tuple[int, int]) -> float:

@@ -130,6 +130,7 @@ def site_document(outcome: Outcome) -> dict[str, Any]:
         "every": choice.map_every or MAP_EVERY,
         "preset": choice.preset,
         "aq-mode": choice.aq_mode,
+        "gop": choice.gop_frames,
         "crf": round(chosen.crf, 1),
         "max-bitrate": f"{max(1, round(_HEADROOM * chosen.bitrate_bps / 1000))}k",
     }
@@ -308,6 +309,8 @@ def _words(setting: StreamSetting) -> str:
     parts += [f"renewed every {setting.map_every} frames"] if setting.map_every is not None else []
     parts += [f"preset {setting.preset}"] if setting.preset != "veryfast" else []
     parts += ["AQ off"] if setting.aq_mode == 0 else []
+    if setting.gop_frames != StreamSetting.gop_frames:
+        parts.append(f"a keyframe every {setting.gop_frames} frames")
     return ", ".join(parts)
 
 

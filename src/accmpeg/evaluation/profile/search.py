@@ -25,6 +25,7 @@ from accmpeg.evaluation.profile.measuring import EARLY_PARTS, EARLY_POINTS, FINA
 from accmpeg.evaluation.profile.parts import Parts
 from accmpeg.evaluation.profile.reading import Reading
 from accmpeg.evaluation.settings import ProfileSettings
+from accmpeg.media.codecs import LIVE_GOP_FRAMES
 from accmpeg.steering.feedback import MARGIN_MACROBLOCKS
 
 __all__ = ["Outcome", "candidates", "search", "tunings"]
@@ -71,7 +72,10 @@ class Outcome:
 
 
 def candidates(parts: Parts, dnn: DnnSpec, settings: ProfileSettings) -> list[StreamSetting]:
-    """All settings that make sense for a site: those that fit its delay, with the maps it can have."""
+    """All settings that make sense for a site: those that fit its delay, with the maps it can have.
+
+    All with as few keyframes as a live stream has, which costs nothing.
+    """
     width_px, height_px = parts.size_px
     small = dnn.card.input.stream_size_px(width_px, height_px)
     sizes: list[tuple[int, int] | None] = [None]
@@ -85,7 +89,7 @@ def candidates(parts: Parts, dnn: DnnSpec, settings: ProfileSettings) -> list[St
     if dnn.accmodel is not None:
         maps.append("accmodel")
     found = [
-        StreamSetting(size, b_frames, mbtree, kind, preset, aq)  # type: ignore[arg-type]
+        StreamSetting(size, b_frames, mbtree, kind, preset, aq, LIVE_GOP_FRAMES)  # type: ignore[arg-type]
         for size in sizes
         for b_frames, mbtree in ((0, 0), (1, 0), (2, 0), (2, 10))
         for kind in maps
@@ -128,17 +132,19 @@ def search(
         )
     small = dnn.card.input.stream_size_px(*parts.size_px)
     tuned = [*joined.from_iterable(tunings(each) for each in known)]
-    prior = prior_of([*known, *tuned], parts.size_px, small, settings.keep)
+    plain = StreamSetting()
+    prior = prior_of([plain, *known, *tuned], parts.size_px, small, settings.keep)
     measured = Measuring(parts, dnn, folder, settings, progress, clock)
     b_frames = max((each.b_frames for each in known), default=0)
-    default = StreamSetting(None if small == parts.size_px else small, b_frames=b_frames)
+    size_px = None if small == parts.size_px else small
+    default = StreamSetting(size_px, b_frames=b_frames, gop_frames=LIVE_GOP_FRAMES)
     opening = [each for each in _opening(default) if each in known]
-    costs = CameraCosts.prior([*known, *tuned], parts.size_px)
+    costs = CameraCosts.prior([plain, *known, *tuned], parts.size_px)
     gains, belief = _explored(measured, known, opening, prior, costs)
     finalists, number = _finalists(measured, belief, gains)
     seen = gains
     if number:
-        rows = measured.sweep(parts.choice[:number], [StreamSetting(), *finalists], LATE_POINTS, "finalists")
+        rows = measured.sweep(parts.choice[:number], [plain, *finalists], LATE_POINTS, "finalists")
         final = measure_gains(rows, measured.reference, settings.keep)
         seen = final if len(final.seen) > 1 else gains
     belief = _believed(prior, seen, parts)
@@ -149,7 +155,8 @@ def search(
     chain = choose(belief, allowed)
     if chain[0].setting not in allowed:
         chain = chain[1:] or [Step(min(allowed, key=lambda each: belief.of(each)[0]), 1.0)]
-    judges = list(dict.fromkeys([StreamSetting(), default, *(step.setting for step in chain[-2:])]))
+    # Of the first steps too: there is where a choice ends that loses on this half.
+    judges = list(dict.fromkeys([plain, default, *(step.setting for step in [*chain[:2], *chain[-2:]])]))
     judging = parts.judging
     number = measured.settle(
         "judging", [(n, measured.work(judging[:n], judges, LATE_POINTS)) for n in _downwards(judging)]
@@ -233,7 +240,8 @@ def _opening(default: StreamSetting) -> list[StreamSetting]:
         default,
         replace(default, b_frames=0),
         replace(default, map="feedback"),
-        StreamSetting(b_frames=default.b_frames),
+        replace(default, size_px=None),
+        replace(default, size_px=None, b_frames=0),
         replace(default, preset="medium"),
         replace(default, map="accmodel"),
     ]
