@@ -1,6 +1,7 @@
 """Configuration of the long-running verbs, through a small verb of its own: precedence, errors, secrets."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,13 @@ from typer.testing import CliRunner
 from accmpeg.accmodel.card import read_accmodel_card
 from accmpeg.camera.uplink.address import read_token
 from accmpeg.cli.common import TranslatingGroup
-from accmpeg.cli.config import ConfigFile, configured, effective_settings, warn_of_open_secrets
+from accmpeg.cli.config import (
+    ConfigFile,
+    configured,
+    effective_settings,
+    log_effective_settings,
+    warn_of_open_secrets,
+)
 from accmpeg.demo import assets_path
 from accmpeg.dnn.card import read_card
 from accmpeg.errors import UsageError
@@ -33,6 +40,7 @@ def probe(
     token: Annotated[str, typer.Option()] = "",
     config: ConfigFile = None,
 ) -> None:
+    log_effective_settings(context, {"token"})
     print(json.dumps(effective_settings(context, secrets={"token"})))
 
 
@@ -59,6 +67,17 @@ def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> No
 def test_secrets_are_hidden() -> None:
     assert run("--token", "s3cret")["token"] == ["***", "flag"]
     assert "s3cret" not in json.dumps(run(environment={"ACCMPEG_PROBE_TOKEN": "s3cret"}))
+
+
+def test_the_log_begins_with_what_was_set_and_keeps_defaults_for_who_looks_closer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        run("--port", "4")
+    levels = {record.__dict__["setting"]: record.levelno for record in caplog.records}
+    assert levels.pop("port") == logging.INFO
+    assert {*levels.values()} == {logging.DEBUG}
+    assert "max_cameras" in levels
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,10 @@ def effective_settings(context: typer.Context, secrets: Collection[str] = ()) ->
 
 
 def log_effective_settings(context: typer.Context, secrets: Collection[str] = ()) -> None:
-    """Writes the effective configuration to the log, one record per option."""
+    """Writes the effective configuration to the log, one record per option; defaults at the level debug."""
     for name, (value, source) in effective_settings(context, secrets).items():
-        log.info("setting", extra={"setting": name, "value": value, "source": source})
+        level = logging.DEBUG if source == "default" else logging.INFO
+        log.log(level, "setting", extra={"setting": name, "value": value, "source": source})
 
 
 def warn_of_open_secrets(*files: Path | None) -> None:
