@@ -16,7 +16,7 @@ __all__ = ["Option", "parse_bitrate", "parse_bytes", "parse_rate", "parse_size",
 
 _SITE_KEYS = frozenset({
     "size", "b-frames", "mbtree-frames", "policy", "map-strength", "map-margin", "every", "preset", "aq-mode",
-    "gop", "crf", "max-bitrate", "profile",
+    "crf", "max-bitrate", "profile",
 })  # fmt: skip
 """What `accmpeg profile` writes; `profile` is the table that says what for."""
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}

@@ -20,6 +20,7 @@ INFO = SceneSource(SceneSpec(1, 160, 96, frame_count=1)).info
         pytest.param({"publish": ["here.mp4"]}, 300, id="others come in at keyframes"),
         pytest.param({"publish": ["here.mp4"], "gop_frames": 50}, 50, id="what is asked for"),
         pytest.param({"gop_frames": 50}, 50, id="and live"),
+        pytest.param({"gop_frames": 0}, 0, id="what the encoder refuses"),
     ],
 )
 def test_keyframes_are_as_rare_as_the_readers_of_a_stream_allow(

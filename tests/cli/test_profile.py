@@ -181,27 +181,6 @@ def test_encode_takes_a_profile_and_flags_win(footage: Path, tmp_path: Path) -> 
     assert code == 0, stderr
 
 
-def keyframes_every(video: Path) -> int:
-    with av.open(video) as container:
-        keyframes = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
-    return keyframes.index(True, 1) if True in keyframes[1:] else len(keyframes)
-
-
-def test_a_recording_beside_a_stream_has_keyframes_to_seek_by(tmp_path: Path) -> None:
-    clip, site = write_clip(tmp_path / "clip.mp4", 310, (160, 96)), tmp_path / "site.toml"
-    document = SITE.format(policy="none", source="160x96").replace("320x180", "160x96")
-    for gop, recorded in ((1500, 300), (100, 100)):
-        site.write_text(f"gop = {gop}\n{document}")
-        out = tmp_path / f"{gop}.mp4"
-        arguments = ["stream", clip, "--publish", out, "--profile", site, "--no-realtime", "--drop", "none"]
-        done = CliRunner().invoke(app, [*map(str, arguments)])
-        assert done.exit_code == 0, done.output
-        assert keyframes_every(out) == recorded
-        code, _, stderr = encode(clip, out, "--profile", site)
-        assert code == 0, stderr
-        assert keyframes_every(out) == min(gop, 310), "what a server would be sent"
-
-
 def test_a_profile_for_another_camera_is_refused(footage: Path, tmp_path: Path) -> None:
     site = tmp_path / "site.toml"
     for text, says in (

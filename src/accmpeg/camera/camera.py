@@ -140,8 +140,9 @@ class Camera:
             source, self._open, slot, self.clock, self.stats,
             paced=options.realtime, loop=options.loop, limit=options.limit,
         )  # fmt: skip
-        said = {"source": info.name, "camera": self.name, "stream": self.stream_id}
-        log.info("camera starts", extra=said | {"size": f"{settings.width_px}x{settings.height_px}"})
+        said: dict[str, object] = {"source": info.name, "camera": self.name, "stream": self.stream_id}
+        said |= {"size": f"{settings.width_px}x{settings.height_px}", "keyframe_every": settings.gop_frames}
+        log.info("camera starts", extra=said)
         for remark in info.remarks:
             log.info("not all of the source comes through", extra={"source": info.name, "remark": remark})
         supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)

@@ -30,7 +30,7 @@ ADOPTABLE = frozenset(
     }
 )  # fmt: skip
 """The fields that a server's offer may change."""
-KEPT_GOP_FRAMES = 300
+SHARED_GOP_FRAMES = 300
 """Of a stream that others read too, or whose frames are sent again from a keyframe on after an outage."""
 
 
@@ -70,7 +70,7 @@ class CameraOptions:
         int | None,
         Option(
             "Frames from one keyframe to the next, if nobody asks for one.",
-            default=f"{LIVE_GOP_FRAMES}; {KEPT_GOP_FRAMES} with --spool, --drop none or --publish",
+            default=f"{LIVE_GOP_FRAMES}; {SHARED_GOP_FRAMES} with --spool, --drop none or --publish",
             name="gop",
             min=1,
         ),
@@ -153,7 +153,7 @@ class CameraOptions:
             height_px=height_px,
             codec=self.codec,
             preset=self.preset,
-            gop_frames=self.gop_frames or (KEPT_GOP_FRAMES if self._is_kept else LIVE_GOP_FRAMES),
+            gop_frames=self._gop_frames,
             bitrate_bps=bitrate_bps,
             # A keyframe as large as this buffer takes the budget to send: keep it below.
             vbv_buffer_ms=max(100, int(0.8 * self.delay_budget_ms)),
@@ -167,10 +167,17 @@ class CameraOptions:
     def chooses_b_frames(self) -> bool:
         """Whether their number follows from the delay: none is set, and the stream may change on its way."""
         may = find_codec(self.codec, steerable=False).b_frames and not self.mbtree_frames
-        return self.b_frames is None and may and not self._is_kept
+        return self.b_frames is None and may and not self._is_shared
 
     @property
-    def _is_kept(self) -> bool:
+    def _gop_frames(self) -> int:
+        if self.gop_frames is not None:
+            return self.gop_frames
+        return SHARED_GOP_FRAMES if self._is_shared else LIVE_GOP_FRAMES
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether there are readers that begin in the midst of the stream: players, or a server once more."""
         return self.keeps_frames or bool(self.publish)
 
     @property

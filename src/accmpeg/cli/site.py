@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accmpeg.errors import UsageError
-from accmpeg.media.codecs import LIVE_GOP_FRAMES
 from accmpeg.options import read_site, read_toml
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
     chosen = {str(flags[key]): value for key, value in document.items() if key in flags}
     if "to" not in options and chosen.get("policy") == "feedback":
         chosen["policy"] = "none"  # a file gets no answers
-    if "to" in options and chosen.get("gop") == LIVE_GOP_FRAMES:
-        del chosen["gop"]  # a camera's own default, but where its stream has other readers too
     # Below what --config brings, whichever is read first.
     context.default_map = {**chosen, **(context.default_map or {})}
     return path

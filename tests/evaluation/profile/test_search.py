@@ -286,6 +286,15 @@ def test_a_plain_x264_fits_the_budget_of_a_plain_x264_however_it_was_timed(
     assert plain.camera_ratio == 1.0
 
 
+def test_rare_keyframes_cost_what_a_plain_x264_does_however_they_were_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bits = {"gop1500": 0.93, "b1": 1.2, "b2": 1.2, "feedback": 1.1, **SMALLER}
+    found = Site(bits, {"gop1500": 1.2}, plain_cpu=1.0).search(tmp_path, monkeypatch)
+    assert found.choice == RARE()
+    assert found.chosen_by.of(RARE()).camera_ratio == 1.0  # type: ignore[union-attr]
+
+
 def test_what_timing_can_not_tell_from_the_budget_fits_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ LEVERS: Mapping[str, Lever] = {
     "slower preset": Lever((-0.12, -0.12), 0.12),
     "quicker preset": Lever((0.10, 0.10), 0.10),
     "aq": Lever((-0.02, -0.03), 0.08),
+    # By the bytes that keyframes have in those sweeps.
     "rare keyframes": Lever((-0.08, -0.07), 0.05),
     # For each doubling, each macroblock, each doubling. In the mean no tuning pays, on single clips some do.
     "map strength": Lever((0.03, 0.03), 0.08),
@@ -187,7 +188,8 @@ def _tuning(setting: StreamSetting) -> dict[str, float]:
 
 
 def _other_pictures(setting: StreamSetting) -> bool:
-    """Whether a DNN sees others than an untouched x264's. Of rarer keyframes alone it sees the same ones."""
+    """Whether a DNN sees others than an untouched x264's. The parts that are measured begin with a keyframe
+    and have no other, so with rarer ones alone they are the same."""
     return replace(setting, gop_frames=StreamSetting.gop_frames) != StreamSetting()
 
 

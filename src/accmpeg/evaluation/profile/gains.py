@@ -169,9 +169,12 @@ def _seen(
     name: str, gains: Floats, reached: Sequence[bool], clips: Sequence[MeasuredClip], level: int
 ) -> Seen:
     logs, crfs, rows, timed = [], [], [], list[CellRow]()
-    # Strength and margin of a map take no CPU: the timing of each, to ten per cent, must not decide.
+    # Strength and margin of a map take no CPU, nor do keyframes that are left out: the timing of each, to ten
+    # per cent, must not decide.
     setting = StreamSetting.of_name(name)
-    untuned = replace(setting, map_strength=1.0, map_margin=StreamSetting.map_margin).name
+    untuned = replace(setting, map_strength=1.0, map_margin=StreamSetting.map_margin)
+    if replace(setting, gop_frames=StreamSetting.gop_frames) == StreamSetting():
+        untuned = StreamSetting()
     for clip in clips:
         curve = clip.curves["method", name]
         at = float(curve.reached.log_bitrate[0, level])
@@ -179,7 +182,7 @@ def _seen(
         bitrates = np.log([row.bitrate_bps for row in curve.rows])
         crfs.append(float(np.interp(at, bitrates, [row.quality for row in curve.rows])))
         rows += list(curve.rows)
-        timed += list(clip.curves.get(("method", untuned), curve).rows)
+        timed += list(clip.curves.get(("method", untuned.name), curve).rows)
     delays = [delay.mean_ms for row in rows for delay in row.delays.values()]
     low, high = np.percentile(gains[1:], [2.5, 97.5])
     return Seen(

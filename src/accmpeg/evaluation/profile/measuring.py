@@ -19,7 +19,7 @@ from accmpeg.evaluation.settings import PROPAGATION_MS, ProfileSettings, SweepSe
 
 __all__ = ["EARLY_PARTS", "EARLY_POINTS", "FINALISTS", "LATE_POINTS", "Measuring"]
 
-EARLY_PARTS, FINALISTS, JUDGED = 2, 3, 5
+EARLY_PARTS, FINALISTS, JUDGED = 2, 3, 6
 EARLY_POINTS, LATE_POINTS = 4, 5
 END_SHARE = 0.45
 """Of the time, at most, that is kept for measuring finalists on all parts and judging the choice."""

@@ -130,7 +130,6 @@ def site_document(outcome: Outcome) -> dict[str, Any]:
         "every": choice.map_every or MAP_EVERY,
         "preset": choice.preset,
         "aq-mode": choice.aq_mode,
-        "gop": choice.gop_frames,
         "crf": round(chosen.crf, 1),
         "max-bitrate": f"{max(1, round(_HEADROOM * chosen.bitrate_bps / 1000))}k",
     }
@@ -142,6 +141,8 @@ def site_document(outcome: Outcome) -> dict[str, Any]:
         "keep": outcome.settings.keep,
         "bitrate-bps": round(chosen.bitrate_bps),
         "bytes-percent": round(100 * math.expm1(chosen.gain), 1),
+        # Not an option: a camera knows who else reads its stream, and so how rare keyframes may be.
+        "keyframe-every": choice.gop_frames,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "accmpeg": __version__,
     }

@@ -74,7 +74,7 @@ class Outcome:
 def candidates(parts: Parts, dnn: DnnSpec, settings: ProfileSettings) -> list[StreamSetting]:
     """All settings that make sense for a site: those that fit its delay, with the maps it can have.
 
-    All with as few keyframes as a live stream has, which costs nothing.
+    All with as few keyframes as a live stream has: a DNN answers as well (`docs`: Notebook).
     """
     width_px, height_px = parts.size_px
     small = dnn.card.input.stream_size_px(width_px, height_px)
