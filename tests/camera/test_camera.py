@@ -267,7 +267,8 @@ def test_the_camera_waits_for_a_server_that_comes_later(scene: Any) -> None:
 def test_a_server_that_is_gone_behind_a_proxy_is_left(
     scene: Any, server: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("accmpeg.camera.uplink.connection.SILENT_S", 2.0)  # no machine is so slow that it looks dead
+    # No machine is so slow that a server which is well looks dead.
+    monkeypatch.setattr("accmpeg.camera.uplink.connection.SILENT_S", 2.0)
     results: list[FrameResult] = []
     with accmpeg.stream(scene(60), server.url, drop="none", on_result=results.append) as camera:
         until(lambda: len(results) >= 5)
